@@ -1,0 +1,50 @@
+"""Which client a scope speaks to; the rooms behind this door are the only ones that call mem0."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from .port import Port
+
+_lock = threading.Lock()
+_ports: WeakKeyDictionary[Any, Port] = WeakKeyDictionary()
+
+
+def check_client(client: object) -> None:
+    """Refuse what cannot be a client, without importing mem0: whoever holds one has imported it.
+
+    Raises:
+        InputError: It is neither None nor a mem0.Memory.
+    """
+    main = sys.modules.get("mem0.memory.main")
+    if client is None or (main is not None and isinstance(client, main.Memory)):
+        return
+    kind = type(client)
+    hint = (
+        "; hand in its synchronous twin: async calls are made through it" if kind.__name__.startswith("Async") else ""
+    )
+    raise InputError(
+        f"client must be a mem0.Memory, the result of local_memory(), or None, got {kind.__module__}.{kind.__name__}{hint}"
+    )
+
+
+def port_for(client: object | None) -> Port:
+    """Return the one port of a client, made on first use; None means the default client."""
+    from . import default, oss, upstream
+
+    upstream.load_mem0()
+    if client is None:
+        client = default.default_client()
+    port = _ports.get(client)
+    if port is None:
+        with _lock:
+            port = _ports.get(client)
+            if port is None:
+                port = _ports[client] = oss.OssPort(client)
+    return port

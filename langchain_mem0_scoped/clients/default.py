@@ -1,0 +1,46 @@
+"""The client a scope gets when none is handed in: one in a process, whatever the number of scopes."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ..errors import BackendError
+
+if TYPE_CHECKING:
+    import mem0
+
+PATH_VARIABLE: Final = "LANGCHAIN_MEM0_SCOPED_PATH"
+"""The environment variable that moves the embedded store's file."""
+
+_lock = threading.Lock()
+_clients: dict[Path, mem0.Memory] = {}
+
+
+def default_path() -> Path:
+    """Where the embedded store lies: $LANGCHAIN_MEM0_SCOPED_PATH, else ~/.langchain_mem0_scoped/memory.db."""
+    chosen = os.environ.get(PATH_VARIABLE)
+    return Path(chosen).expanduser() if chosen else Path.home() / ".langchain_mem0_scoped" / "memory.db"
+
+
+def default_client() -> mem0.Memory:
+    """Return the process's client of the embedded store.
+
+    Raises:
+        BackendError: MEM0_API_KEY asks for the hosted platform, which is not spoken to yet, or the file cannot be used.
+    """
+    if os.environ.get("MEM0_API_KEY"):
+        raise BackendError(
+            "MEM0_API_KEY is set, but this version does not speak to mem0's hosted platform yet; "
+            "unset it to use the embedded store, or pass client=local_memory(path) or any mem0.Memory"
+        )
+    path = default_path().absolute()
+    with _lock:
+        if path not in _clients:
+            from ..local.memory import local_memory
+
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _clients[path] = local_memory(path)
+        return _clients[path]

@@ -1,0 +1,281 @@
+"""mem0.Memory on any vector store, made to keep a scope: uncapped reads, corrections and erasures that leave nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from ..errors import BackendError, ErasureError, InputError, ScopedMemoryError
+from .history_db import HistoryDb
+from .port import Batch, Partitioned, Port, Question, Row
+
+if TYPE_CHECKING:
+    import mem0
+
+T = TypeVar("T")
+
+_FIRST_PAGE = 1_000
+_ERASE_ROUNDS = 10
+_store_locks: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
+
+
+class OssPort(Port):
+    """Speaks to one mem0.Memory."""
+
+    def __init__(self, client: mem0.Memory) -> None:
+        self._client = client
+        self._partitioned = isinstance(client, Partitioned)
+        self._turn = _turn_for(client)
+        self._history_db: HistoryDb | None = None
+
+    def _call(self, doing: str, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call mem0; whatever it raises becomes one clean error with nothing chained to it."""
+        try:
+            with self._turn:
+                return call(*args, **kwargs)
+        except ScopedMemoryError:
+            raise
+        except Exception as error:
+            failure = _backend_error(doing, error)
+        raise failure
+
+    def add(self, user_id: str, batch: Batch) -> list[Row]:
+        infer = self._client.llm is not None if batch.infer is None else batch.infer
+        if infer and self._client.llm is None:
+            raise InputError("infer=True needs a language model: local_memory(path, llm=…), or infer=False")
+        start = datetime.now(UTC)
+        if infer or self._partitioned:
+            return self._add_some(user_id, batch, batch.messages, infer, start)
+        return self._add_one_by_one(user_id, batch, start)
+
+    def _add_one_by_one(self, user_id: str, batch: Batch, start: datetime) -> list[Row]:
+        """Verbatim text on a store without transactions: in order by its date, and taken back where one fails."""
+        added: list[Row] = []
+        try:
+            for position, message in enumerate(batch.messages):
+                moment = start + timedelta(microseconds=position)
+                added += self._add_some(user_id, batch, [message], infer=False, now=moment)
+        except BackendError as error:
+            for row in added:
+                self.delete(user_id, row["id"])
+            failure = error
+        else:
+            return added
+        raise failure
+
+    def _add_some(
+        self, user_id: str, batch: Batch, messages: list[dict[str, str]], infer: bool, now: datetime
+    ) -> list[Row]:
+        # mem0 takes a creation date only as metadata.
+        created_at = batch.said_at or now.isoformat()
+        answer = self._call(
+            "add",
+            self._client.add,
+            messages,
+            user_id=user_id,
+            metadata={**batch.metadata, "created_at": created_at},
+            infer=infer,
+            expiration_date=batch.expires_on,
+        )
+        return [
+            {
+                "id": result["id"],
+                "memory": result["memory"],
+                "user_id": user_id,
+                "role": result.get("role"),
+                "metadata": dict(batch.metadata),
+                "created_at": created_at,
+                "updated_at": created_at,
+            }
+            for result in answer["results"]
+        ]
+
+    def search(self, question: Question) -> list[Row]:
+        threshold = {} if question.threshold is None else {"threshold": question.threshold}
+        answer = self._call(
+            "search",
+            self._client.search,
+            question.query,
+            top_k=question.k,
+            filters=question.filters,
+            **threshold,
+        )
+        rows: list[Row] = answer["results"]
+        return rows
+
+    def rows(self, filters: dict[str, Any], limit: int | None) -> list[Row]:
+        today = datetime.now(UTC).date()
+        # Only a partitioned client lists the newest first; elsewhere all are needed to know which those are.
+        wanted = limit if self._partitioned else None
+        rows = self._all_rows(filters, lambda row: not _expired(row, today), wanted)
+        if not self._partitioned:
+            rows.sort(key=lambda row: (row.get("created_at") or "", row["id"]), reverse=True)
+        return rows[:limit]
+
+    def _all_rows(
+        self, filters: dict[str, Any], keep: Callable[[Row], bool] = lambda row: True, wanted: int | None = None
+    ) -> list[Row]:
+        """List past mem0's cap of 20: mem0 offers no pages, so ask for more until no more comes."""
+        asked, seen = wanted or _FIRST_PAGE, -1
+        while True:
+            answer = self._call("list", self._client.get_all, filters=filters, top_k=asked, show_expired=True)
+            kept: list[Row] = [row for row in answer["results"] if keep(row)]
+            got = len(answer["results"])
+            if got < asked or got == seen or (wanted is not None and len(kept) >= wanted):
+                return kept
+            asked, seen = asked * 4, got
+
+    def get(self, memory_id: str) -> Row | None:
+        row: Row | None = self._call("get", self._client.get, memory_id)
+        return row
+
+    def update(self, user_id: str, memory_id: str, text: str | None, metadata: dict[str, Any] | None) -> bool:
+        if self._gone_after(memory_id, self._update, text, metadata):
+            return False
+        if text is not None and not self._partitioned:
+            self._call("update", self._history().forget_old_text, memory_id)
+            self._call("update", self._history().forget_messages, user_id)
+        return True
+
+    def _update(self, memory_id: str, text: str | None, metadata: dict[str, Any] | None) -> None:
+        self._open_entity_store()
+        self._call("update", self._client.update, memory_id, text=text, metadata=metadata)
+
+    def delete(self, user_id: str, memory_id: str) -> bool:
+        if self._gone_after(memory_id, self._delete):
+            return False
+        if not self._partitioned:
+            self._call("delete", self._history().forget, [memory_id])
+            self._call("delete", self._history().forget_messages, user_id)
+            if memory_id in {linked for row in self._entities(user_id) for linked in _links(row)}:
+                raise ErasureError(
+                    "the memory is deleted, but an entity still names it; delete again", kinds=("entities",)
+                )
+        return True
+
+    def _delete(self, memory_id: str) -> None:
+        self._open_entity_store()
+        self._call("delete", self._client.delete, memory_id)
+
+    def _gone_after(self, memory_id: str, act: Callable[..., None], *args: Any) -> bool:
+        """Act on a row that somebody else may be deleting: True where that is why it failed."""
+        try:
+            act(memory_id, *args)
+        except BackendError as error:
+            failure = error
+        else:
+            return False
+        if self.get(memory_id) is None:
+            return True
+        raise failure
+
+    def history(self, memory_id: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self._call("history", self._client.history, memory_id)
+        return rows
+
+    def erase(self, user_id: str) -> Mapping[str, int]:
+        if isinstance(self._client, Partitioned):
+            counts = dict(self._call("delete_all", self._client.erase, user_id))
+        else:
+            counts = self._erase_row_by_row(user_id)
+        left = tuple(kind for kind, rows in self._look_again(user_id).items() if rows)
+        if left:
+            raise ErasureError(
+                f"erasure is not finished, still there: {', '.join(left)}; call delete_all again", kinds=left
+            )
+        return counts
+
+    def _erase_row_by_row(self, user_id: str) -> dict[str, int]:
+        """Delete what is listed until nothing is, so that the id of each deleted row is known to clean its history.
+
+        mem0's own delete_all would do for the rows; but what it deletes between a listing and itself leaves history that
+        nobody can attribute any more.
+        """
+        counts = {"memories": 0, "history": 0, "messages": 0, "entities": 0}
+        counts["entities"] += self._erase_entities(user_id)
+        for _ in range(_ERASE_ROUNDS):
+            ids = [row["id"] for row in self._all_rows({"user_id": user_id})]
+            if not ids:
+                break
+            deleted = [id for id in ids if not self._gone_after(id, self._delete)]
+            counts["memories"] += len(deleted)
+            # Each deletion has just written one row more.
+            counts["history"] += self._call("delete_all", self._history().forget, ids) - len(deleted)
+            left = self._call("delete_all", self._history().left, user_id, ids)
+            if left["history"]:
+                raise ErasureError("erasure is not finished, still there: history", kinds=("history",))
+        counts["entities"] += self._erase_entities(user_id)
+        counts["messages"] += self._call("delete_all", self._history().forget_messages, user_id)
+        return counts
+
+    def _erase_entities(self, user_id: str) -> int:
+        entities = self._entities(user_id)
+        for row in entities:
+            self._call("delete_all", self._client.entity_store.delete, vector_id=row.id)
+        return len(entities)
+
+    def _look_again(self, user_id: str) -> dict[str, int]:
+        left = {"memories": len(self._all_rows({"user_id": user_id})), "entities": len(self._entities(user_id))}
+        if not self._partitioned:
+            left |= self._call("delete_all", self._history().left, user_id, [])
+        return left
+
+    def _open_entity_store(self) -> None:
+        """mem0 skips cleaning entities in a process that has not opened their store; the property opens it."""
+        self._call("open the entity store", lambda: self._client.entity_store)
+
+    def _entities(self, user_id: str) -> list[Any]:
+        def listed() -> list[Any]:
+            answer = self._client.entity_store.list(filters={"user_id": user_id}, top_k=1_000_000)
+            first: Any = answer[0] if isinstance(answer, (list, tuple)) and answer else None
+            return list(first if isinstance(first, (list, tuple)) else answer or [])
+
+        return self._call("list entities", listed)
+
+    def _history(self) -> HistoryDb:
+        if self._history_db is None:
+            from mem0.memory.storage import SQLiteManager
+
+            if not isinstance(self._client.db, SQLiteManager):
+                raise BackendError(
+                    f"cannot clean a history kept in {type(self._client.db).__name__}; only mem0's SQLite history is known"
+                )
+            self._history_db = HistoryDb(self._client.db)
+        return self._history_db
+
+
+def _turn_for(client: mem0.Memory) -> AbstractContextManager[Any]:
+    """One call at a time for a store that is not thread-safe: Qdrant's local mode, FAISS."""
+    store = client.vector_store
+    inner = getattr(getattr(store, "client", None), "_client", None)
+    if type(inner).__name__ == "QdrantLocal":
+        return _store_locks.setdefault(inner, threading.RLock())
+    if type(store).__name__ == "FAISS":
+        return _store_locks.setdefault(store, threading.RLock())
+    return nullcontext()
+
+
+def _backend_error(doing: str, error: BaseException) -> BackendError:
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None and cause not in chain:
+        chain.append(cause)
+    names = " from ".join(type(link).__name__ for link in chain)
+    retryable = any(isinstance(link, (ConnectionError, TimeoutError)) for link in chain)
+    return BackendError(
+        f"mem0's {doing} failed: {names} (its text is withheld, it may quote a memory)", retryable=retryable
+    )
+
+
+def _expired(row: Row, today: date) -> bool:
+    try:
+        return date.fromisoformat(str(row.get("expiration_date"))) < today
+    except ValueError:
+        return False
+
+
+def _links(entity: Any) -> Iterable[str]:
+    return (getattr(entity, "payload", None) or {}).get("linked_memory_ids") or ()

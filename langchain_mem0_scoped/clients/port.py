@@ -1,0 +1,129 @@
+"""The few calls ScopedMemory needs of a mem0 client, and what each promises; nothing here knows which client it is."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+Row = dict[str, Any]
+"""A memory as mem0 shows it: id, memory, user_id, metadata, created_at, …"""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one add stores, already inside the scope.
+
+    Attributes:
+        messages: `{"role", "content"}` in order; never empty.
+        metadata: Checked metadata, the session included.
+        infer: True to have facts extracted, False to keep the text verbatim, None for True where there is a model.
+        said_at: ISO 8601, or None for now.
+        expires_on: YYYY-MM-DD, or None.
+        wait: False to return before a hosted platform has finished.
+    """
+
+    messages: list[dict[str, str]]
+    metadata: dict[str, Any]
+    infer: bool | None
+    said_at: str | None
+    expires_on: str | None
+    wait: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One search, already inside the scope.
+
+    Attributes:
+        query: What to look for.
+        filters: The pinned filter.
+        k: At most so many rows.
+        threshold: Lowest score, or None for the client's default.
+    """
+
+    query: str
+    filters: dict[str, Any]
+    k: int
+    threshold: float | None
+
+
+class Port(ABC):
+    """A mem0 client behind the calls a scope makes.
+
+    Every method names its user; none checks ownership, which is ScopedMemory's part. Failures are BackendError. The async
+    twins run the sync call in a thread; a client with real async overrides them.
+    """
+
+    @abstractmethod
+    def add(self, user_id: str, batch: Batch) -> list[Row]:
+        """Store messages; return the rows that were stored."""
+
+    @abstractmethod
+    def search(self, question: Question) -> list[Row]:
+        """Return matching rows, best first, expired ones left out."""
+
+    @abstractmethod
+    def rows(self, filters: dict[str, Any], limit: int | None) -> list[Row]:
+        """Return all rows, or the `limit` newest: newest first, expired ones left out, without any other cap."""
+
+    @abstractmethod
+    def get(self, memory_id: str) -> Row | None:
+        """Return the row of that id, whosever it is, or None."""
+
+    @abstractmethod
+    def update(self, user_id: str, memory_id: str, text: str | None, metadata: dict[str, Any] | None) -> bool:
+        """Correct a row this user owns, leaving its old text nowhere. False where it is gone."""
+
+    @abstractmethod
+    def delete(self, user_id: str, memory_id: str) -> bool:
+        """Remove a row this user owns, leaving its text nowhere. False where it is gone."""
+
+    @abstractmethod
+    def history(self, memory_id: str) -> list[dict[str, Any]]:
+        """Return what happened to a row, oldest first."""
+
+    @abstractmethod
+    def erase(self, user_id: str) -> Mapping[str, int]:
+        """Remove all of this user's data, look again, and count what went, by kind.
+
+        Raises:
+            ErasureError: Something is still there.
+        """
+
+    async def aadd(self, user_id: str, batch: Batch) -> list[Row]:
+        return await asyncio.to_thread(self.add, user_id, batch)
+
+    async def asearch(self, question: Question) -> list[Row]:
+        return await asyncio.to_thread(self.search, question)
+
+    async def arows(self, filters: dict[str, Any], limit: int | None) -> list[Row]:
+        return await asyncio.to_thread(self.rows, filters, limit)
+
+    async def aget(self, memory_id: str) -> Row | None:
+        return await asyncio.to_thread(self.get, memory_id)
+
+    async def aupdate(self, user_id: str, memory_id: str, text: str | None, metadata: dict[str, Any] | None) -> bool:
+        return await asyncio.to_thread(self.update, user_id, memory_id, text, metadata)
+
+    async def adelete(self, user_id: str, memory_id: str) -> bool:
+        return await asyncio.to_thread(self.delete, user_id, memory_id)
+
+    async def ahistory(self, memory_id: str) -> list[dict[str, Any]]:
+        return await asyncio.to_thread(self.history, memory_id)
+
+    async def aerase(self, user_id: str) -> Mapping[str, int]:
+        return await asyncio.to_thread(self.erase, user_id)
+
+
+@runtime_checkable
+class Partitioned(Protocol):
+    """A mem0.Memory that keeps each user apart: one call is one transaction, and a user is erased as a whole.
+
+    Such a client keeps its rows in the order they were written, and its own update and delete leave no old text behind.
+    """
+
+    def erase(self, user_id: str) -> Mapping[str, int]:
+        """Remove a user in one transaction and count the rows by kind, in the words of ErasureReceipt."""

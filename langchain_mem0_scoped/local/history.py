@@ -1,0 +1,129 @@
+"""mem0's history and kept messages, inside the partition of the user they belong to: what mem0's SQLiteManager does, per user."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from ..errors import ScopeError
+from . import partitions
+from .partitions import Kind
+from .unit import Work, id_bytes, id_text
+from .vector_store import LocalVectorStore
+
+
+class LocalHistory:
+    """The object mem0.Memory calls `db`.
+
+    Args:
+        work: The units of the file.
+        memories: Where the owner of a memory is looked up.
+    """
+
+    def __init__(self, work: Work, memories: LocalVectorStore) -> None:
+        self._work = work
+        self._memories = memories
+
+    def add_history(
+        self,
+        memory_id: str,
+        old_memory: str | None,
+        new_memory: str | None,
+        event: str,
+        *,
+        created_at: str | None = None,
+        updated_at: str | None = None,
+        is_deleted: int = 0,
+        actor_id: str | None = None,
+        role: str | None = None,
+    ) -> None:
+        """Append an event. Old text is not kept, and a deleted memory has no history."""
+        owner = self._memories.owner_of(memory_id)
+        if owner is None or is_deleted:
+            return
+        row = {
+            "old_memory": None,
+            "new_memory": new_memory,
+            "event": event,
+            "created_at": created_at,
+            "updated_at": updated_at,
+            "actor_id": actor_id,
+            "role": role,
+        }
+        with self._work.unit(owner) as unit:
+            unit.check()
+            unit.history.append((memory_id, row))
+
+    def batch_add_history(self, records: Sequence[dict[str, Any]]) -> None:
+        """Append several events."""
+        for record in records:
+            self.add_history(
+                record["memory_id"],
+                record.get("old_memory"),
+                record.get("new_memory"),
+                record["event"],
+                created_at=record.get("created_at"),
+                updated_at=record.get("updated_at"),
+                is_deleted=record.get("is_deleted", 0),
+                actor_id=record.get("actor_id"),
+                role=record.get("role"),
+            )
+
+    def get_history(self, memory_id: str) -> list[dict[str, Any]]:
+        """Return a memory's events, the oldest first."""
+        try:
+            raw = id_bytes(memory_id)
+        except ValueError:
+            return []
+        with self._work.database.reading() as connection:
+            owner = partitions.owner_of(connection, raw)
+            if owner is None or owner[2] is not Kind.MEMORY:
+                return []
+            return [
+                {"id": id_text(row_id), "memory_id": memory_id, **body, "is_deleted": False}
+                for _, row_id, body in partitions.rows_of(connection, owner[1], Kind.HISTORY, owner[3])
+            ]
+
+    def save_messages(self, messages: Sequence[dict[str, Any]], session_scope: str) -> None:
+        """Keep messages for the next extraction prompt of the same scope; the commit drops all but the last ten."""
+        now = datetime.now(UTC).isoformat()
+        with self._work.unit(_user_of(session_scope)) as unit:
+            unit.check()
+            for message in messages:
+                kept = {name: message.get(name) for name in ("role", "content", "name")}
+                unit.messages.append((session_scope, {**kept, "created_at": now}))
+
+    def get_last_messages(self, session_scope: str, limit: int = 10) -> list[dict[str, Any]]:
+        """Return the messages kept for a scope, the oldest first."""
+        database = self._work.database
+        with database.reading() as connection:
+            partition = partitions.find(connection, _user_of(session_scope), database.salt)
+            if partition is None:
+                return []
+            kept = [
+                {name: body.get(name) for name in ("role", "content", "name", "created_at")}
+                for _, _, body in partitions.rows_of(connection, partition.pid, Kind.MESSAGE)
+                if body["scope"] == session_scope
+            ]
+        return kept[-limit:]
+
+    def reset(self) -> None:
+        """Refused: it would delete everybody's history.
+
+        Raises:
+            ScopeError: Always.
+        """
+        raise ScopeError("the embedded store erases one user at a time; delete its file to erase everybody")
+
+    def close(self) -> None:
+        """Nothing of its own to close."""
+
+
+def _user_of(session_scope: str) -> str:
+    """Read the user out of mem0's session scope, `agent_id=a&user_id=b` with %, & and = escaped."""
+    for part in session_scope.split("&"):
+        name, _, value = part.partition("=")
+        if name == "user_id":
+            return value.replace("%3D", "=").replace("%26", "&").replace("%25", "%")
+    raise ScopeError("the embedded store is partitioned by user: every call must name exactly one user_id")

@@ -1,0 +1,175 @@
+"""local_memory(): a mem0.Memory assembled on the file, each of whose calls is one transaction of one user."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mem0
+from langchain_core.embeddings import Embeddings
+from langchain_core.language_models import BaseChatModel
+from mem0.configs.base import MemoryConfig
+
+from ..errors import InputError, ScopeError
+from . import partitions
+from .cache import Cache
+from .database import Database
+from .history import LocalHistory
+from .models import ChatModel, Embedder, fingerprint_of
+from .partitions import Kind
+from .unit import Work
+from .vector_store import LocalVectorStore
+
+
+def local_memory(
+    path: str | os.PathLike[str], *, embeddings: Embeddings | None = None, llm: BaseChatModel | None = None
+) -> LocalMemory:
+    """Build a mem0.Memory on one SQLite file, with no key, server or download.
+
+    Args:
+        path: The file; created where it does not exist. Several processes may share it on one machine.
+        embeddings: Any LangChain Embeddings; None for the offline one (WordLlama, 256 dimensions). A file keeps to the
+            embedding it was built with.
+        llm: Any LangChain chat model. With one, mem0 extracts facts from what is added; without, text is kept verbatim.
+
+    Returns:
+        A client for `ScopedMemory(user_id, client=…)`; build one per file and process, and share it.
+
+    Raises:
+        InputError: path, embeddings or llm is something else.
+        BackendError: The file cannot be used: it is no database, another program's, built with another embedding, has a
+            newer schema, or cannot be written. It is left as it was.
+
+    Example:
+        >>> import tempfile
+        >>> from langchain_mem0_scoped import ScopedMemory, local_memory
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     client = local_memory(f"{folder}/memory.db")
+        ...     added = ScopedMemory("u_alice", client=client).add("I am vegetarian")
+        ...     client.close()
+        >>> added[0]["memory"]
+        'I am vegetarian'
+    """
+    if not isinstance(path, (str, os.PathLike)) or not str(path) or str(path) == ":memory:":
+        raise InputError("path must name a file; the embedded store keeps what it acknowledges, so not ':memory:'")
+    if embeddings is None:
+        from .embeddings import OfflineEmbeddings
+
+        embeddings = OfflineEmbeddings()
+    if not isinstance(embeddings, Embeddings):
+        raise InputError(f"embeddings must be a LangChain Embeddings, got {type(embeddings).__name__}")
+    if llm is not None and not isinstance(llm, BaseChatModel):
+        raise InputError(f"llm must be a LangChain chat model, got {type(llm).__name__}")
+    return LocalMemory(Path(path).expanduser(), embeddings, llm)
+
+
+class LocalMemory(mem0.Memory):
+    """mem0's own Memory; only what a call writes goes through a transaction, and what it removes leaves nothing."""
+
+    def __init__(self, path: Path, embeddings: Embeddings, llm: BaseChatModel | None) -> None:
+        self._database = Database(path, fingerprint_of(embeddings))
+        self._cache = Cache(self._database)
+        self._work = Work(self._database)
+        self.config = MemoryConfig()
+        self.embedding_model = Embedder(embeddings, self._work)
+        self.vector_store = LocalVectorStore(self._work, self._cache, Kind.MEMORY)
+        self._entity_store = LocalVectorStore(self._work, self._cache, Kind.ENTITY)
+        self.db = LocalHistory(self._work, self.vector_store)
+        self.llm = None if llm is None else ChatModel(llm, self._work)
+        self.reranker = None
+        self.collection_name = "memories"
+        self.api_version = self.config.version
+        self.custom_instructions = None
+
+    def add(self, messages: Any, *, user_id: str | None = None, infer: bool = True, **options: Any) -> dict[str, Any]:
+        """As mem0's; all of it is stored in one transaction, or nothing."""
+        if infer and self.llm is None:
+            raise InputError("infer=True needs a language model: local_memory(path, llm=…), or infer=False")
+        with self._work.unit(_named(user_id)):
+            with self.embedding_model.ahead([] if infer else _texts(messages)):
+                answer: dict[str, Any] = super().add(messages, user_id=user_id, infer=infer, **options)
+        return answer
+
+    def update(self, memory_id: str, *args: Any, **options: Any) -> dict[str, Any]:
+        """As mem0's; the old text is then nowhere in the file."""
+        with self._work.unit(self._owner(memory_id)) as unit:
+            unit.forget_text_of.add(memory_id)
+            unit.forget_messages = True
+            answer: dict[str, Any] = super().update(memory_id, *args, **options)
+        self._database.truncate()
+        return answer
+
+    def delete(self, memory_id: str) -> dict[str, Any]:
+        """As mem0's; the text is then nowhere in the file."""
+        with self._work.unit(self._owner(memory_id)) as unit:
+            unit.forget_messages = True
+            answer: dict[str, Any] = super().delete(memory_id)
+        self._database.truncate()
+        return answer
+
+    def delete_all(
+        self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
+    ) -> dict[str, Any]:
+        """As mem0's; a user as a whole is erased, history, messages and entities with the memories."""
+        if agent_id is None and run_id is None:
+            self.erase(_named(user_id))
+            return {"message": "Memories deleted successfully!"}
+        with self._work.unit(_named(user_id)) as unit:
+            unit.forget_messages = True
+            answer: dict[str, Any] = super().delete_all(user_id=user_id, agent_id=agent_id, run_id=run_id)
+        self._database.truncate()
+        return answer
+
+    def erase(self, user_id: str) -> Mapping[str, int]:
+        """Remove a user in one transaction and count the rows by kind.
+
+        Raises:
+            ErasureError: The rows are gone, but a reader keeps the log in use in which their bytes still stand.
+            BackendError: The file cannot be written; nothing was removed.
+        """
+        with self._database.writing() as connection:
+            partition = partitions.find(connection, user_id, self._database.salt)
+            counts = partitions.erase(connection, user_id, self._database.salt, partition)
+        self._cache.clear()
+        self._database.truncate()
+        return counts
+
+    def reset(self) -> None:
+        """Refused: it would erase everybody.
+
+        Raises:
+            ScopeError: Always.
+        """
+        self.vector_store.reset()
+
+    def close(self) -> None:
+        """Close the file. A call after that is a BackendError."""
+        self._database.close()
+
+    def _owner(self, memory_id: str) -> str:
+        owner = self.vector_store.owner_of(memory_id)
+        if owner is None:
+            raise ValueError("no memory of that id")
+        return owner
+
+
+def _named(user_id: str | None) -> str:
+    if not isinstance(user_id, str) or not user_id.strip() or user_id.strip() == "*":
+        raise ScopeError("the embedded store is partitioned by user: every call must name exactly one user_id")
+    # As mem0 trims it (mem0.memory.main._validate_and_trim_entity_id).
+    return user_id.strip()
+
+
+def _texts(messages: Any) -> list[str]:
+    """The texts mem0 will embed for `infer=False`."""
+    if isinstance(messages, str):
+        return [messages]
+    several = [messages] if isinstance(messages, dict) else messages
+    if not isinstance(several, list):
+        return []
+    contents = (
+        message.get("content") for message in several if isinstance(message, dict) and message.get("role") != "system"
+    )
+    return [content for content in contents if isinstance(content, str)]

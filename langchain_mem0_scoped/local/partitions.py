@@ -1,0 +1,217 @@
+"""Where one user's rows lie in the file, and how they are read and written inside a transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any, Final
+
+from . import texts
+
+_KEY_BYTES = 16
+_ERASURES_KEPT: Final = 3600.0
+"""Seconds for which an erasure is remembered, so that a call that began before it can tell."""
+
+
+class Kind(IntEnum):
+    """What a row is; part of its place in the file, so the numbers are fixed."""
+
+    MEMORY = 0
+    ENTITY = 1
+    HISTORY = 2
+    MESSAGE = 3
+
+
+COUNTED: Final = {"memories": Kind.MEMORY, "history": Kind.HISTORY, "messages": Kind.MESSAGE, "entities": Kind.ENTITY}
+"""The kinds in the words of ErasureReceipt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One user's place in the file.
+
+    Attributes:
+        pid: Its number, never used again after an erasure.
+        version: Grows with every change of any row, so that a cache can tell.
+        next_seq: The sequence number of the next row: per user, so that nobody's order depends on anybody else.
+        key: 16 random bytes under which this user's words are hashed.
+        name: Where the user's id and key lie in `texts`.
+    """
+
+    pid: int
+    version: int
+    next_seq: int
+    key: bytes
+    name: int
+
+
+def tag_of(user_id: str, salt: bytes) -> int:
+    """A 64-bit number under which a user is found; an index must not hold the id itself."""
+    digest = hashlib.blake2b(user_id.encode(), key=salt, digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def find(connection: sqlite3.Connection, user_id: str, salt: bytes) -> Partition | None:
+    """Return a user's partition, or None where this user has no rows."""
+    wanted = user_id.encode()
+    for pid, version, next_seq, name, body in connection.execute(
+        "SELECT pid, version, next_seq, name, body FROM partitions JOIN texts ON ref = name WHERE tag = ?",
+        (tag_of(user_id, salt),),
+    ):
+        if body[_KEY_BYTES:] == wanted:
+            return Partition(pid, version, next_seq, body[:_KEY_BYTES], name)
+    return None
+
+
+def create(connection: sqlite3.Connection, user_id: str, salt: bytes) -> Partition:
+    """Make room for a user's first row."""
+    key = secrets.token_bytes(_KEY_BYTES)
+    name = texts.put(connection, key + user_id.encode())
+    pid = connection.execute(
+        "INSERT INTO partitions (tag, name, version, next_seq) VALUES (?, ?, 0, 0)", (tag_of(user_id, salt), name)
+    ).lastrowid
+    assert pid is not None
+    return Partition(pid, 0, 0, key, name)
+
+
+def touch(connection: sqlite3.Connection, partition: Partition) -> None:
+    """Record that rows have changed."""
+    connection.execute(
+        "UPDATE partitions SET version = version + 1, next_seq = ? WHERE pid = ?", (partition.next_seq, partition.pid)
+    )
+
+
+def owner_of(connection: sqlite3.Connection, item_id: bytes) -> tuple[str, int, Kind, int] | None:
+    """Return (user_id, pid, kind, seq) of a row by its id."""
+    row = connection.execute(
+        "SELECT body, pid, kind, seq FROM ids JOIN partitions USING (pid) JOIN texts ON ref = name WHERE id = ?",
+        (item_id,),
+    ).fetchone()
+    return None if row is None else (row[0][_KEY_BYTES:].decode(), row[1], Kind(row[2]), row[3])
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A row of a partition as it is written.
+
+    Attributes:
+        kind: What it is.
+        id: 16 bytes, unique in the file.
+        body: What people wrote, and all else that is not searched by: JSON.
+        parent: The sequence number of the memory a history row belongs to; 0 otherwise.
+        vector: float32 bytes, empty where it is not searched by meaning.
+        terms: Hashed words, empty where it is not searched by word.
+        length: Its length in words.
+    """
+
+    kind: Kind
+    id: bytes
+    body: dict[str, Any]
+    parent: int = 0
+    vector: bytes = b""
+    terms: bytes = b""
+    length: int = 0
+
+
+def insert(connection: sqlite3.Connection, partition: Partition, item: Item) -> Partition:
+    """Append a row; return the partition with its sequence moved on."""
+    seq = partition.next_seq
+    ref = texts.put(connection, dump(item.body))
+    connection.execute(
+        "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (partition.pid, item.kind, item.parent, seq, item.id, ref, item.length, item.vector, item.terms),
+    )
+    if item.kind in (Kind.MEMORY, Kind.ENTITY):
+        connection.execute("INSERT INTO ids VALUES (?, ?, ?, ?)", (item.id, partition.pid, item.kind, seq))
+    return replace(partition, next_seq=seq + 1)
+
+
+def rewrite(
+    connection: sqlite3.Connection, partition: Partition, seq: int, item: Item, *, keep_vector: bool = False
+) -> None:
+    """Replace a row in its place: its sequence number stays, its old text goes."""
+    place = (partition.pid, item.kind, item.parent, seq)
+    where = "pid = ? AND kind = ? AND parent = ? AND seq = ?"
+    (old,) = connection.execute(f"SELECT ref FROM items WHERE {where}", place).fetchone()
+    ref = texts.put(connection, dump(item.body))
+    if keep_vector:
+        connection.execute(f"UPDATE items SET ref = ? WHERE {where}", (ref, *place))
+    else:
+        connection.execute(
+            f"UPDATE items SET ref = ?, length = ?, vector = ?, terms = ? WHERE {where}",
+            (ref, item.length, item.vector, item.terms, *place),
+        )
+    texts.drop(connection, [old])
+
+
+def remove(connection: sqlite3.Connection, partition: Partition, kind: Kind, parent: int, seqs: Sequence[int]) -> None:
+    """Remove rows and their text."""
+    for seq in seqs:
+        place = (partition.pid, kind, parent, seq)
+        ref, item_id = connection.execute(
+            "SELECT ref, id FROM items WHERE pid = ? AND kind = ? AND parent = ? AND seq = ?", place
+        ).fetchone()
+        connection.execute("DELETE FROM items WHERE pid = ? AND kind = ? AND parent = ? AND seq = ?", place)
+        if kind in (Kind.MEMORY, Kind.ENTITY):
+            connection.execute("DELETE FROM ids WHERE id = ?", (item_id,))
+        texts.drop(connection, [ref])
+
+
+def rows_of(
+    connection: sqlite3.Connection, pid: int, kind: Kind, parent: int = 0, *, newest_first: bool = False
+) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
+    """Yield (seq, id, body) of a partition's rows of one kind, in the order they were written, or the reverse."""
+    order = "DESC" if newest_first else "ASC"
+    for seq, item_id, body in connection.execute(
+        "SELECT seq, id, body FROM items JOIN texts USING (ref) WHERE pid = ? AND kind = ? AND parent = ? "
+        f"ORDER BY seq {order}",
+        (pid, kind, parent),
+    ):
+        yield seq, item_id, load(body)
+
+
+def erase(connection: sqlite3.Connection, user_id: str, salt: bytes, partition: Partition | None) -> dict[str, int]:
+    """Remove a whole partition, remember for a while that it was erased, and count its rows by kind."""
+    connection.execute("INSERT INTO erasures (tag, at) VALUES (?, ?)", (tag_of(user_id, salt), time.time()))
+    if partition is None:
+        return dict.fromkeys(COUNTED, 0)
+    pid = partition.pid
+    by_kind = dict(connection.execute("SELECT kind, count(*) FROM items WHERE pid = ? GROUP BY kind", (pid,)))
+    refs = [ref for (ref,) in connection.execute("SELECT ref FROM items WHERE pid = ?", (pid,))]
+    connection.execute("DELETE FROM ids WHERE id IN (SELECT id FROM items WHERE pid = ?)", (pid,))
+    connection.execute("DELETE FROM items WHERE pid = ?", (pid,))
+    connection.execute("DELETE FROM partitions WHERE pid = ?", (pid,))
+    texts.drop(connection, [*refs, partition.name])
+    return {name: by_kind.get(kind, 0) for name, kind in COUNTED.items()}
+
+
+def last_erasure(connection: sqlite3.Connection) -> int:
+    """The number of the latest erasure of anybody: where a call begins."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'erasures'").fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def erased_since(connection: sqlite3.Connection, user_id: str, salt: bytes, begin: int, age: float) -> bool:
+    """Tell whether this user was erased after erasure number `begin`, `age` seconds ago; and forget old erasures."""
+    connection.execute("DELETE FROM erasures WHERE at < ?", (time.time() - _ERASURES_KEPT,))
+    if age > _ERASURES_KEPT / 2:
+        return True
+    found = connection.execute("SELECT 1 FROM erasures WHERE eid > ? AND tag = ?", (begin, tag_of(user_id, salt)))
+    return found.fetchone() is not None
+
+
+def dump(body: dict[str, Any]) -> bytes:
+    """Encode what people wrote, as readable UTF-8, so that a scan of the file would find what was left behind."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def load(body: bytes) -> dict[str, Any]:
+    """Decode it."""
+    decoded: dict[str, Any] = json.loads(body)
+    return decoded

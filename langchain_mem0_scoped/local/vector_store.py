@@ -1,0 +1,314 @@
+"""mem0's vector store interface over the file: exact search inside one user's partition, memories and entities alike."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from mem0.vector_stores.base import VectorStoreBase
+from numpy.typing import NDArray
+
+from ..errors import BackendError, ScopeError
+from . import partitions, ranking
+from .cache import Cache, Snapshot, other_dimensions
+from .conditions import meets
+from .partitions import Kind, Partition
+from .unit import Pending, Work, id_bytes, id_text
+
+# Recomputed where it is needed, and a second copy of the text otherwise.
+_NOT_STORED: Final = frozenset({"user_id", "text_lemmatized"})
+_FETCHED_AT_ONCE: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A row as mem0 reads it.
+
+    Attributes:
+        id: A UUID.
+        payload: mem0's payload.
+        score: 0 to 1, higher is better; None where nothing was searched for.
+    """
+
+    id: str
+    payload: dict[str, Any]
+    score: float | None = None
+
+
+class LocalVectorStore(VectorStoreBase):
+    """One kind of rows, memories or entities, of every user: but each call sees one user's only.
+
+    Args:
+        work: The units of the file.
+        cache: Where partitions that were read are kept.
+        kind: Which rows.
+    """
+
+    def __init__(self, work: Work, cache: Cache, kind: Kind) -> None:
+        self._work = work
+        self._database = work.database
+        self._cache = cache
+        self._kind = kind
+
+    # -- reading
+
+    def search(
+        self, query: str, vectors: Sequence[float], top_k: int = 5, filters: dict[str, Any] | None = None
+    ) -> list[Hit]:
+        """Rank one user's rows: memories by meaning and words together, entities by meaning alone."""
+        user_id, conditions = _of_one_user(filters)
+        vector = ranking.unit_vector(vectors)
+        with self._database.reading() as connection:
+            partition = partitions.find(connection, user_id, self._database.salt)
+            snapshot = self._snapshot(connection, user_id, partition)
+            if snapshot is None or not snapshot.ids:
+                return []
+            if vector.size != snapshot.rows.vectors.shape[1]:
+                raise other_dimensions(vector.size, snapshot.rows.vectors.shape[1])
+            scores = self._scores(snapshot, query, vector, partition)
+            return self._best(connection, snapshot, scores, user_id, conditions, top_k)
+
+    def _scores(
+        self, snapshot: Snapshot, query: str, vector: NDArray[np.float32], partition: Partition | None
+    ) -> NDArray[np.float64]:
+        if self._kind is Kind.ENTITY or partition is None:
+            return ranking.cosine(snapshot.rows.vectors, vector).astype(np.float64)
+        terms = ranking.hash_terms(ranking.tokenize(query), partition.key)
+        return ranking.fused(snapshot.rows, vector, terms)
+
+    def _best(
+        self,
+        connection: sqlite3.Connection,
+        snapshot: Snapshot,
+        scores: NDArray[np.float64],
+        user_id: str,
+        conditions: dict[str, Any],
+        top_k: int,
+    ) -> list[Hit]:
+        order = ranking.top(scores, len(snapshot.ids) if conditions else min(top_k, len(snapshot.ids)))
+        hits: list[Hit] = []
+        for start in range(0, len(order), _FETCHED_AT_ONCE):
+            some = order[start : start + _FETCHED_AT_ONCE]
+            for index, payload in zip(some, self._payloads(connection, snapshot, some, user_id), strict=True):
+                if not conditions or meets(payload, conditions):
+                    hits.append(Hit(id_text(snapshot.ids[index]), payload, float(scores[index])))
+            if len(hits) >= top_k:
+                break
+        return hits[:top_k]
+
+    def _payloads(
+        self, connection: sqlite3.Connection, snapshot: Snapshot, indices: Sequence[int], user_id: str
+    ) -> Iterator[dict[str, Any]]:
+        refs = [snapshot.refs[index] for index in indices if index not in snapshot.pending]
+        marks = ",".join("?" * len(refs))
+        bodies = dict(connection.execute(f"SELECT ref, body FROM texts WHERE ref IN ({marks})", refs)) if refs else {}
+        for index in indices:
+            pending = snapshot.pending.get(index)
+            body = partitions.load(bodies[snapshot.refs[index]]) if pending is None else dict(pending)
+            yield _with_owner(body, user_id)
+
+    def _snapshot(self, connection: sqlite3.Connection, user_id: str, partition: Partition | None) -> Snapshot | None:
+        stored = None if partition is None else self._cache.get(connection, partition, self._kind)
+        unit = self._work.current
+        changes = {} if unit is None or unit.user_id != user_id else unit.items[self._kind]
+        return stored if not changes else _overlaid(stored, changes)
+
+    def keyword_search(self, query: str, top_k: int = 5, filters: dict[str, Any] | None = None) -> None:
+        """None: words are weighed in `search` already."""
+        return None
+
+    def get(self, vector_id: str) -> Hit | None:
+        """Read a row by its id, whosever it is."""
+        owner = self.owner_of(vector_id)
+        if owner is None:
+            return None
+        unit = self._work.current
+        if unit is not None and vector_id in unit.items[self._kind]:
+            pending = unit.items[self._kind][vector_id]
+            return None if pending is None else Hit(vector_id, _with_owner(dict(pending.payload), owner))
+        with self._database.reading() as connection:
+            row = connection.execute(
+                "SELECT body FROM ids JOIN items USING (pid, kind, seq, id) JOIN texts USING (ref) WHERE id = ? AND parent = 0",
+                (id_bytes(vector_id),),
+            ).fetchone()
+        return None if row is None else Hit(vector_id, _with_owner(partitions.load(row[0]), owner))
+
+    def owner_of(self, vector_id: str) -> str | None:
+        """Whose row this is, or None where there is none."""
+        unit = self._work.current
+        if unit is not None and vector_id in unit.items[self._kind]:
+            return unit.user_id
+        try:
+            raw = id_bytes(vector_id)
+        except ValueError:
+            return None
+        with self._database.reading() as connection:
+            owner = partitions.owner_of(connection, raw)
+        return None if owner is None or owner[2] is not self._kind else owner[0]
+
+    def list(self, filters: dict[str, Any] | None = None, top_k: int | None = None) -> list[list[Hit]]:
+        """List one user's rows, the newest first."""
+        user_id, conditions = _of_one_user(filters)
+        wanted = sys.maxsize if top_k is None else top_k
+        hits: list[Hit] = []
+        for item_id, payload in self._newest_first(user_id):
+            if len(hits) >= wanted:
+                break
+            if not conditions or meets(payload, conditions):
+                hits.append(Hit(item_id, payload))
+        return [hits]
+
+    def _newest_first(self, user_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        unit = self._work.current
+        changes = {} if unit is None or unit.user_id != user_id else unit.items[self._kind]
+        for item_id, pending in reversed(changes.items()):
+            if pending is not None and pending.fresh:
+                yield item_id, _with_owner(dict(pending.payload), user_id)
+        with self._database.reading() as connection:
+            partition = partitions.find(connection, user_id, self._database.salt)
+            if partition is None:
+                return
+            for _, raw, body in partitions.rows_of(connection, partition.pid, self._kind, newest_first=True):
+                item_id = id_text(raw)
+                pending = changes.get(item_id)
+                if item_id in changes and pending is None:
+                    continue
+                yield item_id, _with_owner(dict(pending.payload) if pending else body, user_id)
+
+    # -- writing
+
+    def insert(
+        self,
+        vectors: Sequence[Sequence[float]],
+        payloads: Sequence[Mapping[str, Any]] | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> None:
+        """Add rows, each for the user its payload names."""
+        if payloads is None or ids is None:
+            raise ValueError("the embedded store needs a payload and an id for every vector")
+        for vector, payload, item_id in zip(vectors, payloads, ids, strict=True):
+            user_id = _one_user(payload.get("user_id"))
+            with self._work.unit(user_id) as unit:
+                unit.check()
+                id_bytes(item_id)
+                unit.items[self._kind][item_id] = Pending(_stored(payload), self._packed(vector), fresh=True)
+
+    def update(
+        self, vector_id: str, vector: Sequence[float] | None = None, payload: Mapping[str, Any] | None = None
+    ) -> None:
+        """Replace a row's vector, its payload, or both. Its user cannot be changed."""
+        current = self.get(vector_id)
+        if current is None:
+            raise ValueError("no row of that id")
+        owner = current.payload["user_id"]
+        if payload is not None and payload.get("user_id", owner) != owner:
+            raise ScopeError("a row cannot be moved to another user")
+        with self._work.unit(owner) as unit:
+            unit.check()
+            changed = _stored(current.payload if payload is None else payload)
+            packed = None if vector is None else self._packed(vector)
+            before = unit.items[self._kind].get(vector_id)
+            if before is None:
+                unit.items[self._kind][vector_id] = Pending(changed, packed, False, _links_of(current.payload))
+            else:
+                before.payload, before.vector = changed, packed or before.vector
+
+    def delete(self, vector_id: str) -> None:
+        """Remove a row."""
+        current = self.get(vector_id)
+        if current is None:
+            raise ValueError("no row of that id")
+        with self._work.unit(current.payload["user_id"]) as unit:
+            unit.check()
+            before = unit.items[self._kind].get(vector_id)
+            if before is not None and before.fresh:
+                del unit.items[self._kind][vector_id]
+                return
+            links = _links_of(current.payload) if before is None else before.base_links
+            unit.items[self._kind][vector_id] = None
+            unit.removed_links[vector_id] = links
+
+    def _packed(self, vector: Sequence[float]) -> bytes:
+        given = np.asarray(vector, dtype=np.float64)
+        if given.ndim != 1 or not np.isfinite(given).all():
+            raise BackendError("the embedding returned something else than a vector of finite numbers")
+        self._cache.check_dimensions(given.size)
+        return ranking.unit_vector(given).tobytes()
+
+    # -- the rest of mem0's interface, which has no meaning here
+
+    def create_col(self, name: str, vector_size: int, distance: str) -> None:
+        """Nothing to create: the file holds one collection."""
+
+    def list_cols(self) -> Sequence[str]:
+        """The one collection there is."""
+        return [self._kind.name.lower()]
+
+    def col_info(self) -> dict[str, Any]:
+        """Its name."""
+        return {"name": self._kind.name.lower()}
+
+    def delete_col(self) -> None:
+        """Refused, as `reset`."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Refused: it would delete everybody.
+
+        Raises:
+            ScopeError: Always.
+        """
+        raise ScopeError("the embedded store erases one user at a time; delete its file to erase everybody")
+
+
+def _of_one_user(filters: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
+    conditions = dict(filters or {})
+    return _one_user(conditions.pop("user_id", None)), conditions
+
+
+def _one_user(user_id: object) -> str:
+    if not isinstance(user_id, str) or not user_id or user_id == "*":
+        raise ScopeError("the embedded store is partitioned by user: every call must name exactly one user_id")
+    return user_id
+
+
+def _with_owner(body: dict[str, Any], user_id: str) -> dict[str, Any]:
+    body["user_id"] = user_id
+    return body
+
+
+def _stored(payload: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in payload.items() if key not in _NOT_STORED}
+
+
+def _links_of(payload: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(payload.get("linked_memory_ids") or ())
+
+
+def _overlaid(stored: Snapshot | None, changes: Mapping[str, Pending | None]) -> Snapshot | None:
+    """A partition as it will be once the current unit is committed: so that a call reads its own writes."""
+    width = 0 if stored is None else stored.rows.vectors.shape[1]
+    rows: list[tuple[bytes, int, bytes, bytes, int, dict[str, Any] | None]] = []
+    for item_id, ref, vector, terms, length in () if stored is None else stored.each():
+        change = changes.get(id_text(item_id), ...)
+        if isinstance(change, Pending):
+            rows.append((item_id, ref, change.vector or vector, terms, length, change.payload))
+        elif change is not None:
+            rows.append((item_id, ref, vector, terms, length, None))
+    for new_id, pending in changes.items():
+        if pending is not None and pending.fresh and pending.vector is not None:
+            rows.append((id_bytes(new_id), -1, pending.vector, b"", 0, pending.payload))
+    if not rows:
+        return None
+    return Snapshot(
+        ids=[row[0] for row in rows],
+        refs=[row[1] for row in rows],
+        rows=ranking.build_rows(
+            [row[2] for row in rows], [row[3] for row in rows], [row[4] for row in rows], width or len(rows[-1][2]) // 4
+        ),
+        pending={index: row[5] for index, row in enumerate(rows) if row[5] is not None},
+    )

@@ -1,0 +1,419 @@
+"""ScopedMemory: the only door to one user's memories, sync and async. Every other room is a view over it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from . import clients
+from .errors import InputError, MemoryNotFoundError
+from .messages import (
+    MessageLike,
+    checked_count,
+    checked_day,
+    checked_moment,
+    checked_query,
+    checked_text,
+    checked_threshold,
+    spoken,
+)
+from .records import ErasureReceipt, MemoryList, MemoryRecord, record_from
+from .scope import SESSION_KEY, Scope, checked_id, checked_memory_id, checked_metadata
+
+if TYPE_CHECKING:
+    import mem0
+
+    from .clients.port import Batch, Port, Question, Row
+
+_NOT_FOUND = "this user has no memory of that id"
+
+
+class ScopedMemory:
+    """The memories of one user, and of nobody else.
+
+    The user is fixed here and named nowhere else: no argument of any method, no filter, metadata or id of a memory reaches
+    another user's rows. Building one does no I/O; mem0 is imported at the first call that needs it.
+
+    Args:
+        user_id: Whose memories these are; taken whole or refused (see `Scope`). It comes from your session or token, never
+            from a model or a request body.
+        client: A `mem0.Memory` on any vector store, such as `local_memory(path)` returns; None for the embedded store at
+            `~/.langchain_mem0_scoped/memory.db`, or where $LANGCHAIN_MEM0_SCOPED_PATH points. One client serves every scope.
+
+    Raises:
+        ScopeError: The user_id is refused.
+        InputError: The client is not one.
+
+    Example:
+        >>> memory = ScopedMemory("u_alice")  # doctest: +SKIP
+        >>> memory.add("I am vegetarian")  # doctest: +SKIP
+        >>> memory.search("food preferences")[0]["memory"]  # doctest: +SKIP
+        'I am vegetarian'
+    """
+
+    __slots__ = ("__weakref__", "_client", "_scope")
+
+    def __init__(self, user_id: str, *, client: mem0.Memory | None = None) -> None:
+        self._scope = Scope(user_id)
+        clients.check_client(client)
+        self._client = client
+
+    @classmethod
+    def factory(cls, client: mem0.Memory | None = None) -> Callable[[str], ScopedMemory]:
+        """Return a function that builds the scope of a user on this client.
+
+        Example:
+            >>> memory_of = ScopedMemory.factory()
+            >>> memory_of("u_alice").user_id
+            'u_alice'
+        """
+        clients.check_client(client)
+        return partial(cls, client=client)
+
+    @property
+    def user_id(self) -> str:
+        """Whose memories these are; fixed at construction."""
+        return self._scope.user_id
+
+    def __repr__(self) -> str:
+        return f"ScopedMemory({self.user_id!r})"
+
+    def _port(self) -> Port:
+        return clients.port_for(self._client)
+
+    async def _aport(self) -> Port:
+        # The first call imports mem0 and opens a file: not on the event loop.
+        return await asyncio.to_thread(self._port)
+
+    # -- writing
+
+    def add(
+        self,
+        messages: MessageLike | Sequence[MessageLike],
+        *,
+        session_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        infer: bool | None = None,
+        at: datetime | date | str | None = None,
+        expires_on: date | str | None = None,
+        wait: bool = True,
+    ) -> MemoryList:
+        """Remember what was said.
+
+        Args:
+            messages: A str (the user's words), a dict with "role" and "content", a LangChain message, or a sequence of
+                these. User and assistant text is remembered; system and tool messages, pictures and blank text are not.
+            session_id: The session it was said in; searches can be narrowed to it.
+            metadata: JSON values to store with each memory. Names of ids and of mem0's own payload are refused.
+            infer: True to have mem0's model extract facts, False to keep the text verbatim. None: True where the client
+                has a model, else False.
+            at: When it was said, for text from the past; UTC where it names no zone. None for now.
+            expires_on: The last day (UTC) on which the memories are shown; afterwards only erasure still finds them.
+            wait: False to return before a hosted platform has finished; other clients always have.
+
+        Returns:
+            The memories that were stored: one for each message kept verbatim, or the extracted facts, which may be none.
+
+        Raises:
+            ScopeError: Metadata or session_id would leave or forge the scope.
+            InputError: Nothing to remember in it, or a value that means nothing; see `messages.spoken`.
+            BackendError: The client failed. On the embedded store nothing was stored then.
+        """
+        batch = self._batch(messages, session_id, metadata, infer, at, expires_on, wait)
+        return _listed(self._scope.require_own(self._port().add(self.user_id, batch) if batch.messages else []))
+
+    async def aadd(
+        self,
+        messages: MessageLike | Sequence[MessageLike],
+        *,
+        session_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        infer: bool | None = None,
+        at: datetime | date | str | None = None,
+        expires_on: date | str | None = None,
+        wait: bool = True,
+    ) -> MemoryList:
+        """Async twin of `add`. Once it has begun, cancelling the task does not take the write back."""
+        batch = self._batch(messages, session_id, metadata, infer, at, expires_on, wait)
+        return _listed(
+            self._scope.require_own(await (await self._aport()).aadd(self.user_id, batch) if batch.messages else [])
+        )
+
+    def update(
+        self, memory_id: str, text: str | None = None, *, metadata: Mapping[str, Any] | None = None
+    ) -> MemoryRecord:
+        """Correct a memory. Its old text is left nowhere: not in its history, its entities or mem0's kept messages.
+
+        Args:
+            memory_id: A record's "id".
+            text: The new text; None to keep it.
+            metadata: Values to merge into the memory's metadata.
+
+        Returns:
+            The memory as it is now.
+
+        Raises:
+            MemoryNotFoundError: This user has no memory of that id.
+            ScopeError: The id is no UUID, or the metadata would forge the scope.
+            InputError: Neither text nor metadata, or text that cannot be stored.
+            ErasureError: The correction is stored, but a trace of the old text is left.
+            BackendError: The client failed.
+        """
+        memory_id, change = self._correction(memory_id, text, metadata)
+        port = self._port()
+        self._found(port.get(memory_id))
+        return self._found(port.get(memory_id) if port.update(self.user_id, memory_id, *change) else None)
+
+    async def aupdate(
+        self, memory_id: str, text: str | None = None, *, metadata: Mapping[str, Any] | None = None
+    ) -> MemoryRecord:
+        """Async twin of `update`."""
+        memory_id, change = self._correction(memory_id, text, metadata)
+        port = await self._aport()
+        self._found(await port.aget(memory_id))
+        return self._found(await port.aget(memory_id) if await port.aupdate(self.user_id, memory_id, *change) else None)
+
+    def delete(self, memory_id: str) -> None:
+        """Forget a memory, its history, its entity links and mem0's kept messages with it.
+
+        Raises:
+            MemoryNotFoundError: This user has no memory of that id.
+            ScopeError: The id is no UUID.
+            ErasureError: A trace of the text is left.
+            BackendError: The client failed.
+        """
+        memory_id = checked_memory_id(memory_id)
+        port = self._port()
+        self._found(port.get(memory_id))
+        _deleted(port.delete(self.user_id, memory_id))
+
+    async def adelete(self, memory_id: str) -> None:
+        """Async twin of `delete`."""
+        memory_id = checked_memory_id(memory_id)
+        port = await self._aport()
+        self._found(await port.aget(memory_id))
+        _deleted(await port.adelete(self.user_id, memory_id))
+
+    def delete_all(self) -> ErasureReceipt:
+        """Erase this user: memories (expired ones too), history, kept messages, entities; then look again.
+
+        On the embedded store the bytes are gone from its files as well. An add that was under way in the meantime stores
+        nothing and raises a retryable BackendError.
+
+        Returns:
+            How many rows of each kind were removed.
+
+        Raises:
+            ErasureError: Something is still there, and what kind; call it again.
+            BackendError: The client failed.
+        """
+        return self._receipt(self._port().erase(self.user_id))
+
+    async def adelete_all(self) -> ErasureReceipt:
+        """Async twin of `delete_all`."""
+        return self._receipt(await (await self._aport()).aerase(self.user_id))
+
+    # -- reading
+
+    def search(
+        self,
+        query: str,
+        *,
+        k: int = 5,
+        threshold: float | None = None,
+        filters: Mapping[str, Any] | None = None,
+        session_id: str | None = None,
+    ) -> MemoryList:
+        """Find the memories that match a query best.
+
+        Args:
+            query: What to look for, in natural language.
+            k: At most so many; 1 or more.
+            threshold: Lowest score, 0 to 1; None for mem0's default of 0.1.
+            filters: `{key: value}` or `{key: {operator: value}}` over metadata; all must hold. Operators: eq, ne, in, nin,
+                gt, gte, lt, lte, contains, icontains.
+            session_id: Only what was learnt in this session.
+
+        Returns:
+            At most k memories, best first, expired ones left out.
+
+        Raises:
+            ScopeError: The filters or session_id name anything but metadata, or the client returned a foreign row.
+            InputError: An empty query, k below 1, a threshold outside 0 to 1.
+            BackendError: The client failed.
+        """
+        question = self._question(query, k, threshold, filters, session_id)
+        return _listed(self._scope.require_own(self._port().search(question)))
+
+    async def asearch(
+        self,
+        query: str,
+        *,
+        k: int = 5,
+        threshold: float | None = None,
+        filters: Mapping[str, Any] | None = None,
+        session_id: str | None = None,
+    ) -> MemoryList:
+        """Async twin of `search`."""
+        question = self._question(query, k, threshold, filters, session_id)
+        return _listed(self._scope.require_own(await (await self._aport()).asearch(question)))
+
+    def get_all(
+        self, *, session_id: str | None = None, filters: Mapping[str, Any] | None = None, limit: int | None = None
+    ) -> MemoryList:
+        """List this user's memories, the newest first. All of them: there is no silent cap.
+
+        Args:
+            session_id: Only what was learnt in this session.
+            filters: Only these; as in `search`.
+            limit: Only so many of the newest; None for all.
+
+        Raises:
+            ScopeError: As in `search`.
+            InputError: limit is below 1.
+            BackendError: The client failed.
+        """
+        pinned, limit = self._listing(session_id, filters, limit)
+        return _listed(self._scope.require_own(self._port().rows(pinned, limit)))
+
+    async def aget_all(
+        self, *, session_id: str | None = None, filters: Mapping[str, Any] | None = None, limit: int | None = None
+    ) -> MemoryList:
+        """Async twin of `get_all`."""
+        pinned, limit = self._listing(session_id, filters, limit)
+        return _listed(self._scope.require_own(await (await self._aport()).arows(pinned, limit)))
+
+    def get(self, memory_id: str) -> MemoryRecord:
+        """Read one memory, an expired one too.
+
+        Raises:
+            MemoryNotFoundError: This user has no memory of that id; missing and foreign answer alike.
+            ScopeError: The id is no UUID.
+            BackendError: The client failed.
+        """
+        return self._found(self._port().get(checked_memory_id(memory_id)))
+
+    async def aget(self, memory_id: str) -> MemoryRecord:
+        """Async twin of `get`."""
+        memory_id = checked_memory_id(memory_id)
+        return self._found(await (await self._aport()).aget(memory_id))
+
+    def history(self, memory_id: str) -> list[dict[str, Any]]:
+        """Tell what happened to a memory, oldest first; text that was corrected is no longer in it.
+
+        Returns:
+            mem0's rows: "event" (ADD, UPDATE), "new_memory", "created_at", "updated_at" and more.
+
+        Raises:
+            MemoryNotFoundError: This user has no memory of that id, or it was deleted.
+            ScopeError: The id is no UUID.
+            BackendError: The client failed.
+        """
+        memory_id = checked_memory_id(memory_id)
+        port = self._port()
+        self._found(port.get(memory_id))
+        return port.history(memory_id)
+
+    async def ahistory(self, memory_id: str) -> list[dict[str, Any]]:
+        """Async twin of `history`."""
+        memory_id = checked_memory_id(memory_id)
+        port = await self._aport()
+        self._found(await port.aget(memory_id))
+        return await port.ahistory(memory_id)
+
+    def count(self) -> int:
+        """Count this user's memories, expired ones left out, as `get_all` does."""
+        return len(self.get_all())
+
+    async def acount(self) -> int:
+        """Async twin of `count`."""
+        return len(await self.aget_all())
+
+    # -- what both sides share
+
+    def _batch(
+        self,
+        messages: MessageLike | Sequence[MessageLike],
+        session_id: str | None,
+        metadata: Mapping[str, Any] | None,
+        infer: bool | None,
+        at: datetime | date | str | None,
+        expires_on: date | str | None,
+        wait: bool,
+    ) -> Batch:
+        from .clients.port import Batch
+
+        stored = checked_metadata(metadata)
+        if session_id is not None:
+            stored[SESSION_KEY] = checked_id(session_id, SESSION_KEY)
+        if infer not in (None, True, False):
+            raise InputError("infer must be True, False or None")
+        return Batch(
+            messages=spoken(messages),
+            metadata=stored,
+            infer=infer,
+            said_at=None if at is None else checked_moment(at, "at"),
+            expires_on=None if expires_on is None else checked_day(expires_on, "expires_on"),
+            wait=bool(wait),
+        )
+
+    def _question(
+        self,
+        query: str,
+        k: int,
+        threshold: float | None,
+        filters: Mapping[str, Any] | None,
+        session_id: str | None,
+    ) -> Question:
+        from .clients.port import Question
+
+        return Question(
+            query=checked_query(query),
+            filters=self._scope.pinned(filters, session_id),
+            k=checked_count(k, "k"),
+            threshold=checked_threshold(threshold),
+        )
+
+    def _listing(
+        self, session_id: str | None, filters: Mapping[str, Any] | None, limit: int | None
+    ) -> tuple[dict[str, Any], int | None]:
+        return self._scope.pinned(filters, session_id), None if limit is None else checked_count(limit, "limit")
+
+    def _correction(
+        self, memory_id: str, text: str | None, metadata: Mapping[str, Any] | None
+    ) -> tuple[str, tuple[str | None, dict[str, Any] | None]]:
+        if text is None and metadata is None:
+            raise InputError("update needs a new text, metadata, or both")
+        return checked_memory_id(memory_id), (
+            None if text is None else checked_text(text, "text"),
+            None if metadata is None else checked_metadata(metadata),
+        )
+
+    def _found(self, row: Row | None) -> MemoryRecord:
+        """By id means fetch, own, act: one answer for what is missing and what is somebody else's."""
+        if row is None or not self._scope.owns(row):
+            raise MemoryNotFoundError(_NOT_FOUND)
+        return record_from(row)
+
+    def _receipt(self, counts: Mapping[str, int]) -> ErasureReceipt:
+        return ErasureReceipt(
+            user_id=self.user_id,
+            memories=counts.get("memories", 0),
+            history=counts.get("history", 0),
+            messages=counts.get("messages", 0),
+            entities=counts.get("entities", 0),
+            transcripts=counts.get("transcripts", 0),
+            erased_at=datetime.now(UTC).isoformat(),
+        )
+
+
+def _listed(rows: list[Row]) -> MemoryList:
+    return MemoryList(map(record_from, rows))
+
+
+def _deleted(existed: bool) -> None:
+    if not existed:
+        raise MemoryNotFoundError(_NOT_FOUND)

@@ -1,0 +1,188 @@
+"""What a caller may hand in as text: a string, a message dict, a LangChain message, a sequence of them, a query, a date."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+from langchain_core.messages import BaseMessage
+
+from .errors import InputError
+
+MAX_TEXT: Final = 1_000_000
+"""Longest text of one memory, in characters."""
+
+MAX_QUERY: Final = 100_000
+"""Longest query, in characters."""
+
+MessageLike = str | Mapping[str, Any] | BaseMessage
+
+# How LangChain, OpenAI and mem0 name who speaks; None is what is never remembered: instructions and tool output are not
+# something the user said, and they are how poison gets in.
+_ROLES: Final[dict[str, str | None]] = {
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "ai": "assistant",
+    "system": None,
+    "developer": None,
+    "tool": None,
+    "function": None,
+    "remove": None,
+}
+
+
+def spoken(messages: MessageLike | Sequence[MessageLike]) -> list[dict[str, str]]:
+    """Reduce messages to what was said by the user and the assistant.
+
+    Args:
+        messages: A str (the user's words), a dict with "role" and "content", a LangChain message, or a sequence of them.
+
+    Returns:
+        `{"role": "user" | "assistant", "content": text}` in order. System and tool messages are left out, and so are
+        messages without text, such as one that only calls a tool.
+
+    Raises:
+        InputError: Nothing of these, an unknown role, an empty str, or text that cannot be stored.
+    """
+    if isinstance(messages, str):
+        return [{"role": "user", "content": checked_text(messages, "messages")}]
+    if isinstance(messages, (Mapping, BaseMessage)):
+        messages = [messages]
+    if not isinstance(messages, Iterable) or isinstance(messages, (bytes, bytearray)):
+        raise InputError(
+            f"messages must be a str, a dict, a LangChain message or a sequence, got {type(messages).__name__}"
+        )
+    said = (_spoken_one(message) for message in messages)
+    return [message for message in said if message is not None]
+
+
+def _spoken_one(message: object) -> dict[str, str] | None:
+    if isinstance(message, str):
+        kind, content = "user", message
+    elif isinstance(message, BaseMessage):
+        # A streamed chunk is its message: "AIMessageChunk" speaks as "ai". A ChatMessage carries its role in a field.
+        kind = getattr(message, "role", message.type.removesuffix("MessageChunk").lower())
+        content = message.text
+    elif isinstance(message, Mapping) and "role" in message and "content" in message:
+        kind, content = message["role"], _text_of(message["content"])
+    else:
+        raise InputError(
+            "a message must be a str, a LangChain message or a dict with 'role' and 'content', "
+            f"got {type(message).__name__}"
+        )
+    if type(kind) is not str or kind not in _ROLES:
+        raise InputError(f"a message's role must be one of {', '.join(sorted(_ROLES))}")
+    role = _ROLES[kind]
+    if role is None or not content.strip():
+        return None
+    return {"role": role, "content": checked_text(content, "a message")}
+
+
+def _text_of(content: object) -> str:
+    """Join the text blocks of multimodal content; a picture is not text and is not remembered."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Sequence) and not isinstance(content, (bytes, bytearray)):
+        return "".join(_block_text(block) for block in content)
+    raise InputError(f"a message's content must be a str or a list of content blocks, got {type(content).__name__}")
+
+
+def _block_text(block: object) -> str:
+    if isinstance(block, str):
+        return block
+    if isinstance(block, Mapping):
+        text = block.get("text") if block.get("type", "text") == "text" else ""
+        if isinstance(text, str):
+            return text
+    raise InputError("a content block must be a str or a dict such as {'type': 'text', 'text': '…'}")
+
+
+def checked_text(text: object, name: str) -> str:
+    """Refuse text that no store could keep whole.
+
+    Raises:
+        InputError: It is not a str, is blank, is longer than `MAX_TEXT`, or holds NUL or a lone surrogate.
+    """
+    return _checked(text, name, MAX_TEXT)
+
+
+def checked_query(query: object) -> str:
+    """Refuse a query that cannot be searched for; see `checked_text`, with `MAX_QUERY`."""
+    return _checked(query, "query", MAX_QUERY)
+
+
+def _checked(text: object, name: str, longest: int) -> str:
+    if not isinstance(text, str):
+        raise InputError(f"{name} must be a str, got {type(text).__name__}")
+    if not text.strip():
+        raise InputError(f"{name} must not be empty")
+    if len(text) > longest:
+        raise InputError(f"{name} must have at most {longest:,} characters, got {len(text):,}; split it")
+    if "\x00" in text:
+        raise InputError(f"{name} must not hold the NUL character, which PostgreSQL cannot store")
+    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+        raise InputError(
+            f"{name} must be valid Unicode; it holds a lone surrogate, often half of an emoji that was cut"
+        )
+    return str(text)
+
+
+def checked_moment(moment: object, name: str) -> str:
+    """Take when something was said: a datetime (UTC where it names no zone), a date, or either in ISO 8601.
+
+    Returns:
+        ISO 8601 in UTC.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    if isinstance(moment, str):
+        try:
+            moment = datetime.fromisoformat(moment)
+        except ValueError:
+            moment = None
+    if isinstance(moment, datetime):
+        aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        return aware.astimezone(UTC).isoformat()
+    if isinstance(moment, date):
+        return datetime(moment.year, moment.month, moment.day, tzinfo=UTC).isoformat()
+    raise InputError(f"{name} must be a datetime, a date or a str in ISO 8601")
+
+
+def checked_day(day: object, name: str) -> str:
+    """Take the last day on which a memory is shown, as `checked_moment`; mem0 keeps days, not hours.
+
+    Returns:
+        YYYY-MM-DD.
+    """
+    return checked_moment(day, name)[:10]
+
+
+def checked_count(count: object, name: str) -> int:
+    """Take how many are wanted.
+
+    Raises:
+        InputError: It is not an int of 1 or more.
+    """
+    if type(count) is not int or count < 1:
+        raise InputError(
+            f"{name} must be an int of 1 or more, got {count if type(count) is int else type(count).__name__}"
+        )
+    return count
+
+
+def checked_threshold(threshold: object) -> float | None:
+    """Take the lowest score wanted, 0 to 1, or None for the client's own default.
+
+    Raises:
+        InputError: It is not a number from 0 to 1.
+    """
+    if threshold is None:
+        return None
+    if type(threshold) not in (int, float) or not 0 <= threshold <= 1:  # type: ignore[operator]
+        raise InputError("threshold must be a number from 0 to 1")
+    return float(threshold)  # type: ignore[arg-type]
