@@ -1,7 +1,7 @@
 """LangChain memory over mem0 in which every user's memory is theirs alone.
 
-Build a `ScopedMemory` from a user id; everything else is a view over it. Parts load on first use: importing this package
-imports neither mem0 nor an embedding.
+Build a `ScopedMemory` from a user id; everything else is a view over it. Parts load on first use: importing this
+package imports neither mem0 nor an embedding.
 """
 
 from __future__ import annotations

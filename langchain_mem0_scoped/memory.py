@@ -34,14 +34,15 @@ _NOT_FOUND = "this user has no memory of that id"
 class ScopedMemory:
     """The memories of one user, and of nobody else.
 
-    The user is fixed here and named nowhere else: no argument of any method, no filter, metadata or id of a memory reaches
-    another user's rows. Building one does no I/O; mem0 is imported at the first call that needs it.
+    The user is fixed here and named nowhere else: no argument of any method, no filter, metadata or id of a memory
+    reaches another user's rows. Building one does no I/O; mem0 is imported at the first call that needs it.
 
     Args:
-        user_id: Whose memories these are; taken whole or refused (see `Scope`). It comes from your session or token, never
-            from a model or a request body.
-        client: A `mem0.Memory` on any vector store, such as `local_memory(path)` returns; None for the embedded store at
-            `~/.langchain_mem0_scoped/memory.db`, or where $LANGCHAIN_MEM0_SCOPED_PATH points. One client serves every scope.
+        user_id: Whose memories these are; taken whole or refused (see `Scope`). It comes from your session or token,
+            never from a model or a request body.
+        client: A `mem0.Memory` on any vector store, such as `local_memory(path)` returns; None for the embedded store
+            at `~/.langchain_mem0_scoped/memory.db`, or where $LANGCHAIN_MEM0_SCOPED_PATH points. One client serves
+            every scope.
 
     Raises:
         ScopeError: The user_id is refused.
@@ -115,7 +116,7 @@ class ScopedMemory:
             wait: False to return before a hosted platform has finished; other clients always have.
 
         Returns:
-            The memories that were stored: one for each message kept verbatim, or the extracted facts, which may be none.
+            The memories that were stored: one for each message kept verbatim, or the extracted facts, maybe none.
 
         Raises:
             ScopeError: Metadata or session_id would leave or forge the scope.
@@ -200,8 +201,8 @@ class ScopedMemory:
     def delete_all(self) -> ErasureReceipt:
         """Erase this user: memories (expired ones too), history, kept messages, entities; then look again.
 
-        On the embedded store the bytes are gone from its files as well. An add that was under way in the meantime stores
-        nothing and raises a retryable BackendError.
+        On the embedded store the bytes are gone from its files as well. An add that was under way in the meantime
+        stores nothing and raises a retryable BackendError.
 
         Returns:
             How many rows of each kind were removed.
@@ -233,8 +234,8 @@ class ScopedMemory:
             query: What to look for, in natural language.
             k: At most so many; 1 or more.
             threshold: Lowest score, 0 to 1; None for mem0's default of 0.1.
-            filters: `{key: value}` or `{key: {operator: value}}` over metadata; all must hold. Operators: eq, ne, in, nin,
-                gt, gte, lt, lte, contains, icontains.
+            filters: `{key: value}` or `{key: {operator: value}}` over metadata; all must hold. Operators: eq, ne, in,
+                nin, gt, gte, lt, lte, contains, icontains.
             session_id: Only what was learnt in this session.
 
         Returns:

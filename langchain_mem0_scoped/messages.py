@@ -1,4 +1,4 @@
-"""What a caller may hand in as text: a string, a message dict, a LangChain message, a sequence of them, a query, a date."""
+"""What a caller may hand in: a string, a message dict, a LangChain message, a sequence of them, a query, a date."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def spoken(messages: MessageLike | Sequence[MessageLike]) -> list[dict[str, str]
     """Reduce messages to what was said by the user and the assistant.
 
     Args:
-        messages: A str (the user's words), a dict with "role" and "content", a LangChain message, or a sequence of them.
+        messages: A str (the user's words), a dict with "role" and "content", a LangChain message, or a sequence.
 
     Returns:
         `{"role": "user" | "assistant", "content": text}` in order. System and tool messages are left out, and so are

@@ -1,4 +1,4 @@
-"""What ScopedMemory hands back: a memory, a list of them that shows itself as a table, and the receipt of an erasure."""
+"""What ScopedMemory hands back: a memory, a list of them that shows itself as a table, the receipt of an erasure."""
 
 from __future__ import annotations
 

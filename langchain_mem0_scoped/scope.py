@@ -1,4 +1,4 @@
-"""The wall itself: what may be a user id, which filters and metadata stay inside it, and whose a row is. Pure, no I/O."""
+"""The wall itself: what may be a user id, which filters and metadata stay inside it, whose a row is. Pure, no I/O."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ SESSION_KEY: Final = "session_id"
 FILTER_OPERATORS: Final = frozenset({"eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "contains", "icontains"})
 """What a filter may ask of a metadata value; the set mem0 documents for every store."""
 
-# Whitespace, controls, lone surrogates, and what has no shape of its own on a screen: Unicode's Default_Ignorable_Code_Point
-# (https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt), which holds the zero-width and the bidi
-# characters, and the interlinear annotation marks. Two ids that look alike because of one of these would be two users.
+# Whitespace, controls, lone surrogates, and what has no shape of its own on a screen: Unicode's
+# Default_Ignorable_Code_Point (https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt), which holds
+# the zero-width and the bidi characters, and the interlinear annotation marks. Two ids that differ by one of these
+# alone would look alike and be two users.
 _UNSEEN = re.compile(
     r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
     r"\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
@@ -99,8 +100,8 @@ def checked_metadata(metadata: object) -> dict[str, Any]:
         A deep copy holding JSON values only.
 
     Raises:
-        ScopeError: It is not a dict of JSON values, or a key is reserved: an id, a session, or a name mem0 keeps its own
-            payload under, which would forge or hide the row.
+        ScopeError: It is not a dict of JSON values, or a key is reserved: an id, a session, or a name mem0 keeps its
+            own payload under, which would forge or hide the row.
     """
     if metadata is None:
         return {}
@@ -129,7 +130,7 @@ def checked_filters(filters: object) -> dict[str, Any]:
         A copy, one level deep.
 
     Raises:
-        ScopeError: A key is an id, a payload name or a logical operator, an operator is unknown, or a value is not plain.
+        ScopeError: A key is an id, a payload name or a logical operator, or a value or operator is not known.
     """
     if filters is None:
         return {}
@@ -141,7 +142,7 @@ def checked_filters(filters: object) -> dict[str, Any]:
 def _checked_key(key: object, where: str) -> str:
     if type(key) is not str or not _METADATA_KEY.fullmatch(key):
         raise ScopeError(
-            f"{where} keys must be str of 1 to 128 letters, digits, '_' or ' .:/@-', starting with one of the first three"
+            f"{where} keys must be str of 1 to 128 letters, digits, '_' or ' .:/@-', the first a letter, digit or '_'"
         )
     # A store may fold case or width, or read a dot as a path, so every such reading of the key must be harmless.
     folded = unicodedata.normalize("NFKC", key).casefold().strip()

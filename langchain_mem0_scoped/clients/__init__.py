@@ -30,7 +30,8 @@ def check_client(client: object) -> None:
         "; hand in its synchronous twin: async calls are made through it" if kind.__name__.startswith("Async") else ""
     )
     raise InputError(
-        f"client must be a mem0.Memory, the result of local_memory(), or None, got {kind.__module__}.{kind.__name__}{hint}"
+        "client must be a mem0.Memory, the result of local_memory(), or None, "
+        f"got {kind.__module__}.{kind.__name__}{hint}"
     )
 
 

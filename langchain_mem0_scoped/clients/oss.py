@@ -1,4 +1,4 @@
-"""mem0.Memory on any vector store, made to keep a scope: uncapped reads, corrections and erasures that leave nothing."""
+"""mem0.Memory on any vector store, made to keep a scope: uncapped reads, corrections and erasures without a trace."""
 
 from __future__ import annotations
 
@@ -192,8 +192,8 @@ class OssPort(Port):
     def _erase_row_by_row(self, user_id: str) -> dict[str, int]:
         """Delete what is listed until nothing is, so that the id of each deleted row is known to clean its history.
 
-        mem0's own delete_all would do for the rows; but what it deletes between a listing and itself leaves history that
-        nobody can attribute any more.
+        mem0's own delete_all would do for the rows; but what it deletes between a listing and itself leaves history
+        that nobody can attribute any more.
         """
         counts = {"memories": 0, "history": 0, "messages": 0, "entities": 0}
         counts["entities"] += self._erase_entities(user_id)
@@ -242,7 +242,7 @@ class OssPort(Port):
 
             if not isinstance(self._client.db, SQLiteManager):
                 raise BackendError(
-                    f"cannot clean a history kept in {type(self._client.db).__name__}; only mem0's SQLite history is known"
+                    f"cannot clean a history kept in {type(self._client.db).__name__}, only mem0's SQLite history"
                 )
             self._history_db = HistoryDb(self._client.db)
         return self._history_db

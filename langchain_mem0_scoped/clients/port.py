@@ -53,8 +53,8 @@ class Question:
 class Port(ABC):
     """A mem0 client behind the calls a scope makes.
 
-    Every method names its user; none checks ownership, which is ScopedMemory's part. Failures are BackendError. The async
-    twins run the sync call in a thread; a client with real async overrides them.
+    Every method names its user; none checks ownership, which is ScopedMemory's part. Failures are BackendError. The
+    async twins run the sync call in a thread; a client with real async overrides them.
     """
 
     @abstractmethod

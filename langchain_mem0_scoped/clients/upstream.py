@@ -1,4 +1,4 @@
-"""mem0 as this package loads it: on first use, without telemetry, without a download, without memory text in its log lines."""
+"""mem0 as this package loads it: on first use, no telemetry, no download, no memory text in its log lines."""
 
 from __future__ import annotations
 

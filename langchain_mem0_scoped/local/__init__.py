@@ -1,4 +1,4 @@
-"""The embedded default: a mem0.Memory over one SQLite file, partitioned by user. Reached only through mem0's interfaces."""
+"""The embedded default: a mem0.Memory over one SQLite file, partitioned by user; reached through mem0's interfaces."""
 
 from ..clients.upstream import load_mem0
 

@@ -1,4 +1,4 @@
-"""Partitions as they were last read, laid out for scoring: kept while nothing in them has changed, the oldest given up first."""
+"""Partitions as they were last read, laid out for scoring: kept while unchanged, the longest unused given up first."""
 
 from __future__ import annotations
 
@@ -118,6 +118,6 @@ class Cache:
 def other_dimensions(given: int, stored: int) -> BackendError:
     """The error for a vector that cannot be compared with those of the file."""
     return BackendError(
-        f"the embedding returned {given} dimensions, the memory file holds vectors of {stored}; use the embedding it was "
-        "built with, or another path"
+        f"the embedding returned {given} dimensions, the memory file holds vectors of {stored}; "
+        "use the embedding it was built with, or another path"
     )

@@ -1,4 +1,4 @@
-"""The file itself: opening and checking it, its connections across threads and forks, its transactions, its last bytes."""
+"""The file itself: opening and checking it, connections across threads and forks, transactions, its last bytes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ APPLICATION_ID: Final = 0x6D30_7363
 
 SCHEMA_VERSION: Final = 1
 
+_OLDEST_SQLITE = (3, 35)  # RETURNING
 _PAGE_SIZE = 8192
 _BUSY_SECONDS = 30.0
 _TRUNCATE_SECONDS = 5.0
@@ -67,6 +68,10 @@ class Database:
         self._paused = False
         self._closed = False
         self._writer = threading.Lock()
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            raise BackendError(
+                f"the embedded store needs SQLite 3.35 or newer, this Python has {sqlite3.sqlite_version}"
+            )
         try:
             _check_header(path)
             self._open(fingerprint)
@@ -107,7 +112,7 @@ class Database:
         # Sorters and statement journals in memory: a temporary file would hold text that nothing overwrites.
         connection.execute("PRAGMA temp_store=MEMORY")
         connection.execute("PRAGMA synchronous=FULL")
-        # Upstream's SQLite builds have it off.
+        # Upstream's SQLite builds have it off by default.
         if connection.execute("PRAGMA secure_delete=ON").fetchone() != (1,):
             connection.close()
             raise BackendError(
@@ -260,7 +265,7 @@ def _check_header(path: Path) -> None:
         raise BackendError(f"{path} is another program's database; the embedded store needs a file of its own")
     if (version := int.from_bytes(header[60:64], "big")) > SCHEMA_VERSION:
         raise BackendError(
-            f"{path} has schema {version}, this version of the package knows up to {SCHEMA_VERSION}; upgrade the package"
+            f"{path} has schema {version}, this version of the package knows {SCHEMA_VERSION}; upgrade the package"
         )
 
 
@@ -318,7 +323,7 @@ _REASONS: Final = {
 
 
 def _failure(error: OSError | sqlite3.Error, path: Path) -> BackendError:
-    """Say what is the matter with the file. SQLite's own texts hold no values, but the place and the remedy help more."""
+    """Say what is the matter with the file: SQLite's own texts hold no values, but the place and the remedy help."""
     if isinstance(error, OSError):
         return BackendError(f"the memory file {path} cannot be opened: {error.strerror or type(error).__name__}")
     code = getattr(error, "sqlite_errorcode", None)

@@ -1,4 +1,4 @@
-"""mem0's history and kept messages, inside the partition of the user they belong to: what mem0's SQLiteManager does, per user."""
+"""mem0's history and kept messages inside the partition of the user they belong to: its SQLiteManager, per user."""
 
 from __future__ import annotations
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import mem0
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
 from mem0.configs.base import MemoryConfig
 
 from ..errors import InputError, ScopeError
 from . import partitions
+from .assembled import AssembledMemory
 from .cache import Cache
 from .database import Database
 from .history import LocalHistory
@@ -65,31 +65,30 @@ def local_memory(
     return LocalMemory(Path(path).expanduser(), embeddings, llm)
 
 
-class LocalMemory(mem0.Memory):
+class LocalMemory(AssembledMemory):
     """mem0's own Memory; only what a call writes goes through a transaction, and what it removes leaves nothing."""
 
     def __init__(self, path: Path, embeddings: Embeddings, llm: BaseChatModel | None) -> None:
         self._database = Database(path, fingerprint_of(embeddings))
         self._cache = Cache(self._database)
         self._work = Work(self._database)
-        self.config = MemoryConfig()
-        self.embedding_model = Embedder(embeddings, self._work)
-        self.vector_store = LocalVectorStore(self._work, self._cache, Kind.MEMORY)
-        self._entity_store = LocalVectorStore(self._work, self._cache, Kind.ENTITY)
-        self.db = LocalHistory(self._work, self.vector_store)
-        self.llm = None if llm is None else ChatModel(llm, self._work)
-        self.reranker = None
-        self.collection_name = "memories"
-        self.api_version = self.config.version
-        self.custom_instructions = None
+        memories = LocalVectorStore(self._work, self._cache, Kind.MEMORY)
+        super().__init__(
+            MemoryConfig(),
+            embedding_model=Embedder(embeddings, self._work),
+            vector_store=memories,
+            entity_store=LocalVectorStore(self._work, self._cache, Kind.ENTITY),
+            db=LocalHistory(self._work, memories),
+            llm=None if llm is None else ChatModel(llm, self._work),
+        )
 
     def add(self, messages: Any, *, user_id: str | None = None, infer: bool = True, **options: Any) -> dict[str, Any]:
         """As mem0's; all of it is stored in one transaction, or nothing."""
         if infer and self.llm is None:
             raise InputError("infer=True needs a language model: local_memory(path, llm=…), or infer=False")
-        with self._work.unit(_named(user_id)):
-            with self.embedding_model.ahead([] if infer else _texts(messages)):
-                answer: dict[str, Any] = super().add(messages, user_id=user_id, infer=infer, **options)
+        ahead = [] if infer else _texts(messages)
+        with self._work.unit(_named(user_id)), self.embedding_model.ahead(ahead):
+            answer: dict[str, Any] = super().add(messages, user_id=user_id, infer=infer, **options)
         return answer
 
     def update(self, memory_id: str, *args: Any, **options: Any) -> dict[str, Any]:

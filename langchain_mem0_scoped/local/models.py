@@ -25,7 +25,7 @@ _IDENTIFYING: Final = ("model", "model_name", "model_id", "repo_id", "deployment
 
 
 def fingerprint_of(embeddings: Embeddings) -> str:
-    """Name an embedding so that a file can tell whether its vectors come from it: its `fingerprint`, else class and model."""
+    """Name an embedding, for a file to tell whose vectors it holds: by its `fingerprint`, else its class and model."""
     given = getattr(embeddings, "fingerprint", None)
     if isinstance(given, str):
         return given
@@ -38,7 +38,7 @@ def fingerprint_of(embeddings: Embeddings) -> str:
 class Embedder(EmbeddingBase):
     """Documents by `embed_documents`, in batches; queries by `embed_query`."""
 
-    def __init__(self, embeddings: Embeddings, work: Work) -> None:
+    def __init__(self, embeddings: Embeddings, work: Work | None = None) -> None:
         super().__init__()
         self._embeddings = embeddings
         self._work = work
@@ -90,8 +90,8 @@ class ChatModel(LLMBase):
         return _reporting(self._work, "the language model", lambda: self._model.invoke(messages).text)
 
 
-def _reporting(work: Work, doing: str, call: Callable[[], T]) -> T:
-    unit = work.current
+def _reporting(work: Work | None, doing: str, call: Callable[[], T]) -> T:
+    unit = None if work is None else work.current
     if unit is None:
         return call()
     unit.check()

@@ -73,10 +73,10 @@ def create(connection: sqlite3.Connection, user_id: str, salt: bytes) -> Partiti
     """Make room for a user's first row."""
     key = secrets.token_bytes(_KEY_BYTES)
     name = texts.put(connection, key + user_id.encode())
-    pid = connection.execute(
-        "INSERT INTO partitions (tag, name, version, next_seq) VALUES (?, ?, 0, 0)", (tag_of(user_id, salt), name)
-    ).lastrowid
-    assert pid is not None
+    (pid,) = connection.execute(
+        "INSERT INTO partitions (tag, name, version, next_seq) VALUES (?, ?, 0, 0) RETURNING pid",
+        (tag_of(user_id, salt), name),
+    ).fetchone()
     return Partition(pid, 0, 0, key, name)
 
 
@@ -213,5 +213,6 @@ def dump(body: dict[str, Any]) -> bytes:
 
 def load(body: bytes) -> dict[str, Any]:
     """Decode it."""
-    decoded: dict[str, Any] = json.loads(body)
+    # Decoded first: given bytes, json spends as long again on guessing their encoding.
+    decoded: dict[str, Any] = json.loads(body.decode())
     return decoded

@@ -14,8 +14,8 @@ _FITS_A_PAGE: Final = 8_000
 def put(connection: sqlite3.Connection, body: bytes) -> int:
     """Store a body; return its number.
 
-    It goes to the end of the table, or into the place of one that was dropped and was no smaller, so that SQLite never has
-    to move another row to make room: moving leaves copies.
+    It goes to the end of the table, or into the place of one that was dropped and was no smaller, so that SQLite never
+    has to move another row to make room: moving leaves copies.
     """
     size = len(body)
     if size <= _FITS_A_PAGE:
@@ -27,13 +27,14 @@ def put(connection: sqlite3.Connection, body: bytes) -> int:
             connection.execute("DELETE FROM free_texts WHERE capacity = ? AND ref = ?", free)
             connection.execute("UPDATE texts SET body = ? WHERE ref = ?", (body, free[1]))
             return int(free[1])
-    ref = connection.execute("INSERT INTO texts (capacity, body) VALUES (?, ?)", (size, body)).lastrowid
-    assert ref is not None
-    return ref
+    (ref,) = connection.execute(
+        "INSERT INTO texts (capacity, body) VALUES (?, ?) RETURNING ref", (size, body)
+    ).fetchone()
+    return int(ref)
 
 
 def drop(connection: sqlite3.Connection, refs: Iterable[int]) -> None:
-    """Overwrite bodies. The row stays, empty: deleting it would let SQLite merge pages, which moves the rows beside it."""
+    """Overwrite bodies. The row stays, empty: deleting it lets SQLite merge pages, which moves the rows beside it."""
     for ref in refs:
         connection.execute("UPDATE texts SET body = NULL WHERE ref = ?", (ref,))
         connection.execute(

@@ -1,4 +1,4 @@
-"""One call of mem0 as one transaction: its writes are collected while models are asked, then committed at once, or not at all."""
+"""One call of mem0 as one transaction: its writes are collected while models are asked, then committed or dropped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uuid import uuid4
 from ..errors import BackendError
 from . import partitions
 from .database import Database
-from .partitions import Item, Kind, Partition
+from .partitions import Item, Kind
 from .ranking import pack_terms
 
 _MESSAGES_KEPT: Final = 10
@@ -138,7 +138,7 @@ class _Commit:
         unit, connection = self._unit, self._connection
         if partitions.erased_since(connection, unit.user_id, self._salt, unit.began, time.monotonic() - unit.clock):
             raise BackendError(
-                "this user was erased while the call was under way, so nothing of it was stored; call again to store it",
+                "this user was erased while the call was under way; nothing of it was stored, call again to store it",
                 retryable=True,
             )
         found = partitions.find(connection, unit.user_id, self._salt)
@@ -193,7 +193,7 @@ class _Commit:
         return Item(Kind.MEMORY, id_bytes(memory_id), memory.payload, 0, memory.vector or b"", terms, length)
 
     def _write_entity(self, entity_id: str, entity: Pending | None) -> None:
-        """Apply what this call did to an entity's links to the entity as it is now: others may have linked it meanwhile."""
+        """Apply what this call did to an entity's links to the entity as it is now: others may have linked it too."""
         if entity is not None and entity.fresh:
             same = self._same_entity(entity)
             if same is None:

@@ -1,4 +1,4 @@
-"""mem0's vector store interface over the file: exact search inside one user's partition, memories and entities alike."""
+"""mem0's vector store interface over the file: exact search inside one user's partition of memories or entities."""
 
 from __future__ import annotations
 
@@ -132,7 +132,8 @@ class LocalVectorStore(VectorStoreBase):
             return None if pending is None else Hit(vector_id, _with_owner(dict(pending.payload), owner))
         with self._database.reading() as connection:
             row = connection.execute(
-                "SELECT body FROM ids JOIN items USING (pid, kind, seq, id) JOIN texts USING (ref) WHERE id = ? AND parent = 0",
+                "SELECT body FROM ids JOIN items USING (pid, kind, seq, id) JOIN texts USING (ref) "
+                "WHERE id = ? AND parent = 0",
                 (id_bytes(vector_id),),
             ).fetchone()
         return None if row is None else Hit(vector_id, _with_owner(partitions.load(row[0]), owner))
