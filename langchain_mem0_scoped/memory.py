@@ -233,7 +233,8 @@ class ScopedMemory:
         Args:
             query: What to look for, in natural language.
             k: At most so many; 1 or more.
-            threshold: Lowest score, 0 to 1; None for mem0's default of 0.1.
+            threshold: Lowest score, 0 to 1. None for the client's default: mem0's 0.1, or, on the embedded store,
+                whatever has anything in common with the query.
             filters: `{key: value}` or `{key: {operator: value}}` over metadata; all must hold. Operators: eq, ne, in,
                 nin, gt, gte, lt, lte, contains, icontains.
             session_id: Only what was learnt in this session.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from pathlib import Path
@@ -42,5 +43,6 @@ def default_client() -> mem0.Memory:
             from ..local.memory import local_memory
 
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _clients[path] = local_memory(path)
+            _clients[path] = client = local_memory(path)
+            atexit.register(client.close)
         return _clients[path]

@@ -95,14 +95,16 @@ class OssPort(Port):
         ]
 
     def search(self, question: Question) -> list[Row]:
-        threshold = {} if question.threshold is None else {"threshold": question.threshold}
+        # A partitioned client leaves out by itself what has nothing in common with the query; mem0's default would gate
+        # its fused score, which is made for ranking.
+        lowest = 0.0 if question.threshold is None and self._partitioned else question.threshold
         answer = self._call(
             "search",
             self._client.search,
             question.query,
             top_k=question.k,
             filters=question.filters,
-            **threshold,
+            **({} if lowest is None else {"threshold": lowest}),
         )
         rows: list[Row] = answer["results"]
         return rows

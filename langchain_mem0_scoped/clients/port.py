@@ -122,7 +122,8 @@ class Port(ABC):
 class Partitioned(Protocol):
     """A mem0.Memory that keeps each user apart: one call is one transaction, and a user is erased as a whole.
 
-    Such a client keeps its rows in the order they were written, and its own update and delete leave no old text behind.
+    Such a client keeps its rows in the order they were written, its own update and delete leave no old text behind, and
+    its search leaves out rows that have nothing in common with the query.
     """
 
     def erase(self, user_id: str) -> Mapping[str, int]:

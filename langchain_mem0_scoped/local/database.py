@@ -69,9 +69,7 @@ class Database:
         self._closed = False
         self._writer = threading.Lock()
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
-            raise BackendError(
-                f"the embedded store needs SQLite 3.35 or newer, this Python has {sqlite3.sqlite_version}"
-            )
+            raise BackendError(f"the embedded store needs SQLite 3.35, this Python has {sqlite3.sqlite_version}")
         try:
             _check_header(path)
             self._open(fingerprint)

@@ -100,7 +100,7 @@ class OfflineEmbeddings(Embeddings):
         try:
             text.encode()
         except UnicodeEncodeError:
-            # Not chained: a UnicodeEncodeError carries the text it failed on.
+            # From None: a UnicodeEncodeError carries the text it failed on.
             raise ValueError("expected text that can be encoded as UTF-8, got a lone surrogate") from None
         model = _model()
         tokens = model.tokenizer.encode(text[:MAX_EMBEDDED_CHARS], add_special_tokens=False).ids

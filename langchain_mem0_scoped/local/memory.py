@@ -148,7 +148,7 @@ class LocalMemory(AssembledMemory):
         self._database.close()
 
     def _owner(self, memory_id: str) -> str:
-        owner = self.vector_store.owner_of(memory_id)
+        owner: str | None = self.vector_store.owner_of(memory_id)
         if owner is None:
             raise ValueError("no memory of that id")
         return owner

@@ -89,7 +89,9 @@ class LocalVectorStore(VectorStoreBase):
         conditions: dict[str, Any],
         top_k: int,
     ) -> list[Hit]:
-        order = ranking.top(scores, len(snapshot.ids) if conditions else min(top_k, len(snapshot.ids)))
+        # A score of 0 has nothing in common with the query.
+        alike = int(np.count_nonzero(scores > 0.0))
+        order = ranking.top(scores, alike if conditions else min(top_k, alike))
         hits: list[Hit] = []
         for start in range(0, len(order), _FETCHED_AT_ONCE):
             some = order[start : start + _FETCHED_AT_ONCE]

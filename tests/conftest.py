@@ -1,0 +1,42 @@
+"""What holds for every test: no telemetry, no keys, no socket, nothing written outside a temporary directory."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import langchain_core  # noqa: F401  # puts warning filters of its own first; imported here, pytest's come before them
+import pytest
+from hypothesis import settings
+
+# mem0 reads these at import and creates its directory there, so they are set before any test module is imported.
+_HOME = tempfile.mkdtemp(prefix="langchain-mem0-scoped-")
+os.environ["HOME"] = _HOME
+os.environ["MEM0_DIR"] = str(Path(_HOME, ".mem0"))
+os.environ["MEM0_TELEMETRY"] = "false"
+
+# ci: the same examples on every run and machine. dev: fresh ones, to go looking for new failures.
+# No deadline in either: a commit waits for the disk.
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("dev", max_examples=500, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests in integration/ may talk to servers on this machine, and to nothing else."""
+    integration = Path(__file__).parent / "integration"
+    for item in items:
+        if item.path.is_relative_to(integration):
+            item.add_marker(pytest.mark.allow_hosts(["localhost", "127.0.0.1", "::1"]))
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No key chooses a client unseen, and the embedded default is a file of this test alone."""
+    monkeypatch.delenv("MEM0_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("LANGCHAIN_MEM0_SCOPED_PATH", str(tmp_path / "memory.db"))

@@ -1,0 +1,39 @@
+"""The README's Python blocks, run as they stand, one after another as a reader would."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def blocks() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def test_every_block_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    namespace: dict[str, object] = {"__name__": "readme"}
+    assert len(blocks()) >= 6
+    for number, block in enumerate(blocks()):
+        exec(compile(block, f"README.md, Python block {number + 1}", "exec"), namespace)
+    printed = capsys.readouterr().out
+    assert "I fly to Oslo on Friday" in printed
+    assert printed.count("reserved name") == 3
+    assert "this user has no memory of that id" in printed
+
+
+def test_the_first_block_finds_what_its_comments_say() -> None:
+    namespace: dict[str, object] = {}
+    exec(blocks()[0], namespace)
+    alice, bob = namespace["alice"], namespace["bob"]
+    assert alice.search("food preferences")[0]["memory"] == "I am vegetarian"  # type: ignore[attr-defined]
+    assert all("vegetarian" not in hit["memory"] for hit in bob.search("food preferences"))  # type: ignore[attr-defined]
+
+
+def test_its_two_commands_are_targets_of_the_makefile() -> None:
+    makefile = (README.parent / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)", README.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
