@@ -76,7 +76,11 @@ def _two_users(story: Story, folder: Path) -> None:
 
     receipt = alice.delete_all()
     story.tell(f"{ALICE} is erased: {receipt.memories} memory, {receipt.history} history row")
+    # Closed first: reading a file that SQLite has open would drop its locks.
+    client.close()
     left = b"".join(file.read_bytes() for file in folder.glob("memory.db*")).lower()
+    client = scoped.local_memory(folder / "memory.db")
+    alice, bob = (scoped.ScopedMemory(user_id, client=client) for user_id in (ALICE, BOB))
     story.claim(alice.count() == 0, "Alice has no memories left")
     story.claim(
         b"vegetarian" not in left and ALICE.encode() not in left,

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ..errors import BackendError
-from .database import Database
 from .partitions import Kind, Partition
 from .ranking import Rows, build_rows
 
@@ -50,12 +48,10 @@ class Snapshot:
 class Cache:
     """Snapshots by partition, each with the version it was read at: a change by any process is a new version."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: OrderedDict[tuple[int, Kind], tuple[int, Snapshot]] = OrderedDict()
         self._size = 0
-        self._dimensions: int | None = None
 
     def get(self, connection: sqlite3.Connection, partition: Partition, kind: Kind) -> Snapshot:
         """Return the rows of a partition as the connection's snapshot of the file has them."""
@@ -93,31 +89,3 @@ class Cache:
         ids, refs, vectors, terms, lengths = map(list, zip(*found, strict=True)) if found else ([], [], [], [], [])
         width = len(vectors[0]) // 4 if vectors else 0
         return Snapshot(ids, refs, build_rows(vectors, terms, lengths, width))
-
-    def check_dimensions(self, given: int) -> None:
-        """Record how many dimensions the embedding has when the first vector comes; refuse another number afterwards.
-
-        Raises:
-            BackendError: It has another.
-        """
-        if self._dimensions is None:
-            self._dimensions = self._recorded(given)
-        if given != self._dimensions:
-            raise other_dimensions(given, self._dimensions)
-
-    def _recorded(self, given: int) -> int:
-        with self._database.reading() as connection:
-            row = connection.execute("SELECT value FROM meta WHERE key = 'dimensions'").fetchone()
-        if row is None:
-            with self._database.writing() as connection:
-                connection.execute("INSERT OR IGNORE INTO meta VALUES ('dimensions', ?)", (given,))
-                row = connection.execute("SELECT value FROM meta WHERE key = 'dimensions'").fetchone()
-        return int(row[0])
-
-
-def other_dimensions(given: int, stored: int) -> BackendError:
-    """The error for a vector that cannot be compared with those of the file."""
-    return BackendError(
-        f"the embedding returned {given} dimensions, the memory file holds vectors of {stored}; "
-        "use the embedding it was built with, or another path"
-    )

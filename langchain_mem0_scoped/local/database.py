@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from weakref import WeakSet
@@ -31,7 +31,7 @@ _MAX_IDLE = 16
 # SQLite leaves copies of a row behind when it splits a page, so nothing that must be erasable may lie in one.
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE texts (ref INTEGER PRIMARY KEY AUTOINCREMENT, capacity INTEGER NOT NULL, body BLOB);
+CREATE TABLE texts (ref INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
 CREATE TABLE free_texts (capacity INTEGER, ref INTEGER, PRIMARY KEY (capacity, ref)) WITHOUT ROWID;
 CREATE TABLE partitions (
     pid INTEGER PRIMARY KEY AUTOINCREMENT, tag INTEGER NOT NULL, name INTEGER NOT NULL,
@@ -71,18 +71,30 @@ class Database:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise BackendError(f"the embedded store needs SQLite 3.35, this Python has {sqlite3.sqlite_version}")
         try:
-            _check_header(path)
-            self._open(fingerprint)
+            with _opening:
+                self._prepare()
+                self._open(fingerprint)
+                _open_databases.add(self)
         except (OSError, sqlite3.Error) as error:
             failure = _failure(error, path)
         else:
-            _open_databases.add(self)
             return
-        self.close()
         raise failure
 
+    def _prepare(self) -> None:
+        """Create the file, or look at its first bytes without SQLite, which may change a file by opening it.
+
+        Not where this process has the file open already: closing any descriptor of a file drops every lock the process
+        holds on it (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+        """
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        found = self.path.stat()
+        self._identity = (found.st_dev, found.st_ino)
+        if all(other._closed or other._identity != self._identity for other in _open_databases):
+            _check_header(self.path)
+
     def _open(self, fingerprint: str) -> None:
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = self._connect()
         try:
             _create_if_empty(connection, fingerprint)
@@ -249,12 +261,8 @@ class Database:
 
 
 def _check_header(path: Path) -> None:
-    """Look at the first bytes without SQLite, which may change a file by opening it."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(100)
-    except FileNotFoundError:
-        return
+    with path.open("rb") as file:
+        header = file.read(100)
     if not header:
         return
     if len(header) < 100 or not header.startswith(b"SQLite format 3\x00"):
@@ -332,6 +340,7 @@ def _failure(error: OSError | sqlite3.Error, path: Path) -> BackendError:
     )
 
 
+_opening = threading.Lock()
 _open_databases: WeakSet[Database] = WeakSet()
 _forking: list[Database] = []
 

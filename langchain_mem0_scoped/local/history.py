@@ -52,7 +52,6 @@ class LocalHistory:
             "role": role,
         }
         with self._work.unit(owner) as unit:
-            unit.check()
             unit.history.append((memory_id, row))
 
     def batch_add_history(self, records: Sequence[dict[str, Any]]) -> None:
@@ -76,7 +75,7 @@ class LocalHistory:
             raw = id_bytes(memory_id)
         except ValueError:
             return []
-        with self._work.database.reading() as connection:
+        with self._work.reading() as connection:
             owner = partitions.owner_of(connection, raw)
             if owner is None or owner[2] is not Kind.MEMORY:
                 return []
@@ -89,7 +88,6 @@ class LocalHistory:
         """Keep messages for the next extraction prompt of the same scope; the commit drops all but the last ten."""
         now = datetime.now(UTC).isoformat()
         with self._work.unit(_user_of(session_scope)) as unit:
-            unit.check()
             for message in messages:
                 kept = {name: message.get(name) for name in ("role", "content", "name")}
                 unit.messages.append((session_scope, {**kept, "created_at": now}))
@@ -97,7 +95,7 @@ class LocalHistory:
     def get_last_messages(self, session_scope: str, limit: int = 10) -> list[dict[str, Any]]:
         """Return the messages kept for a scope, the oldest first."""
         database = self._work.database
-        with database.reading() as connection:
+        with self._work.reading() as connection:
             partition = partitions.find(connection, _user_of(session_scope), database.salt)
             if partition is None:
                 return []

@@ -70,7 +70,7 @@ class LocalMemory(AssembledMemory):
 
     def __init__(self, path: Path, embeddings: Embeddings, llm: BaseChatModel | None) -> None:
         self._database = Database(path, fingerprint_of(embeddings))
-        self._cache = Cache(self._database)
+        self._cache = Cache()
         self._work = Work(self._database)
         memories = LocalVectorStore(self._work, self._cache, Kind.MEMORY)
         super().__init__(

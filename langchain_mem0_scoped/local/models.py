@@ -47,7 +47,8 @@ class Embedder(EmbeddingBase):
     @contextmanager
     def ahead(self, texts: Sequence[str]) -> Iterator[None]:
         """Embed texts at once that mem0 is going to ask for one by one."""
-        self._thread.known = dict(zip(texts, self._documents(list(dict.fromkeys(texts))), strict=False))
+        once = list(dict.fromkeys(texts))
+        self._thread.known = dict(zip(once, self._documents(once), strict=True))
         try:
             yield
         finally:
@@ -94,9 +95,5 @@ def _reporting(work: Work | None, doing: str, call: Callable[[], T]) -> T:
     unit = None if work is None else work.current
     if unit is None:
         return call()
-    unit.check()
-    try:
+    with unit.watched(doing):
         return call()
-    except Exception as error:
-        unit.fail(doing, error)
-        raise

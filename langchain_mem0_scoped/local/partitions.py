@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Final
 
+from ..errors import BackendError
 from . import texts
 
 _KEY_BYTES = 16
@@ -64,7 +65,7 @@ def find(connection: sqlite3.Connection, user_id: str, salt: bytes) -> Partition
         "SELECT pid, version, next_seq, name, body FROM partitions JOIN texts ON ref = name WHERE tag = ?",
         (tag_of(user_id, salt),),
     ):
-        if body[_KEY_BYTES:] == wanted:
+        if texts.unpadded(body)[_KEY_BYTES:] == wanted:
             return Partition(pid, version, next_seq, body[:_KEY_BYTES], name)
     return None
 
@@ -80,6 +81,26 @@ def create(connection: sqlite3.Connection, user_id: str, salt: bytes) -> Partiti
     return Partition(pid, 0, 0, key, name)
 
 
+def keep_dimensions(connection: sqlite3.Connection, given: int) -> None:
+    """Record with the first vector how many dimensions the embedding has; refuse another number afterwards.
+
+    Raises:
+        BackendError: It has another.
+    """
+    connection.execute("INSERT OR IGNORE INTO meta VALUES ('dimensions', ?)", (given,))
+    (stored,) = connection.execute("SELECT value FROM meta WHERE key = 'dimensions'").fetchone()
+    if stored != given:
+        raise other_dimensions(given, stored)
+
+
+def other_dimensions(given: int, stored: int) -> BackendError:
+    """The error for a vector that cannot be compared with those of the file."""
+    return BackendError(
+        f"the embedding returned {given} dimensions, the memory file holds vectors of {stored}; "
+        "use the embedding it was built with, or another path"
+    )
+
+
 def touch(connection: sqlite3.Connection, partition: Partition) -> None:
     """Record that rows have changed."""
     connection.execute(
@@ -93,7 +114,7 @@ def owner_of(connection: sqlite3.Connection, item_id: bytes) -> tuple[str, int, 
         "SELECT body, pid, kind, seq FROM ids JOIN partitions USING (pid) JOIN texts ON ref = name WHERE id = ?",
         (item_id,),
     ).fetchone()
-    return None if row is None else (row[0][_KEY_BYTES:].decode(), row[1], Kind(row[2]), row[3])
+    return None if row is None else (texts.unpadded(row[0])[_KEY_BYTES:].decode(), row[1], Kind(row[2]), row[3])
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,5 +235,5 @@ def dump(body: dict[str, Any]) -> bytes:
 def load(body: bytes) -> dict[str, Any]:
     """Decode it."""
     # Decoded first: given bytes, json spends as long again on guessing their encoding.
-    decoded: dict[str, Any] = json.loads(body.decode())
+    decoded: dict[str, Any] = json.loads(texts.unpadded(body).decode())
     return decoded

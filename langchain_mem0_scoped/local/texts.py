@@ -1,43 +1,53 @@
-"""The one table that holds what people wrote, kept so that removed text leaves no copy behind."""
+"""The one table that holds what people wrote, kept so that removed text leaves no copy behind.
+
+SQLite copies a row when it makes room for another: when a page splits, when two merge, when a row grows.
+`secure_delete` overwrites what is deleted where it stands, and not such copies. So nothing here ever moves: rows are
+appended and never deleted, and a body is only ever overwritten by one of the same length, which SQLite does in place.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from typing import Final
-
-# A body up to this size lies within one page of 8 kB, beside its row header; a longer one has pages of its own, which
-# SQLite overwrites and frees when it goes.
-_FITS_A_PAGE: Final = 8_000
 
 
 def put(connection: sqlite3.Connection, body: bytes) -> int:
     """Store a body; return its number.
 
-    It goes to the end of the table, or into the place of one that was dropped and was no smaller, so that SQLite never
-    has to move another row to make room: moving leaves copies.
+    It is padded to the length of the dropped one whose place it takes, or to a round length at the end of the table.
+
+    Args:
+        connection: Inside a write transaction.
+        body: Any bytes that do not end in NUL.
     """
     size = len(body)
-    if size <= _FITS_A_PAGE:
-        free = connection.execute(
-            "SELECT capacity, ref FROM free_texts WHERE capacity BETWEEN ? AND ? ORDER BY capacity LIMIT 1",
-            (size, 2 * size + 64),
-        ).fetchone()
-        if free is not None:
-            connection.execute("DELETE FROM free_texts WHERE capacity = ? AND ref = ?", free)
-            connection.execute("UPDATE texts SET body = ? WHERE ref = ?", (body, free[1]))
-            return int(free[1])
-    (ref,) = connection.execute(
-        "INSERT INTO texts (capacity, body) VALUES (?, ?) RETURNING ref", (size, body)
+    free = connection.execute(
+        "SELECT capacity, ref FROM free_texts WHERE capacity BETWEEN ? AND ? ORDER BY capacity, ref LIMIT 1",
+        (size, 2 * size + 64),
     ).fetchone()
+    if free is not None:
+        capacity, ref = free
+        connection.execute("DELETE FROM free_texts WHERE capacity = ? AND ref = ?", free)
+        connection.execute("UPDATE texts SET body = ? WHERE ref = ?", (body.ljust(capacity, b"\0"), ref))
+    else:
+        padded = body.ljust(_round_length(size), b"\0")
+        (ref,) = connection.execute("INSERT INTO texts (body) VALUES (?) RETURNING ref", (padded,)).fetchone()
     return int(ref)
 
 
 def drop(connection: sqlite3.Connection, refs: Iterable[int]) -> None:
-    """Overwrite bodies. The row stays, empty: deleting it lets SQLite merge pages, which moves the rows beside it."""
+    """Overwrite bodies with zeros of the same length and give their places to later ones."""
     for ref in refs:
-        connection.execute("UPDATE texts SET body = NULL WHERE ref = ?", (ref,))
-        connection.execute(
-            "INSERT INTO free_texts SELECT capacity, ref FROM texts WHERE ref = ? AND capacity <= ?",
-            (ref, _FITS_A_PAGE),
-        )
+        connection.execute("INSERT INTO free_texts SELECT length(body), ref FROM texts WHERE ref = ?", (ref,))
+        connection.execute("UPDATE texts SET body = zeroblob(length(body)) WHERE ref = ?", (ref,))
+
+
+def unpadded(body: bytes) -> bytes:
+    """A body as it was put."""
+    return body.rstrip(b"\0")
+
+
+def _round_length(size: int) -> int:
+    """Up to the next multiple of 32, or of an eighth of its power of two: places of few lengths are found again."""
+    step = max(32, 1 << max(size.bit_length() - 4, 0))
+    return -(-size // step) * step

@@ -6,12 +6,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
 
-from ..errors import BackendError
+from ..errors import BackendError, ScopedMemoryError
 from . import partitions
 from .database import Database
 from .partitions import Item, Kind
@@ -50,6 +50,7 @@ class Unit:
         messages: (session scope, message) to append.
         forget_text_of: Memories whose earlier texts are to leave the history.
         forget_messages: Whether the messages kept for the next prompt are to go.
+        dimensions: How many the vectors of this call have.
         failure: The first inner failure; mem0 swallows most of them.
     """
 
@@ -62,14 +63,19 @@ class Unit:
     messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     forget_text_of: set[str] = field(default_factory=set)
     forget_messages: bool = False
-    failure: str | None = None
-    retryable: bool = False
+    dimensions: int | None = None
+    failure: ScopedMemoryError | None = None
 
-    def fail(self, doing: str, error: BaseException) -> None:
+    def fail(self, doing: str, error: Exception) -> None:
         """Remember an inner failure, so that the call is given up even where mem0 would go on."""
-        if self.failure is None:
-            self.failure = f"{doing} failed: {type(error).__name__}"
-            self.retryable = isinstance(error, (ConnectionError, TimeoutError))
+        if self.failure is not None:
+            return
+        if isinstance(error, ScopedMemoryError):
+            self.failure = error.with_traceback(None)
+        else:
+            retryable = isinstance(error, (ConnectionError, TimeoutError))
+            text = f"{doing} failed: {type(error).__name__}; nothing of this call was stored"
+            self.failure = BackendError(text, retryable=retryable)
 
     def check(self) -> None:
         """Go no further once something inside has failed.
@@ -78,7 +84,17 @@ class Unit:
             BackendError: It has.
         """
         if self.failure is not None:
-            raise BackendError(f"{self.failure}; nothing of this call was stored", retryable=self.retryable)
+            raise self.failure from None
+
+    @contextmanager
+    def watched(self, doing: str) -> Iterator[None]:
+        """Give the call up where the block fails, whatever mem0 makes of that."""
+        self.check()
+        try:
+            yield
+        except Exception as error:
+            self.fail(doing, error)
+            raise
 
 
 class Work:
@@ -104,7 +120,8 @@ class Work:
         if (current := self.current) is not None:
             if current.user_id != user_id:
                 raise BackendError("one call of the embedded store may write for one user only")
-            yield current
+            with current.watched("the store"):
+                yield current
             return
         with self.database.reading() as connection:
             unit = Unit(user_id, partitions.last_erasure(connection), time.monotonic())
@@ -117,6 +134,13 @@ class Work:
         if _changes_anything(unit):
             with self.database.writing() as connection:
                 _Commit(connection, self.database.salt, unit).run()
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """One snapshot of the file; failing to read it fails the current unit."""
+        current = self.current
+        with nullcontext() if current is None else current.watched("the store"), self.database.reading() as connection:
+            yield connection
 
 
 def _changes_anything(unit: Unit) -> bool:
@@ -143,6 +167,8 @@ class _Commit:
             )
         found = partitions.find(connection, unit.user_id, self._salt)
         self._partition = found or partitions.create(connection, unit.user_id, self._salt)
+        if unit.dimensions is not None:
+            partitions.keep_dimensions(connection, unit.dimensions)
         for memory_id, memory in unit.items[Kind.MEMORY].items():
             self._write_memory(memory_id, memory)
         for entity_id, entity in unit.items[Kind.ENTITY].items():

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from ..errors import BackendError, ScopeError
 from . import partitions, ranking
-from .cache import Cache, Snapshot, other_dimensions
+from .cache import Cache, Snapshot
 from .conditions import meets
 from .partitions import Kind, Partition
-from .unit import Pending, Work, id_bytes, id_text
+from .unit import Pending, Unit, Work, id_bytes, id_text
 
 # Recomputed where it is needed, and a second copy of the text otherwise.
 _NOT_STORED: Final = frozenset({"user_id", "text_lemmatized"})
@@ -62,13 +62,13 @@ class LocalVectorStore(VectorStoreBase):
         """Rank one user's rows: memories by meaning and words together, entities by meaning alone."""
         user_id, conditions = _of_one_user(filters)
         vector = ranking.unit_vector(vectors)
-        with self._database.reading() as connection:
+        with self._work.reading() as connection:
             partition = partitions.find(connection, user_id, self._database.salt)
             snapshot = self._snapshot(connection, user_id, partition)
             if snapshot is None or not snapshot.ids:
                 return []
             if vector.size != snapshot.rows.vectors.shape[1]:
-                raise other_dimensions(vector.size, snapshot.rows.vectors.shape[1])
+                raise partitions.other_dimensions(vector.size, snapshot.rows.vectors.shape[1])
             scores = self._scores(snapshot, query, vector, partition)
             return self._best(connection, snapshot, scores, user_id, conditions, top_k)
 
@@ -132,7 +132,7 @@ class LocalVectorStore(VectorStoreBase):
         if unit is not None and vector_id in unit.items[self._kind]:
             pending = unit.items[self._kind][vector_id]
             return None if pending is None else Hit(vector_id, _with_owner(dict(pending.payload), owner))
-        with self._database.reading() as connection:
+        with self._work.reading() as connection:
             row = connection.execute(
                 "SELECT body FROM ids JOIN items USING (pid, kind, seq, id) JOIN texts USING (ref) "
                 "WHERE id = ? AND parent = 0",
@@ -149,7 +149,7 @@ class LocalVectorStore(VectorStoreBase):
             raw = id_bytes(vector_id)
         except ValueError:
             return None
-        with self._database.reading() as connection:
+        with self._work.reading() as connection:
             owner = partitions.owner_of(connection, raw)
         return None if owner is None or owner[2] is not self._kind else owner[0]
 
@@ -171,7 +171,7 @@ class LocalVectorStore(VectorStoreBase):
         for item_id, pending in reversed(changes.items()):
             if pending is not None and pending.fresh:
                 yield item_id, _with_owner(dict(pending.payload), user_id)
-        with self._database.reading() as connection:
+        with self._work.reading() as connection:
             partition = partitions.find(connection, user_id, self._database.salt)
             if partition is None:
                 return
@@ -196,9 +196,8 @@ class LocalVectorStore(VectorStoreBase):
         for vector, payload, item_id in zip(vectors, payloads, ids, strict=True):
             user_id = _one_user(payload.get("user_id"))
             with self._work.unit(user_id) as unit:
-                unit.check()
                 id_bytes(item_id)
-                unit.items[self._kind][item_id] = Pending(_stored(payload), self._packed(vector), fresh=True)
+                unit.items[self._kind][item_id] = Pending(_stored(payload), _packed(unit, vector), fresh=True)
 
     def update(
         self, vector_id: str, vector: Sequence[float] | None = None, payload: Mapping[str, Any] | None = None
@@ -211,9 +210,8 @@ class LocalVectorStore(VectorStoreBase):
         if payload is not None and payload.get("user_id", owner) != owner:
             raise ScopeError("a row cannot be moved to another user")
         with self._work.unit(owner) as unit:
-            unit.check()
             changed = _stored(current.payload if payload is None else payload)
-            packed = None if vector is None else self._packed(vector)
+            packed = None if vector is None else _packed(unit, vector)
             before = unit.items[self._kind].get(vector_id)
             if before is None:
                 unit.items[self._kind][vector_id] = Pending(changed, packed, False, _links_of(current.payload))
@@ -226,7 +224,6 @@ class LocalVectorStore(VectorStoreBase):
         if current is None:
             raise ValueError("no row of that id")
         with self._work.unit(current.payload["user_id"]) as unit:
-            unit.check()
             before = unit.items[self._kind].get(vector_id)
             if before is not None and before.fresh:
                 del unit.items[self._kind][vector_id]
@@ -234,13 +231,6 @@ class LocalVectorStore(VectorStoreBase):
             links = _links_of(current.payload) if before is None else before.base_links
             unit.items[self._kind][vector_id] = None
             unit.removed_links[vector_id] = links
-
-    def _packed(self, vector: Sequence[float]) -> bytes:
-        given = np.asarray(vector, dtype=np.float64)
-        if given.ndim != 1 or not np.isfinite(given).all():
-            raise BackendError("the embedding returned something else than a vector of finite numbers")
-        self._cache.check_dimensions(given.size)
-        return ranking.unit_vector(given).tobytes()
 
     # -- the rest of mem0's interface, which has no meaning here
 
@@ -286,6 +276,16 @@ def _with_owner(body: dict[str, Any], user_id: str) -> dict[str, Any]:
 
 def _stored(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in payload.items() if key not in _NOT_STORED}
+
+
+def _packed(unit: Unit, vector: Sequence[float]) -> bytes:
+    given = np.asarray(vector, dtype=np.float64)
+    if given.ndim != 1 or not given.size or not np.isfinite(given).all():
+        raise BackendError("the embedding returned something else than a vector of finite numbers")
+    if unit.dimensions not in (None, given.size):
+        raise BackendError("the embedding returned vectors of different dimensions")
+    unit.dimensions = given.size
+    return ranking.unit_vector(given).tobytes()
 
 
 def _links_of(payload: Mapping[str, Any]) -> frozenset[str]:
