@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .local.memory import local_memory
     from .memory import ScopedMemory
     from .records import ErasureReceipt, MemoryList, MemoryRecord
+    from .retriever import ScopedMemoryRetriever
 
 __all__ = [
     "BackendError",
@@ -28,6 +29,7 @@ __all__ = [
     "ScopeError",
     "ScopedMemory",
     "ScopedMemoryError",
+    "ScopedMemoryRetriever",
     "local_memory",
 ]
 
@@ -42,6 +44,7 @@ _ROOMS = {
     "ScopeError": "errors",
     "ScopedMemory": "memory",
     "ScopedMemoryError": "errors",
+    "ScopedMemoryRetriever": "retriever",
     "local_memory": "local.memory",
 }
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import mem0
 
     from .clients.port import Batch, Port, Question, Row
+    from .retriever import ScopedMemoryRetriever
 
 _NOT_FOUND = "this user has no memory of that id"
 
@@ -333,6 +334,18 @@ class ScopedMemory:
     async def acount(self) -> int:
         """Async twin of `count`."""
         return len(await self.aget_all())
+
+    # -- views
+
+    def as_retriever(
+        self, *, k: int = 5, threshold: float | None = None, filters: Mapping[str, Any] | None = None
+    ) -> ScopedMemoryRetriever:
+        """This user's memories as a LangChain retriever; see `ScopedMemoryRetriever`."""
+        from .retriever import ScopedMemoryRetriever
+
+        return ScopedMemoryRetriever(
+            user_id=self.user_id, client=self._client, k=k, threshold=threshold, filters=filters
+        )
 
     # -- what both sides share
 

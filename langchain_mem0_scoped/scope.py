@@ -107,10 +107,12 @@ def checked_metadata(metadata: object) -> dict[str, Any]:
         return {}
     if not isinstance(metadata, Mapping):
         raise ScopeError(f"metadata must be a dict, got {type(metadata).__name__}")
-    for key in metadata:
+    # Copied first and checked afterwards: a mapping may tell one thing to a check and another to a copy.
+    given = dict(metadata)
+    for key in given:
         _checked_key(key, "metadata")
     try:
-        text = json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False)
+        text = json.dumps(given, allow_nan=False, ensure_ascii=False)
         text.encode()
         copy: dict[str, Any] = json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
@@ -136,7 +138,7 @@ def checked_filters(filters: object) -> dict[str, Any]:
         return {}
     if not isinstance(filters, Mapping):
         raise ScopeError(f"filters must be a dict of metadata keys, got {type(filters).__name__}")
-    return {_checked_key(key, "filters"): _checked_condition(condition) for key, condition in filters.items()}
+    return {_checked_key(key, "filters"): _checked_condition(condition) for key, condition in dict(filters).items()}
 
 
 def _checked_key(key: object, where: str) -> str:
@@ -146,7 +148,7 @@ def _checked_key(key: object, where: str) -> str:
         )
     # A store may fold case or width, or read a dot as a path, so every such reading of the key must be harmless.
     folded = unicodedata.normalize("NFKC", key).casefold().strip()
-    if folded in _RESERVED_NAMES or not _SCOPE_NAMES.isdisjoint(folded.split(".")):
+    if folded in _RESERVED_NAMES or not _SCOPE_NAMES.isdisjoint(re.split(r"\s*\.\s*", folded)):
         hint = " (use the session_id argument)" if folded == SESSION_KEY else ""
         raise ScopeError(f"{where} may not use the reserved name {folded!r}: the scope is fixed at construction{hint}")
     return key
@@ -155,6 +157,7 @@ def _checked_key(key: object, where: str) -> str:
 def _checked_condition(condition: object) -> Any:
     if not isinstance(condition, Mapping):
         return _checked_scalar(condition)
+    condition = dict(condition)
     if not condition or not all(type(operator) is str and operator in FILTER_OPERATORS for operator in condition):
         raise ScopeError(
             f"a filter on metadata takes a plain value or these operators: {', '.join(sorted(FILTER_OPERATORS))}"

@@ -34,13 +34,16 @@ class OssPort(Port):
 
     def _call(self, doing: str, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call mem0; whatever it raises becomes one clean error with nothing chained to it."""
+        failure: ScopedMemoryError
         try:
             with self._turn:
                 return call(*args, **kwargs)
-        except ScopedMemoryError:
-            raise
+        except ScopedMemoryError as error:
+            failure = error
         except Exception as error:
             failure = _backend_error(doing, error)
+        # What it came from may quote a memory, so nothing stays chained to it.
+        failure.__cause__ = failure.__context__ = None
         raise failure
 
     def add(self, user_id: str, batch: Batch) -> list[Row]:
@@ -60,11 +63,11 @@ class OssPort(Port):
                 moment = start + timedelta(microseconds=position)
                 added += self._add_some(user_id, batch, [message], infer=False, now=moment)
         except BackendError as error:
-            for row in added:
-                self.delete(user_id, row["id"])
             failure = error
         else:
             return added
+        for row in added:
+            self.delete(user_id, row["id"])
         raise failure
 
     def _add_some(

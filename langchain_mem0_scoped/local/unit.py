@@ -128,6 +128,10 @@ class Work:
         self._thread.unit = unit
         try:
             yield unit
+        except Exception:
+            # Whatever mem0 made of it, this is the cause.
+            unit.check()
+            raise
         finally:
             self._thread.unit = None
         unit.check()

@@ -1,0 +1,155 @@
+"""ScopedMemoryRetriever: one user's memories as documents, wherever LangChain takes a retriever."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import Runnable
+from pydantic import ConfigDict, Field, PrivateAttr
+
+from .errors import ScopeError
+from .memory import ScopedMemory
+from .messages import checked_count, checked_threshold
+from .records import MemoryList
+from .scope import checked_filters
+
+if TYPE_CHECKING:
+    import mem0
+    from langchain_core.runnables.utils import AnyConfigurableField
+
+_FIXED = frozenset({"user_id", "client"})
+
+
+class ScopedMemoryRetriever(BaseRetriever):
+    """Finds the memories of one user that match a query best.
+
+    The user is fixed at construction: neither a copy, a configurable field nor an argument of `invoke` changes it.
+
+    Args:
+        user_id: Whose memories; see `ScopedMemory`.
+        client: As in `ScopedMemory`.
+        k: At most so many documents; `invoke(query, k=…)` asks for another number.
+        threshold: Lowest score, 0 to 1; None for the client's default.
+        filters: Narrows every search to some metadata; see `ScopedMemory.search`.
+        **base: `name`, `tags` and `metadata` of any LangChain runnable.
+
+    Raises:
+        ScopeError: The user_id or filters are refused.
+        InputError: k, threshold or client means nothing.
+
+    Example:
+        >>> retriever = ScopedMemoryRetriever(user_id="u_alice", k=3)
+        >>> retriever.user_id, retriever.k
+        ('u_alice', 3)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    user_id: str
+    client: Any = Field(default=None, exclude=True, repr=False)
+    k: int = 5
+    threshold: float | None = None
+    filters: dict[str, Any] | None = None
+
+    _memory: ScopedMemory = PrivateAttr()
+
+    def __init__(
+        self,
+        *,
+        user_id: str,
+        client: mem0.Memory | None = None,
+        k: int = 5,
+        threshold: float | None = None,
+        filters: Mapping[str, Any] | None = None,
+        **base: Any,
+    ) -> None:
+        # Checked before pydantic, which would turn a ScopeError into its own and take a str Enum for a str.
+        memory = ScopedMemory(user_id, client=client)
+        super().__init__(
+            user_id=user_id,
+            client=client,
+            k=checked_count(k, "k"),
+            threshold=checked_threshold(threshold),
+            filters=None if filters is None else checked_filters(filters),
+            **base,
+        )
+        self._memory = memory
+
+    def __hash__(self) -> int:
+        return hash((self.user_id, self.k, self.threshold))
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
+    ) -> list[Document]:
+        found = self._own().search(query, k=self.k if k is None else k, threshold=self.threshold, filters=self.filters)
+        return documents_from(found)
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
+    ) -> list[Document]:
+        wanted = self.k if k is None else k
+        found = await self._own().asearch(query, k=wanted, threshold=self.threshold, filters=self.filters)
+        return documents_from(found)
+
+    def _own(self) -> ScopedMemory:
+        if self._memory.user_id != self.user_id:
+            raise ScopeError("the retriever's user_id was changed after construction; build a retriever for that user")
+        return self._memory
+
+    # -- what would hand the retriever to another user
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> ScopedMemoryRetriever:
+        """Copy, with other `k`, `threshold` or `filters` if need be.
+
+        Args:
+            update: Fields to change.
+            deep: Ignored: a client cannot be copied.
+
+        Raises:
+            ScopeError: The update names the user or the client, or filters that would leave the scope.
+        """
+        changes = dict(update or {})
+        if not _FIXED.isdisjoint(changes):
+            _refuse()
+        same = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**{**same, **changes})
+
+    def configurable_fields(self, **kwargs: AnyConfigurableField) -> Runnable[str, list[Document]]:
+        """As any runnable's, for every field but the user and the client.
+
+        Raises:
+            ScopeError: One of these is named.
+        """
+        if not _FIXED.isdisjoint(kwargs):
+            _refuse()
+        return super().configurable_fields(**kwargs)
+
+
+def documents_from(memories: MemoryList) -> list[Document]:
+    """Turn memories into documents: the text as content; score, session, role and dates beside the metadata.
+
+    Where metadata has a key of these names, the memory's own value stands.
+    """
+    return [
+        Document(
+            id=memory["id"],
+            page_content=memory["memory"],
+            metadata={
+                **memory["metadata"],
+                "score": memory["score"],
+                "session_id": memory["session_id"],
+                "role": memory["role"],
+                "created_at": memory["created_at"],
+                "updated_at": memory["updated_at"],
+            },
+        )
+        for memory in memories
+    ]
+
+
+def _refuse() -> NoReturn:
+    raise ScopeError("a retriever keeps its user and its client; build one for the other user instead")
