@@ -237,7 +237,8 @@ class ScopedMemory:
             threshold: Lowest score, 0 to 1. None for the client's default: mem0's 0.1, or, on the embedded store,
                 whatever has anything in common with the query.
             filters: `{key: value}` or `{key: {operator: value}}` over metadata; all must hold. Operators: eq, ne, in,
-                nin, gt, gte, lt, lte, contains, icontains.
+                nin, gt, gte, lt, lte, contains, icontains; one for a key, or the bounds of a range. What a store
+                makes of `ne` and `nin` for memories without the key is its own: the embedded one lists them.
             session_id: Only what was learnt in this session.
 
         Returns:
@@ -267,12 +268,12 @@ class ScopedMemory:
     def get_all(
         self, *, session_id: str | None = None, filters: Mapping[str, Any] | None = None, limit: int | None = None
     ) -> MemoryList:
-        """List this user's memories, the newest first. All of them: there is no silent cap.
+        """List this user's memories, what was said last (`created_at`) first. All of them: there is no silent cap.
 
         Args:
             session_id: Only what was learnt in this session.
             filters: Only these; as in `search`.
-            limit: Only so many of the newest; None for all.
+            limit: Only so many, the latest; None for all.
 
         Raises:
             ScopeError: As in `search`.

@@ -140,17 +140,17 @@ def checked_moment(moment: object, name: str) -> str:
     Raises:
         InputError: It is none of these.
     """
-    if isinstance(moment, str):
-        try:
+    try:
+        if isinstance(moment, str):
             moment = datetime.fromisoformat(moment)
-        except ValueError:
-            moment = None
-    if isinstance(moment, datetime):
-        aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-        return aware.astimezone(UTC).isoformat()
-    if isinstance(moment, date):
-        return datetime(moment.year, moment.month, moment.day, tzinfo=UTC).isoformat()
-    raise InputError(f"{name} must be a datetime, a date or a str in ISO 8601")
+        elif isinstance(moment, date) and not isinstance(moment, datetime):
+            moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
+        if isinstance(moment, datetime):
+            aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+            return aware.astimezone(UTC).isoformat()
+    except (ValueError, OverflowError):
+        pass
+    raise InputError(f"{name} must be a datetime, a date or a str in ISO 8601, of the years 1 to 9999 in UTC")
 
 
 def checked_day(day: object, name: str) -> str:

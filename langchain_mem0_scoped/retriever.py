@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import RunnableSerializable
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from .errors import ScopeError
@@ -69,14 +69,14 @@ class ScopedMemoryRetriever(BaseRetriever):
     ) -> None:
         # Checked before pydantic, which would turn a ScopeError into its own and take a str Enum for a str.
         memory = ScopedMemory(user_id, client=client)
-        super().__init__(
-            user_id=user_id,
-            client=client,
-            k=checked_count(k, "k"),
-            threshold=checked_threshold(threshold),
-            filters=None if filters is None else checked_filters(filters),
-            **base,
-        )
+        fields: dict[str, Any] = {
+            "user_id": user_id,
+            "client": client,
+            "k": checked_count(k, "k"),
+            "threshold": checked_threshold(threshold),
+            "filters": None if filters is None else checked_filters(filters),
+        }
+        super().__init__(**fields, **base)
         self._memory = memory
 
     def __hash__(self) -> int:
@@ -118,7 +118,7 @@ class ScopedMemoryRetriever(BaseRetriever):
         same = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**{**same, **changes})
 
-    def configurable_fields(self, **kwargs: AnyConfigurableField) -> Runnable[str, list[Document]]:
+    def configurable_fields(self, **kwargs: AnyConfigurableField) -> RunnableSerializable[str, list[Document]]:
         """As any runnable's, for every field but the user and the client.
 
         Raises:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -22,6 +22,8 @@ SESSION_KEY: Final = "session_id"
 FILTER_OPERATORS: Final = frozenset({"eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "contains", "icontains"})
 """What a filter may ask of a metadata value; the set mem0 documents for every store."""
 
+_BOUNDS: Final = frozenset({"gt", "gte", "lt", "lte"})
+
 # Whitespace, controls, lone surrogates, and what has no shape of its own on a screen: Unicode's
 # Default_Ignorable_Code_Point (https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt), which holds
 # the zero-width and the bidi characters, and the interlinear annotation marks. Two ids that differ by one of these
@@ -32,6 +34,8 @@ _UNSEEN = re.compile(
     r"\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _METADATA_KEY = re.compile(r"\w[\w .:/@-]{0,127}")
+# Narrower: in a filter some stores read a dot as a path, and others refuse what is no plain name.
+_FILTER_KEY = re.compile(r"\w[\w-]{0,127}")
 
 _SCOPE_NAMES = frozenset({"user_id", "agent_id", "app_id", "run_id", "actor_id"})
 _PAYLOAD_NAMES = frozenset(
@@ -110,15 +114,16 @@ def checked_metadata(metadata: object) -> dict[str, Any]:
     # Copied first and checked afterwards: a mapping may tell one thing to a check and another to a copy.
     given = dict(metadata)
     for key in given:
-        _checked_key(key, "metadata")
+        _checked_key(key, _METADATA_KEY, "metadata keys must be str of 1 to 128 letters, digits, '_' or ' .:/@-'")
     try:
         text = json.dumps(given, allow_nan=False, ensure_ascii=False)
         text.encode()
         copy: dict[str, Any] = json.loads(text)
+        if not any("\x00" in string for string in _strings(copy)):
+            return copy
+        reason = "NUL, which PostgreSQL cannot store"
     except (TypeError, ValueError, RecursionError) as error:
         reason = type(error).__name__
-    else:
-        return copy
     raise ScopeError(f"metadata must hold JSON values only: str, int, float, bool, None, list, dict ({reason})")
 
 
@@ -138,19 +143,34 @@ def checked_filters(filters: object) -> dict[str, Any]:
         return {}
     if not isinstance(filters, Mapping):
         raise ScopeError(f"filters must be a dict of metadata keys, got {type(filters).__name__}")
-    return {_checked_key(key, "filters"): _checked_condition(condition) for key, condition in dict(filters).items()}
+    hint = "filter keys must be str of 1 to 128 letters, digits, '_' or '-'"
+    return {
+        _checked_key(key, _FILTER_KEY, hint): _checked_condition(condition) for key, condition in dict(filters).items()
+    }
 
 
-def _checked_key(key: object, where: str) -> str:
-    if type(key) is not str or not _METADATA_KEY.fullmatch(key):
-        raise ScopeError(
-            f"{where} keys must be str of 1 to 128 letters, digits, '_' or ' .:/@-', the first a letter, digit or '_'"
-        )
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
+
+
+def _checked_key(key: object, shape: re.Pattern[str], expected: str) -> str:
+    if type(key) is not str:
+        raise ScopeError(f"{expected}, got {type(key).__name__}")
     # A store may fold case or width, or read a dot as a path, so every such reading of the key must be harmless.
     folded = unicodedata.normalize("NFKC", key).casefold().strip()
     if folded in _RESERVED_NAMES or not _SCOPE_NAMES.isdisjoint(re.split(r"\s*\.\s*", folded)):
         hint = " (use the session_id argument)" if folded == SESSION_KEY else ""
-        raise ScopeError(f"{where} may not use the reserved name {folded!r}: the scope is fixed at construction{hint}")
+        raise ScopeError(f"the name {folded!r} is reserved: the scope is fixed at construction{hint}")
+    if not shape.fullmatch(key):
+        raise ScopeError(f"{expected}, and start with a letter, a digit or '_'")
     return key
 
 
@@ -161,6 +181,10 @@ def _checked_condition(condition: object) -> Any:
     if not condition or not all(type(operator) is str and operator in FILTER_OPERATORS for operator in condition):
         raise ScopeError(
             f"a filter on metadata takes a plain value or these operators: {', '.join(sorted(FILTER_OPERATORS))}"
+        )
+    if len(condition) > 1 and not condition.keys() <= _BOUNDS:
+        raise ScopeError(
+            "a filter takes one operator for a key, or the bounds of a range: mem0's stores drop the others"
         )
     return {operator: _checked_operand(operator, operand) for operator, operand in condition.items()}
 

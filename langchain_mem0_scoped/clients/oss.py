@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, date, datetime, timedelta
@@ -114,7 +115,7 @@ class OssPort(Port):
 
     def rows(self, filters: dict[str, Any], limit: int | None) -> list[Row]:
         today = datetime.now(UTC).date()
-        # Only a partitioned client lists the newest first; elsewhere all are needed to know which those are.
+        # Only a partitioned client lists what was said last first; elsewhere all are needed to know what that is.
         wanted = limit if self._partitioned else None
         rows = self._all_rows(filters, lambda row: not _expired(row, today), wanted)
         if not self._partitioned:
@@ -231,9 +232,16 @@ class OssPort(Port):
 
     def _open_entity_store(self) -> None:
         """mem0 skips cleaning entities in a process that has not opened their store; the property opens it."""
-        self._call("open the entity store", lambda: self._client.entity_store)
+        if self._client._entity_store is not None:
+            return
+        with warnings.catch_warnings():
+            # Local Qdrant warns that it has no payload indexes; where warnings are errors, that would stop an erasure.
+            warnings.simplefilter("ignore", UserWarning)
+            self._call("open the entity store", lambda: self._client.entity_store)
 
     def _entities(self, user_id: str) -> list[Any]:
+        self._open_entity_store()
+
         def listed() -> list[Any]:
             answer = self._client.entity_store.list(filters={"user_id": user_id}, top_k=1_000_000)
             first: Any = answer[0] if isinstance(answer, (list, tuple)) and answer else None

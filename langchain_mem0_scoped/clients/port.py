@@ -67,7 +67,7 @@ class Port(ABC):
 
     @abstractmethod
     def rows(self, filters: dict[str, Any], limit: int | None) -> list[Row]:
-        """Return all rows, or the `limit` newest: newest first, expired ones left out, without any other cap."""
+        """Return all rows, or `limit` of them: what was said last comes first; expired ones left out, no other cap."""
 
     @abstractmethod
     def get(self, memory_id: str) -> Row | None:
@@ -122,8 +122,8 @@ class Port(ABC):
 class Partitioned(Protocol):
     """A mem0.Memory that keeps each user apart: one call is one transaction, and a user is erased as a whole.
 
-    Such a client keeps its rows in the order they were written, its own update and delete leave no old text behind, and
-    its search leaves out rows that have nothing in common with the query.
+    Such a client lists what was said last first, its own update and delete leave no old text behind, and its search
+    leaves out rows that have nothing in common with the query.
     """
 
     def erase(self, user_id: str) -> Mapping[str, int]:

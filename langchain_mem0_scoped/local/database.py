@@ -40,7 +40,7 @@ CREATE TABLE partitions (
 CREATE INDEX partitions_by_tag ON partitions (tag);
 CREATE TABLE items (
     pid INTEGER, kind INTEGER, parent INTEGER, seq INTEGER,
-    id BLOB NOT NULL, ref INTEGER NOT NULL, length INTEGER NOT NULL, vector BLOB NOT NULL, terms BLOB NOT NULL,
+    id BLOB NOT NULL, ref INTEGER NOT NULL, said REAL NOT NULL, length INTEGER NOT NULL, vector BLOB NOT NULL, terms BLOB NOT NULL,
     PRIMARY KEY (pid, kind, parent, seq)
 ) WITHOUT ROWID;
 CREATE TABLE ids (id BLOB PRIMARY KEY, pid INTEGER NOT NULL, kind INTEGER NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID;

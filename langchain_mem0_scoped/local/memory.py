@@ -19,6 +19,7 @@ from .database import Database
 from .history import LocalHistory
 from .models import ChatModel, Embedder, fingerprint_of
 from .partitions import Kind
+from .transcripts import LocalTranscripts
 from .unit import Work
 from .vector_store import LocalVectorStore
 
@@ -81,6 +82,7 @@ class LocalMemory(AssembledMemory):
             db=LocalHistory(self._work, memories),
             llm=None if llm is None else ChatModel(llm, self._work),
         )
+        self.transcripts = LocalTranscripts(self._database)
 
     def add(self, messages: Any, *, user_id: str | None = None, infer: bool = True, **options: Any) -> dict[str, Any]:
         """As mem0's; all of it is stored in one transaction, or nothing."""

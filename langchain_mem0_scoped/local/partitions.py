@@ -27,10 +27,21 @@ class Kind(IntEnum):
     ENTITY = 1
     HISTORY = 2
     MESSAGE = 3
+    SESSION = 4
+    TRANSCRIPT = 5
 
 
-COUNTED: Final = {"memories": Kind.MEMORY, "history": Kind.HISTORY, "messages": Kind.MESSAGE, "entities": Kind.ENTITY}
+COUNTED: Final = {
+    "memories": Kind.MEMORY,
+    "history": Kind.HISTORY,
+    "messages": Kind.MESSAGE,
+    "entities": Kind.ENTITY,
+    "transcripts": Kind.TRANSCRIPT,
+}
 """The kinds in the words of ErasureReceipt."""
+
+_SEARCHED: Final = frozenset({Kind.MEMORY, Kind.ENTITY})
+_FOUND_BY_ID: Final = _SEARCHED | {Kind.SESSION, Kind.TRANSCRIPT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +50,7 @@ class Partition:
 
     Attributes:
         pid: Its number, never used again after an erasure.
-        version: Grows with every change of any row, so that a cache can tell.
+        version: Grows with every change of a row that is searched, so that a cache can tell.
         next_seq: The sequence number of the next row: per user, so that nobody's order depends on anybody else.
         key: 16 random bytes under which this user's words are hashed.
         name: Where the user's id and key lie in `texts`.
@@ -101,10 +112,11 @@ def other_dimensions(given: int, stored: int) -> BackendError:
     )
 
 
-def touch(connection: sqlite3.Connection, partition: Partition) -> None:
-    """Record that rows have changed."""
+def close(connection: sqlite3.Connection, partition: Partition, *, searched: bool) -> None:
+    """Record how far the sequence has come, and whether rows that are searched have changed."""
     connection.execute(
-        "UPDATE partitions SET version = version + 1, next_seq = ? WHERE pid = ?", (partition.next_seq, partition.pid)
+        "UPDATE partitions SET version = version + ?, next_seq = ? WHERE pid = ?",
+        (searched, partition.next_seq, partition.pid),
     )
 
 
@@ -125,10 +137,11 @@ class Item:
         kind: What it is.
         id: 16 bytes, unique in the file.
         body: What people wrote, and all else that is not searched by: JSON.
-        parent: The sequence number of the memory a history row belongs to; 0 otherwise.
+        parent: The sequence number of the memory a history row belongs to, or of a transcript's session; else 0.
         vector: float32 bytes, empty where it is not searched by meaning.
         terms: Hashed words, empty where it is not searched by word.
         length: Its length in words.
+        said: When it was said, in seconds since 1970: the order in which memories are listed.
     """
 
     kind: Kind
@@ -138,6 +151,7 @@ class Item:
     vector: bytes = b""
     terms: bytes = b""
     length: int = 0
+    said: float = 0.0
 
 
 def insert(connection: sqlite3.Connection, partition: Partition, item: Item) -> Partition:
@@ -145,10 +159,10 @@ def insert(connection: sqlite3.Connection, partition: Partition, item: Item) -> 
     seq = partition.next_seq
     ref = texts.put(connection, dump(item.body))
     connection.execute(
-        "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (partition.pid, item.kind, item.parent, seq, item.id, ref, item.length, item.vector, item.terms),
+        "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (partition.pid, item.kind, item.parent, seq, item.id, ref, item.said, item.length, item.vector, item.terms),
     )
-    if item.kind in (Kind.MEMORY, Kind.ENTITY):
+    if item.kind in _FOUND_BY_ID:
         connection.execute("INSERT INTO ids VALUES (?, ?, ?, ?)", (item.id, partition.pid, item.kind, seq))
     return replace(partition, next_seq=seq + 1)
 
@@ -179,22 +193,27 @@ def remove(connection: sqlite3.Connection, partition: Partition, kind: Kind, par
             "SELECT ref, id FROM items WHERE pid = ? AND kind = ? AND parent = ? AND seq = ?", place
         ).fetchone()
         connection.execute("DELETE FROM items WHERE pid = ? AND kind = ? AND parent = ? AND seq = ?", place)
-        if kind in (Kind.MEMORY, Kind.ENTITY):
+        if kind in _FOUND_BY_ID:
             connection.execute("DELETE FROM ids WHERE id = ?", (item_id,))
         texts.drop(connection, [ref])
 
 
+_ROWS = "SELECT seq, id, body FROM items JOIN texts USING (ref) WHERE pid = ? AND kind = ? AND parent = ?"
+
+
 def rows_of(
-    connection: sqlite3.Connection, pid: int, kind: Kind, parent: int = 0, *, newest_first: bool = False
-) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
-    """Yield (seq, id, body) of a partition's rows of one kind, in the order they were written, or the reverse."""
-    order = "DESC" if newest_first else "ASC"
-    for seq, item_id, body in connection.execute(
-        "SELECT seq, id, body FROM items JOIN texts USING (ref) WHERE pid = ? AND kind = ? AND parent = ? "
-        f"ORDER BY seq {order}",
-        (pid, kind, parent),
-    ):
-        yield seq, item_id, load(body)
+    connection: sqlite3.Connection, pid: int, kind: Kind, parent: int = 0, *, last: int | None = None
+) -> list[tuple[int, bytes, dict[str, Any]]]:
+    """Return (seq, id, body) of a partition's rows of one kind in the order they were written, or the last so many."""
+    limit = -1 if last is None else last
+    rows = connection.execute(f"{_ROWS} ORDER BY seq DESC LIMIT ?", (pid, kind, parent, limit)).fetchall()
+    return [(seq, item_id, load(body)) for seq, item_id, body in reversed(rows)]
+
+
+def latest_rows(connection: sqlite3.Connection, pid: int, kind: Kind) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Yield (id, body) of a partition's rows of one kind, what was said last first."""
+    for _, item_id, body in connection.execute(f"{_ROWS} ORDER BY said DESC, seq DESC", (pid, kind, 0)):
+        yield item_id, load(body)
 
 
 def erase(connection: sqlite3.Connection, user_id: str, salt: bytes, partition: Partition | None) -> dict[str, int]:

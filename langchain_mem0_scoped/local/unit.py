@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 from uuid import uuid4
 
@@ -182,7 +183,7 @@ class _Commit:
         for memory_id, row in unit.history:
             self._add_history(memory_id, row)
         self._write_messages()
-        partitions.touch(connection, self._partition)
+        partitions.close(connection, self._partition, searched=any(unit.items.values()))
 
     def _append(self, item: Item) -> int:
         seq = self._partition.next_seq
@@ -220,7 +221,8 @@ class _Commit:
 
     def _memory_item(self, memory_id: str, memory: Pending) -> Item:
         terms, length = pack_terms(str(memory.payload.get("data", "")), self._partition.key)
-        return Item(Kind.MEMORY, id_bytes(memory_id), memory.payload, 0, memory.vector or b"", terms, length)
+        said = _seconds(memory.payload.get("created_at"))
+        return Item(Kind.MEMORY, id_bytes(memory_id), memory.payload, 0, memory.vector or b"", terms, length, said)
 
     def _write_entity(self, entity_id: str, entity: Pending | None) -> None:
         """Apply what this call did to an entity's links to the entity as it is now: others may have linked it too."""
@@ -269,9 +271,7 @@ class _Commit:
         seq = self._seq_of(Kind.MEMORY, memory_id)
         if seq is None:
             return
-        for row_seq, item_id, body in list(
-            partitions.rows_of(self._connection, self._partition.pid, Kind.HISTORY, seq)
-        ):
+        for row_seq, item_id, body in partitions.rows_of(self._connection, self._partition.pid, Kind.HISTORY, seq):
             body |= {"old_memory": None, "new_memory": None}
             partitions.rewrite(self._connection, self._partition, row_seq, Item(Kind.HISTORY, item_id, body, seq))
 
@@ -310,6 +310,13 @@ def id_text(item_id: bytes) -> str:
     """The usual spelling of a UUID; five times as fast as uuid.UUID."""
     digits = item_id.hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _seconds(moment: object) -> float:
+    try:
+        return datetime.fromisoformat(str(moment)).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _links(payload: dict[str, Any]) -> frozenset[str]:

@@ -154,18 +154,18 @@ class LocalVectorStore(VectorStoreBase):
         return None if owner is None or owner[2] is not self._kind else owner[0]
 
     def list(self, filters: dict[str, Any] | None = None, top_k: int | None = None) -> list[list[Hit]]:
-        """List one user's rows, the newest first."""
+        """List one user's rows, what was said last first."""
         user_id, conditions = _of_one_user(filters)
         wanted = sys.maxsize if top_k is None else top_k
         hits: list[Hit] = []
-        for item_id, payload in self._newest_first(user_id):
+        for item_id, payload in self._latest(user_id):
             if len(hits) >= wanted:
                 break
             if not conditions or meets(payload, conditions):
                 hits.append(Hit(item_id, payload))
         return [hits]
 
-    def _newest_first(self, user_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _latest(self, user_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
         unit = self._work.current
         changes = {} if unit is None or unit.user_id != user_id else unit.items[self._kind]
         for item_id, pending in reversed(changes.items()):
@@ -175,7 +175,7 @@ class LocalVectorStore(VectorStoreBase):
             partition = partitions.find(connection, user_id, self._database.salt)
             if partition is None:
                 return
-            for _, raw, body in partitions.rows_of(connection, partition.pid, self._kind, newest_first=True):
+            for raw, body in partitions.latest_rows(connection, partition.pid, self._kind):
                 item_id = id_text(raw)
                 pending = changes.get(item_id)
                 if item_id in changes and pending is None:

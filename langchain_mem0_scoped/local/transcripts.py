@@ -1,0 +1,100 @@
+"""The transcripts of conversations in the embedded file, each session inside its user's partition."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+from . import partitions
+from .database import Database
+from .partitions import Item, Kind, Partition
+
+
+class LocalTranscripts:
+    """What `transcripts.TranscriptStore` promises, on the file that holds the memories.
+
+    Args:
+        database: The file.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def append(self, user_id: str, session_id: str, messages: Sequence[tuple[str | None, dict[str, Any]]]) -> list[int]:
+        """Append messages in one transaction; return the positions of those that were not there yet."""
+        with self._database.writing() as connection:
+            found = partitions.find(connection, user_id, self._database.salt)
+            partition = found or partitions.create(connection, user_id, self._database.salt)
+            partition, session = _session(connection, partition, session_id)
+            new: list[int] = []
+            for position, (message_id, body) in enumerate(messages):
+                key = uuid4().bytes if message_id is None else _digest(partition, str(session), message_id)
+                if message_id is not None and partitions.owner_of(connection, key) is not None:
+                    continue
+                partition = partitions.insert(connection, partition, Item(Kind.TRANSCRIPT, key, body, session))
+                new.append(position)
+            partitions.close(connection, partition, searched=False)
+        return new
+
+    def read(self, user_id: str, session_id: str, last: int | None = None) -> list[dict[str, Any]]:
+        """Return a session's messages in order, or the last so many."""
+        with self._database.reading() as connection:
+            place = self._place(connection, user_id, session_id)
+            if place is None:
+                return []
+            partition, session = place
+            rows = partitions.rows_of(connection, partition.pid, Kind.TRANSCRIPT, session, last=last)
+            return [body for _, _, body in rows]
+
+    def clear(self, user_id: str, session_id: str) -> None:
+        """Remove a session's messages, their bytes included.
+
+        Raises:
+            ErasureError: The rows are gone, but a reader keeps the log in use in which their bytes still stand.
+        """
+        with self._database.writing() as connection:
+            place = self._place(connection, user_id, session_id)
+            if place is not None:
+                partition, session = place
+                rows = partitions.rows_of(connection, partition.pid, Kind.TRANSCRIPT, session)
+                partitions.remove(connection, partition, Kind.TRANSCRIPT, session, [row[0] for row in rows])
+                partitions.remove(connection, partition, Kind.SESSION, 0, [session])
+        self._database.truncate()
+
+    def erase(self, user_id: str) -> int:
+        """Nothing is left to do: erasing the partition has taken the transcripts with it."""
+        return 0
+
+    def _place(self, connection: sqlite3.Connection, user_id: str, session_id: str) -> tuple[Partition, int] | None:
+        partition = partitions.find(connection, user_id, self._database.salt)
+        session = None if partition is None else _find_session(connection, partition, session_id)
+        return None if partition is None or session is None else (partition, session)
+
+
+def _session(connection: sqlite3.Connection, partition: Partition, session_id: str) -> tuple[Partition, int]:
+    """The number of a session, made where it is new."""
+    session = _find_session(connection, partition, session_id)
+    if session is not None:
+        return partition, session
+    item = Item(Kind.SESSION, _digest(partition, session_id), {"session_id": session_id})
+    return partitions.insert(connection, partition, item), partition.next_seq
+
+
+def _find_session(connection: sqlite3.Connection, partition: Partition, session_id: str) -> int | None:
+    row = connection.execute(
+        "SELECT seq FROM ids WHERE id = ? AND pid = ? AND kind = ?",
+        (_digest(partition, session_id), partition.pid, Kind.SESSION),
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _digest(partition: Partition, *names: str) -> bytes:
+    """A session, or a message of a session, as an id that tells nothing: hashed under the user's own key."""
+    digest = hashlib.blake2b(key=partition.key, digest_size=16)
+    for name in names:
+        encoded = name.encode()
+        digest.update(len(encoded).to_bytes(4, "big") + encoded)
+    return digest.digest()

@@ -1,0 +1,128 @@
+"""The exact log of what was said in a session: any LangChain message, in order, by (user, session)."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
+
+from langchain_core.messages import (
+    BaseMessage,
+    BaseMessageChunk,
+    message_chunk_to_message,
+    message_to_dict,
+    messages_from_dict,
+)
+
+from .errors import BackendError, InputError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+Logged = tuple[str | None, dict[str, Any]]
+"""A message's id, if it has one, and the message as JSON."""
+
+
+class TranscriptStore(Protocol):
+    """Where transcripts lie. Every call names the user and the session; a user's erasure takes all sessions."""
+
+    def append(self, user_id: str, session_id: str, messages: Sequence[Logged]) -> list[int]:
+        """Append messages at once, in order; return the positions of those that were new: an id counts once."""
+
+    def read(self, user_id: str, session_id: str, last: int | None = None) -> list[dict[str, Any]]:
+        """Return a session's messages in order, or the last so many."""
+
+    def clear(self, user_id: str, session_id: str) -> None:
+        """Remove one session's messages."""
+
+    def erase(self, user_id: str) -> int:
+        """Remove all sessions of a user that an erasure of the client has left; return how many messages."""
+
+
+def logged(messages: Sequence[BaseMessage]) -> list[Logged]:
+    """Turn messages into what is stored, before anything is.
+
+    Args:
+        messages: Any of LangChain's; a streamed chunk becomes its message.
+
+    Raises:
+        InputError: One is no message, or cannot be kept exactly, such as one with an artifact that is not JSON.
+    """
+    return [_logged_one(message) for message in messages]
+
+
+def _logged_one(message: BaseMessage) -> Logged:
+    if not isinstance(message, BaseMessage):
+        raise InputError(f"a chat history takes LangChain messages, got {type(message).__name__}")
+    whole = message_chunk_to_message(message) if isinstance(message, BaseMessageChunk) else message
+    given = message_to_dict(whole)
+    try:
+        text = json.dumps(given, allow_nan=False, ensure_ascii=False)
+        text.encode()
+        body: dict[str, Any] = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = type(error).__name__
+    else:
+        if body == given:
+            return whole.id, body
+        reason = "its copy differs, as a tuple's or a number key's does"
+    raise InputError(
+        f"a {whole.type} message holds something that is not JSON ({reason}), most often a tool's artifact; nothing of "
+        "this turn was stored: turn it into str, numbers, lists and dicts with str keys"
+    )
+
+
+def unlogged(bodies: Sequence[dict[str, Any]]) -> list[BaseMessage]:
+    """Turn what is stored back into messages."""
+    return messages_from_dict(list(bodies))
+
+
+# -- which store a client's transcripts lie in
+
+_lock = threading.Lock()
+_bound: WeakKeyDictionary[Any, tuple[object, TranscriptStore]] = WeakKeyDictionary()
+
+
+def bind(client: object, where: str | Engine | None) -> None:
+    """Fix where a client's transcripts lie: once, and for every scope on it.
+
+    Raises:
+        InputError: They lie elsewhere already, or `where` is no SQLAlchemy URL or Engine.
+    """
+    if where is None:
+        return
+    from .sql_transcripts import SqlTranscripts, engine_for
+
+    with _lock:
+        held = _bound.get(client)
+        if held is None:
+            _bound[client] = (where, SqlTranscripts(engine_for(where)))
+        elif held[0] is not where and held[0] != where:
+            raise InputError(
+                "this client's transcripts lie elsewhere already; hand in the same URL or Engine everywhere"
+            )
+
+
+def store_of(client: object) -> TranscriptStore | None:
+    """Return where a client's transcripts lie: where it was bound to, else in the client itself, else nowhere."""
+    held = _bound.get(client)
+    if held is not None:
+        return held[1]
+    own: TranscriptStore | None = getattr(client, "transcripts", None)
+    return own
+
+
+def require_store(client: object) -> TranscriptStore:
+    """Return where a client's transcripts lie.
+
+    Raises:
+        BackendError: Nowhere.
+    """
+    store = store_of(client)
+    if store is None:
+        raise BackendError(
+            "this client keeps no transcripts: pass transcripts= with a SQLAlchemy URL such as 'sqlite:///chats.db'"
+        )
+    return store
