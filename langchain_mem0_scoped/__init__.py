@@ -12,13 +12,18 @@ from typing import TYPE_CHECKING, Any
 from .clients.upstream import keep_quiet
 
 if TYPE_CHECKING:
+    from .chat_history import HISTORY_CONFIG, ScopedChatMessageHistory, history_factory
     from .errors import BackendError, ErasureError, InputError, MemoryNotFoundError, ScopedMemoryError, ScopeError
     from .local.memory import local_memory
     from .memory import ScopedMemory
+    from .middleware import ScopedMemoryMiddleware
     from .records import ErasureReceipt, MemoryList, MemoryRecord
     from .retriever import ScopedMemoryRetriever
+    from .runnables import with_scoped_memory
+    from .tools import create_memory_tools
 
 __all__ = [
+    "HISTORY_CONFIG",
     "BackendError",
     "ErasureError",
     "ErasureReceipt",
@@ -27,25 +32,36 @@ __all__ = [
     "MemoryNotFoundError",
     "MemoryRecord",
     "ScopeError",
+    "ScopedChatMessageHistory",
     "ScopedMemory",
     "ScopedMemoryError",
+    "ScopedMemoryMiddleware",
     "ScopedMemoryRetriever",
+    "create_memory_tools",
+    "history_factory",
     "local_memory",
+    "with_scoped_memory",
 ]
 
 _ROOMS = {
     "BackendError": "errors",
     "ErasureError": "errors",
     "ErasureReceipt": "records",
+    "HISTORY_CONFIG": "chat_history",
     "InputError": "errors",
     "MemoryList": "records",
     "MemoryNotFoundError": "errors",
     "MemoryRecord": "records",
     "ScopeError": "errors",
+    "ScopedChatMessageHistory": "chat_history",
     "ScopedMemory": "memory",
     "ScopedMemoryError": "errors",
+    "ScopedMemoryMiddleware": "middleware",
     "ScopedMemoryRetriever": "retriever",
+    "create_memory_tools": "tools",
+    "history_factory": "chat_history",
     "local_memory": "local.memory",
+    "with_scoped_memory": "runnables",
 }
 
 # Before anything can import mem0, which reads its telemetry switch then and never again.

@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from . import clients
-from .errors import InputError, MemoryNotFoundError
+from . import clients, transcripts
+from .errors import ErasureError, InputError, MemoryNotFoundError
 from .messages import (
     MessageLike,
     checked_count,
@@ -25,7 +25,10 @@ from .scope import SESSION_KEY, Scope, checked_id, checked_memory_id, checked_me
 
 if TYPE_CHECKING:
     import mem0
+    from langchain_core.tools import BaseTool
+    from sqlalchemy import Engine
 
+    from .chat_history import ScopedChatMessageHistory
     from .clients.port import Batch, Port, Question, Row
     from .retriever import ScopedMemoryRetriever
 
@@ -44,6 +47,8 @@ class ScopedMemory:
         client: A `mem0.Memory` on any vector store, such as `local_memory(path)` returns; None for the embedded store
             at `~/.langchain_mem0_scoped/memory.db`, or where $LANGCHAIN_MEM0_SCOPED_PATH points. One client serves
             every scope.
+        transcripts: Where conversations are logged, for a client that keeps no log itself: a SQLAlchemy URL or Engine,
+            bound to the client once. None for the client's own: the embedded store's file holds one.
 
     Raises:
         ScopeError: The user_id is refused.
@@ -56,12 +61,15 @@ class ScopedMemory:
         'I am vegetarian'
     """
 
-    __slots__ = ("__weakref__", "_client", "_scope")
+    __slots__ = ("__weakref__", "_client", "_scope", "_transcripts")
 
-    def __init__(self, user_id: str, *, client: mem0.Memory | None = None) -> None:
+    def __init__(
+        self, user_id: str, *, client: mem0.Memory | None = None, transcripts: str | Engine | None = None
+    ) -> None:
         self._scope = Scope(user_id)
         clients.check_client(client)
         self._client = client
+        self._transcripts = transcripts
 
     @classmethod
     def factory(cls, client: mem0.Memory | None = None) -> Callable[[str], ScopedMemory]:
@@ -83,8 +91,13 @@ class ScopedMemory:
     def __repr__(self) -> str:
         return f"ScopedMemory({self.user_id!r})"
 
+    def _bound_client(self) -> mem0.Memory:
+        client = clients.resolve(self._client)
+        transcripts.bind(client, self._transcripts)
+        return client
+
     def _port(self) -> Port:
-        return clients.port_for(self._client)
+        return clients.port_for(self._bound_client())
 
     async def _aport(self) -> Port:
         # The first call imports mem0 and opens a file: not on the event loop.
@@ -200,7 +213,7 @@ class ScopedMemory:
         _deleted(await port.adelete(self.user_id, memory_id))
 
     def delete_all(self) -> ErasureReceipt:
-        """Erase this user: memories (expired ones too), history, kept messages, entities; then look again.
+        """Erase this user: memories (expired ones too), history, kept messages, entities, transcripts; then look again.
 
         On the embedded store the bytes are gone from its files as well. An add that was under way in the meantime
         stores nothing and raises a retryable BackendError.
@@ -212,11 +225,13 @@ class ScopedMemory:
             ErasureError: Something is still there, and what kind; call it again.
             BackendError: The client failed.
         """
-        return self._receipt(self._port().erase(self.user_id))
+        erased = self._port().erase(self.user_id)
+        return self._receipt(erased, self._erase_transcripts())
 
     async def adelete_all(self) -> ErasureReceipt:
         """Async twin of `delete_all`."""
-        return self._receipt(await (await self._aport()).aerase(self.user_id))
+        erased = await (await self._aport()).aerase(self.user_id)
+        return self._receipt(erased, await asyncio.to_thread(self._erase_transcripts))
 
     # -- reading
 
@@ -348,6 +363,20 @@ class ScopedMemory:
             user_id=self.user_id, client=self._client, k=k, threshold=threshold, filters=filters
         )
 
+    def chat_history(self, session_id: str, *, recall: int = 5) -> ScopedChatMessageHistory:
+        """One session of this user as a LangChain chat message history; see `ScopedChatMessageHistory`."""
+        from .chat_history import ScopedChatMessageHistory
+
+        return ScopedChatMessageHistory(
+            self.user_id, session_id, client=self._client, transcripts=self._transcripts, recall=recall
+        )
+
+    def tools(self) -> list[BaseTool]:
+        """Tools with which a model works on this user's memory; see `create_memory_tools`."""
+        from .tools import create_memory_tools
+
+        return create_memory_tools(self)
+
     # -- what both sides share
 
     def _batch(
@@ -414,14 +443,25 @@ class ScopedMemory:
             raise MemoryNotFoundError(_NOT_FOUND)
         return record_from(row)
 
-    def _receipt(self, counts: Mapping[str, int]) -> ErasureReceipt:
+    def _erase_transcripts(self) -> int:
+        store = transcripts.store_of(self._bound_client())
+        if store is None:
+            return 0
+        erased = store.erase(self.user_id)
+        if store.erase(self.user_id):
+            raise ErasureError(
+                "erasure is not finished, still there: transcripts; call delete_all again", kinds=("transcripts",)
+            )
+        return erased
+
+    def _receipt(self, counts: Mapping[str, int], logged: int) -> ErasureReceipt:
         return ErasureReceipt(
             user_id=self.user_id,
             memories=counts.get("memories", 0),
             history=counts.get("history", 0),
             messages=counts.get("messages", 0),
             entities=counts.get("entities", 0),
-            transcripts=counts.get("transcripts", 0),
+            transcripts=counts.get("transcripts", 0) + logged,
             erased_at=datetime.now(UTC).isoformat(),
         )
 

@@ -118,6 +118,8 @@ def checked_query(query: object) -> str:
 def _checked(text: object, name: str, longest: int) -> str:
     if not isinstance(text, str):
         raise InputError(f"{name} must be a str, got {type(text).__name__}")
+    # The characters themselves, whatever a subclass makes of them.
+    text = str.__str__(text)
     if not text.strip():
         raise InputError(f"{name} must not be empty")
     if len(text) > longest:
@@ -128,7 +130,7 @@ def _checked(text: object, name: str, longest: int) -> str:
         raise InputError(
             f"{name} must be valid Unicode; it holds a lone surrogate, often half of an emoji that was cut"
         )
-    return str(text)
+    return text
 
 
 def checked_moment(moment: object, name: str) -> str:

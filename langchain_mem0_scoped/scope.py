@@ -183,9 +183,7 @@ def _checked_condition(condition: object) -> Any:
             f"a filter on metadata takes a plain value or these operators: {', '.join(sorted(FILTER_OPERATORS))}"
         )
     if len(condition) > 1 and not condition.keys() <= _BOUNDS:
-        raise ScopeError(
-            "a filter takes one operator for a key, or the bounds of a range: mem0's stores drop the others"
-        )
+        raise ScopeError("a filter takes one operator for a key, or the bounds of a range; some stores drop others")
     return {operator: _checked_operand(operator, operand) for operator, operand in condition.items()}
 
 

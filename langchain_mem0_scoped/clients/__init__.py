@@ -10,6 +10,8 @@ from weakref import WeakKeyDictionary
 from ..errors import InputError
 
 if TYPE_CHECKING:
+    import mem0
+
     from .port import Port
 
 _lock = threading.Lock()
@@ -35,17 +37,20 @@ def check_client(client: object) -> None:
     )
 
 
-def port_for(client: object | None) -> Port:
-    """Return the one port of a client, made on first use; None means the default client."""
-    from . import default, oss, upstream
+def resolve(client: mem0.Memory | None) -> mem0.Memory:
+    """Return the client itself, or for None the process's default, made on first use."""
+    from . import default, upstream
 
     upstream.load_mem0()
-    if client is None:
-        client = default.default_client()
+    return default.default_client() if client is None else client
+
+
+def port_for(client: mem0.Memory) -> Port:
+    """Return the one port of a client."""
+    from .oss import OssPort
+
     port = _ports.get(client)
     if port is None:
         with _lock:
-            port = _ports.get(client)
-            if port is None:
-                port = _ports[client] = oss.OssPort(client)
+            port = _ports.setdefault(client, OssPort(client))
     return port

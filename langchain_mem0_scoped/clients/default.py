@@ -37,12 +37,24 @@ def default_client() -> mem0.Memory:
             "MEM0_API_KEY is set, but this version does not speak to mem0's hosted platform yet; "
             "unset it to use the embedded store, or pass client=local_memory(path) or any mem0.Memory"
         )
-    path = default_path().absolute()
+    path = _made_ready()
     with _lock:
         if path not in _clients:
             from ..local.memory import local_memory
 
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             _clients[path] = client = local_memory(path)
             atexit.register(client.close)
         return _clients[path]
+
+
+def _made_ready() -> Path:
+    try:
+        path = default_path().absolute()
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+    else:
+        return path
+    raise BackendError(
+        f"there is no directory for the embedded store ({reason}): set {PATH_VARIABLE} to a file that can be written"
+    )

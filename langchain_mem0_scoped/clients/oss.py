@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from ..errors import BackendError, ErasureError, InputError, ScopedMemoryError
+from ..scope import Scope
 from .history_db import HistoryDb
 from .port import Batch, Partitioned, Port, Question, Row
 
@@ -202,9 +203,10 @@ class OssPort(Port):
         that nobody can attribute any more.
         """
         counts = {"memories": 0, "history": 0, "messages": 0, "entities": 0}
+        self._own(user_id, self._all_rows({"user_id": user_id}))
         counts["entities"] += self._erase_entities(user_id)
         for _ in range(_ERASE_ROUNDS):
-            ids = [row["id"] for row in self._all_rows({"user_id": user_id})]
+            ids = [row["id"] for row in self._own(user_id, self._all_rows({"user_id": user_id}))]
             if not ids:
                 break
             deleted = [id for id in ids if not self._gone_after(id, self._delete)]
@@ -247,7 +249,13 @@ class OssPort(Port):
             first: Any = answer[0] if isinstance(answer, (list, tuple)) and answer else None
             return list(first if isinstance(first, (list, tuple)) else answer or [])
 
-        return self._call("list entities", listed)
+        rows = self._call("list entities", listed)
+        self._own(user_id, [row.payload or {} for row in rows])
+        return rows
+
+    def _own(self, user_id: str, rows: list[Row]) -> list[Row]:
+        """What is about to be deleted must be this user's: a store that does not keep its filters deletes others."""
+        return Scope(user_id).require_own(rows)
 
     def _history(self) -> HistoryDb:
         if self._history_db is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import sqlite3
@@ -40,7 +41,8 @@ CREATE TABLE partitions (
 CREATE INDEX partitions_by_tag ON partitions (tag);
 CREATE TABLE items (
     pid INTEGER, kind INTEGER, parent INTEGER, seq INTEGER,
-    id BLOB NOT NULL, ref INTEGER NOT NULL, said REAL NOT NULL, length INTEGER NOT NULL, vector BLOB NOT NULL, terms BLOB NOT NULL,
+    id BLOB NOT NULL, ref INTEGER NOT NULL, said REAL NOT NULL, length INTEGER NOT NULL,
+    vector BLOB NOT NULL, terms BLOB NOT NULL,
     PRIMARY KEY (pid, kind, parent, seq)
 ) WITHOUT ROWID;
 CREATE TABLE ids (id BLOB PRIMARY KEY, pid INTEGER NOT NULL, kind INTEGER NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID;
@@ -61,7 +63,8 @@ class Database:
     """
 
     def __init__(self, path: Path, fingerprint: str) -> None:
-        self.path = path
+        # For good, whatever becomes of the working directory.
+        self.path = path.absolute()
         self._pool = threading.Condition()
         self._idle: list[sqlite3.Connection] = []
         self._lent = 0
@@ -73,10 +76,11 @@ class Database:
         try:
             with _opening:
                 self._prepare()
-                self._open(fingerprint)
+                with _without_litter(self.path):
+                    self._open(fingerprint)
                 _open_databases.add(self)
         except (OSError, sqlite3.Error) as error:
-            failure = _failure(error, path)
+            failure = _failure(error, self.path)
         else:
             return
         raise failure
@@ -89,6 +93,8 @@ class Database:
         """
         with suppress(FileExistsError):
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        if not os.access(self.path, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, "it and its directory must be writable")
         found = self.path.stat()
         self._identity = (found.st_dev, found.st_ino)
         if all(other._closed or other._identity != self._identity for other in _open_databases):
@@ -99,6 +105,10 @@ class Database:
         try:
             _create_if_empty(connection, fingerprint)
             _switch_to_wal(connection)
+            # A newer process that has the file open may have written this to its log alone.
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version > SCHEMA_VERSION:
+                raise _newer_schema(self.path, version)
             meta = dict(connection.execute("SELECT key, value FROM meta"))
             self.salt: bytes = meta["salt"]
             recorded = meta["embedding"].decode()
@@ -112,7 +122,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode=rw",
+            f"{self.path.as_uri()}?mode=rw",
             uri=True,
             timeout=_BUSY_SECONDS,
             isolation_level=None,
@@ -270,9 +280,38 @@ def _check_header(path: Path) -> None:
     if header[68:72] != APPLICATION_ID.to_bytes(4, "big"):
         raise BackendError(f"{path} is another program's database; the embedded store needs a file of its own")
     if (version := int.from_bytes(header[60:64], "big")) > SCHEMA_VERSION:
-        raise BackendError(
-            f"{path} has schema {version}, this version of the package knows {SCHEMA_VERSION}; upgrade the package"
-        )
+        raise _newer_schema(path, version)
+    # A log or journal that is waiting to be played back may make up for what the file lacks.
+    waiting = any(_size(path, suffix) for suffix in ("-wal", "-journal"))
+    pages, page_size = int.from_bytes(header[28:32], "big"), int.from_bytes(header[16:18], "big")
+    if not waiting and path.stat().st_size < pages * page_size:
+        raise BackendError(f"{path} is damaged: its end is missing; restore it from a backup")
+
+
+def _newer_schema(path: Path, version: int) -> BackendError:
+    return BackendError(
+        f"{path} has schema {version}, this version of the package knows {SCHEMA_VERSION}; upgrade the package"
+    )
+
+
+def _size(path: Path, suffix: str) -> int | None:
+    try:
+        return path.with_name(path.name + suffix).stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def _without_litter(path: Path) -> Iterator[None]:
+    """Take away the empty log and index that SQLite makes beside a file it then cannot read."""
+    before = {suffix for suffix in ("-wal", "-shm") if _size(path, suffix) is not None}
+    try:
+        yield
+    except BaseException:
+        if not before and not _size(path, "-wal"):
+            for suffix in ("-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+        raise
 
 
 def _create_if_empty(connection: sqlite3.Connection, fingerprint: str) -> None:

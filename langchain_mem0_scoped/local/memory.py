@@ -63,7 +63,12 @@ def local_memory(
         raise InputError(f"embeddings must be a LangChain Embeddings, got {type(embeddings).__name__}")
     if llm is not None and not isinstance(llm, BaseChatModel):
         raise InputError(f"llm must be a LangChain chat model, got {type(llm).__name__}")
-    return LocalMemory(Path(path).expanduser(), embeddings, llm)
+    try:
+        file = Path(path).expanduser()
+        file.exists()
+    except (ValueError, RuntimeError):
+        raise InputError("path must name a file: it holds NUL, or a home directory that is not known") from None
+    return LocalMemory(file, embeddings, llm)
 
 
 class LocalMemory(AssembledMemory):

@@ -1,0 +1,234 @@
+"""ScopedChatMessageHistory: a session's transcript for LangChain, preceded by what is known from other sessions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from itertools import dropwhile
+from typing import TYPE_CHECKING, Final
+
+from langchain_core.chat_history import BaseChatMessageHistory
+from langchain_core.messages import BaseMessage, ToolMessage, trim_messages
+from langchain_core.messages.utils import count_tokens_approximately
+from langchain_core.runnables.utils import ConfigurableFieldSpec
+
+from . import transcripts
+from .errors import InputError
+from .memory import ScopedMemory
+from .messages import checked_count
+from .recall import afrom_other_sessions, from_other_sessions, is_recall, last_human_text, recall_message
+from .remembering import Remember, worth_remembering
+from .scope import checked_id
+
+if TYPE_CHECKING:
+    import mem0
+    from sqlalchemy import Engine
+
+    from .records import MemoryList
+    from .transcripts import TranscriptStore
+
+
+class ScopedChatMessageHistory(BaseChatMessageHistory):
+    """The messages of one session of one user; drop it in where LangChain takes a chat message history.
+
+    `messages` is the session's transcript, exact and in order. With `recall` above 0 it is preceded by one
+    SystemMessage with what is known from the user's *other* sessions: by this session's last human turn, or, before
+    there is one, the latest. Both are read once, at the first look, and then stand still but for what is added through
+    this object, as RunnableWithMessageHistory needs; so build one history for each request. The recall is never logged.
+
+    Args:
+        user_id: Whose; see `ScopedMemory`.
+        session_id: Which conversation; the rules of a user_id hold.
+        client: As in `ScopedMemory`.
+        transcripts: As in `ScopedMemory`.
+        recall: At most so many memories precede the transcript; 0 for none.
+        remember: What of a turn becomes memory: True for what the user and the assistant said, False for nothing (the
+            transcript is kept all the same), or a function that looks at each message; see `remembering.Remember`.
+        max_messages: Return only so many of the transcript's last messages; None for all.
+        max_tokens: Return only as many of the last as fit; None for all.
+        token_counter: Counts the tokens of messages; None for `count_tokens_approximately`.
+
+    Raises:
+        ScopeError: user_id or session_id is refused.
+        InputError: Another argument means nothing.
+    """
+
+    def __init__(
+        self,
+        user_id: str,
+        session_id: str = "default",
+        *,
+        client: mem0.Memory | None = None,
+        transcripts: str | Engine | None = None,
+        recall: int = 5,
+        remember: Remember = True,
+        max_messages: int | None = None,
+        max_tokens: int | None = None,
+        token_counter: Callable[[list[BaseMessage]], int] | None = None,
+    ) -> None:
+        self._memory = ScopedMemory(user_id, client=client, transcripts=transcripts)
+        self._session_id = checked_id(session_id, "session_id")
+        self._recall = 0 if type(recall) is int and recall == 0 else checked_count(recall, "recall")
+        self._remember = remember
+        self._max_messages = None if max_messages is None else checked_count(max_messages, "max_messages")
+        self._max_tokens = None if max_tokens is None else checked_count(max_tokens, "max_tokens")
+        self._token_counter = token_counter or count_tokens_approximately
+        self._log: list[BaseMessage] | None = None
+        self._recalled: list[BaseMessage] | None = None
+
+    @property
+    def user_id(self) -> str:
+        """Whose conversation this is."""
+        return self._memory.user_id
+
+    @property
+    def session_id(self) -> str:
+        """Which conversation this is."""
+        return self._session_id
+
+    @property
+    def memory(self) -> ScopedMemory:
+        """What is known about the user."""
+        return self._memory
+
+    @property
+    def messages(self) -> list[BaseMessage]:
+        """What is known from other sessions, then the transcript; see the class.
+
+        Raises:
+            BackendError: The client keeps no transcripts and none were handed in, or it failed.
+        """
+        self._read_log()
+        if self._recalled is None:
+            asked = (self._memory, last_human_text(self._log or []), self._session_id, self._recall)
+            self._recalled = _as_recall(from_other_sessions(*asked) if self._recall else None)
+        return [*self._recalled, *self._capped()]
+
+    @messages.setter
+    def messages(self, value: object) -> None:
+        raise InputError("a history's messages are changed by add_messages() and clear()")
+
+    async def aget_messages(self) -> list[BaseMessage]:
+        """Async twin of `messages`."""
+        await asyncio.to_thread(self._read_log)
+        if self._recalled is None:
+            asked = (self._memory, last_human_text(self._log or []), self._session_id, self._recall)
+            self._recalled = _as_recall(await afrom_other_sessions(*asked) if self._recall else None)
+        return [*self._recalled, *self._capped()]
+
+    def add_messages(self, messages: Sequence[BaseMessage]) -> None:
+        """Log messages, then remember what is worth it. A message whose id is there already counts once.
+
+        Raises:
+            InputError: A message cannot be kept exactly; nothing of the turn was stored.
+            BackendError: The client failed. Where only the remembering did, the messages are logged and it says so.
+        """
+        said = self._log_messages(messages)
+        if said:
+            self._memory.add(said, session_id=self._session_id)
+
+    async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
+        """Async twin of `add_messages`."""
+        said = await asyncio.to_thread(self._log_messages, messages)
+        if said:
+            await self._memory.aadd(said, session_id=self._session_id)
+
+    def clear(self) -> None:
+        """Empty this session's transcript, and nothing else: memories stay, see `ScopedMemory.delete_all`."""
+        self._store().clear(self.user_id, self._session_id)
+        self._log = []
+
+    async def aclear(self) -> None:
+        """Async twin of `clear`."""
+        await asyncio.to_thread(self.clear)
+
+    def _store(self) -> TranscriptStore:
+        return transcripts.require_store(self._memory._bound_client())
+
+    def _read_log(self) -> None:
+        if self._log is None:
+            # A cap by tokens needs the messages to count them; one by number is left to the store.
+            last = self._max_messages if self._max_tokens is None else None
+            self._log = transcripts.unlogged(self._store().read(self.user_id, self._session_id, last))
+
+    def _log_messages(self, messages: Sequence[BaseMessage]) -> list[dict[str, str]]:
+        """Log what is new of these; return what of it is to be remembered."""
+        ours = [message for message in messages if not is_recall(message)]
+        entries = transcripts.logged(ours)
+        new = self._store().append(self.user_id, self._session_id, entries) if entries else []
+        if self._log is not None:
+            self._log += transcripts.unlogged([entries[position][1] for position in new])
+        return worth_remembering([ours[position] for position in new], self._remember)
+
+    def _capped(self) -> list[BaseMessage]:
+        log = list(self._log or ())
+        if self._max_messages is not None:
+            log = log[-self._max_messages :]
+        if self._max_tokens is not None:
+            log = trim_messages(
+                log,
+                max_tokens=self._max_tokens,
+                token_counter=self._token_counter,
+                strategy="last",
+                include_system=False,
+            )
+        if self._max_messages is not None or self._max_tokens is not None:
+            # A model refuses a tool's answer whose call was cut off.
+            log = list(dropwhile(lambda message: isinstance(message, ToolMessage), log))
+        return log
+
+
+def _as_recall(found: MemoryList | None) -> list[BaseMessage]:
+    return [recall_message(found)] if found else []
+
+
+HISTORY_CONFIG: Final[list[ConfigurableFieldSpec]] = [
+    ConfigurableFieldSpec(
+        id="user_id", annotation=str, name="User", description="Whose conversation this is.", is_shared=True
+    ),
+    ConfigurableFieldSpec(
+        id="session_id", annotation=str, name="Session", description="Which conversation this is.", is_shared=True
+    ),
+]
+"""The two fields that RunnableWithMessageHistory passes to a `history_factory`: its `history_factory_config`."""
+
+
+def history_factory(
+    client: mem0.Memory | None = None,
+    *,
+    transcripts: str | Engine | None = None,
+    recall: int = 5,
+    remember: Remember = True,
+    max_messages: int | None = None,
+    max_tokens: int | None = None,
+) -> Callable[[str, str], ScopedChatMessageHistory]:
+    """Return what RunnableWithMessageHistory takes as `get_session_history`, with `HISTORY_CONFIG` beside it.
+
+    Args:
+        client: As in `ScopedMemory`.
+        transcripts: As in `ScopedMemory`.
+        recall: As in `ScopedChatMessageHistory`, like the rest.
+        remember: As there.
+        max_messages: As there.
+        max_tokens: As there.
+
+    Example:
+        >>> from langchain_core.runnables.history import RunnableWithMessageHistory  # doctest: +SKIP
+        >>> RunnableWithMessageHistory(
+        ...     chain, history_factory(), history_factory_config=HISTORY_CONFIG, input_messages_key="input"
+        ... )  # doctest: +SKIP
+    """
+
+    def history(user_id: str, session_id: str) -> ScopedChatMessageHistory:
+        return ScopedChatMessageHistory(
+            user_id,
+            session_id,
+            client=client,
+            transcripts=transcripts,
+            recall=recall,
+            remember=remember,
+            max_messages=max_messages,
+            max_tokens=max_tokens,
+        )
+
+    return history

@@ -1,0 +1,52 @@
+"""What of a turn becomes memory: human and assistant text, unless told otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+
+from .errors import InputError
+from .messages import MAX_TEXT
+
+Remember = bool | Callable[[BaseMessage], bool | str | None]
+"""True for what the user and the assistant said, False for nothing, or a function asked about every message of a turn.
+
+The function returns True to remember a message's text, a str to remember that instead (with the card number struck out,
+say), and False or None not to. It is asked about every kind of message: answering for a ToolMessage is how tool output
+gets remembered, as something the assistant said. To pause, return False while you want no memory kept.
+"""
+
+
+def worth_remembering(messages: Sequence[BaseMessage], remember: Remember) -> list[dict[str, str]]:
+    """Return what of these messages is to be remembered, as `{"role", "content"}`.
+
+    Raises:
+        InputError: The function returned something else.
+    """
+    if remember is False:
+        return []
+    chosen = ((message, _text(message, remember)) for message in messages)
+    return [
+        {"role": "user" if isinstance(message, HumanMessage) else "assistant", "content": text[:MAX_TEXT]}
+        for message, text in chosen
+        if text.strip()
+    ]
+
+
+def _text(message: BaseMessage, remember: Remember) -> str:
+    if remember is True:
+        return _storable(message.text) if isinstance(message, (HumanMessage, AIMessage)) else ""
+    if not callable(remember):
+        raise InputError("remember must be True, False or a function of a message")
+    answer = remember(message)
+    if isinstance(answer, str):
+        return _storable(answer)
+    if answer is not None and not isinstance(answer, bool):
+        raise InputError(f"remember() must return a bool, a str or None, got {type(answer).__name__}")
+    return _storable(message.text) if answer else ""
+
+
+def _storable(text: str) -> str:
+    """The transcript keeps a turn exactly; memory does without NUL and half characters rather than without the turn."""
+    return text.replace("\x00", "").encode("utf-8", "ignore").decode()

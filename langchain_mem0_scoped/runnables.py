@@ -1,0 +1,248 @@
+"""with_scoped_memory(): any chain, given its session's transcript and the memories that match what is asked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, convert_to_messages
+from langchain_core.prompt_values import PromptValue
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableGenerator, RunnableLambda
+
+from .chat_history import ScopedChatMessageHistory
+from .clients import check_client
+from .errors import InputError, ScopeError
+from .recall import afrom_other_sessions, from_other_sessions, last_human_text, recall_message
+from .remembering import Remember
+
+if TYPE_CHECKING:
+    import mem0
+    from sqlalchemy import Engine
+
+    from .records import MemoryList
+
+logger = logging.getLogger(__name__)
+
+NOT_SAVED: Final = "scoped_memory_not_saved"
+"""The custom event that tells callbacks of a turn that could not be saved; its data names the error's type."""
+
+_ANSWERS: Final = ("output", "answer", "messages")
+
+
+def with_scoped_memory(
+    chain: Runnable[Any, Any],
+    *,
+    client: mem0.Memory | None = None,
+    transcripts: str | Engine | None = None,
+    input_messages_key: str = "input",
+    history_messages_key: str = "history",
+    output_messages_key: str | None = None,
+    recall: int = 5,
+    remember: Remember = True,
+    max_messages: int | None = None,
+    max_tokens: int | None = None,
+) -> Runnable[Any, Any]:
+    """Give a chain memory: the session's transcript, what is known from other sessions, and the turn saved.
+
+    The user and the session come from `config["configurable"]` alone, which your server sets:
+    `chain.invoke(…, {"configurable": {"user_id": "u_alice", "session_id": "s1"}})`. Works for invoke, stream, batch,
+    their async twins and astream_events.
+
+    A turn is saved when the chain has finished. A run that fails, or a stream that is abandoned, stores nothing. Where
+    saving fails the answer is given all the same: the failure is logged, and told to callbacks as the custom event
+    `scoped_memory_not_saved`. Where recalling fails the run fails, for an answer without memory would look like one
+    with it.
+
+    Args:
+        chain: Any runnable. One that takes a dict finds transcript and recall under `history_messages_key`; one that
+            takes messages or a str (a chat model) is given them in front of its input.
+        client: As in `ScopedMemory`.
+        transcripts: As in `ScopedMemory`.
+        input_messages_key: Where in a dict the user's turn is: a str, a message or a list of messages.
+        history_messages_key: Where in a dict the chain wants what came before, such as a MessagesPlaceholder's name.
+        output_messages_key: Where in a dict the chain's answer is; None for "output", "answer" or "messages".
+        recall: At most so many memories; 0 for none.
+        remember: What of a turn becomes memory; see `remembering.Remember`.
+        max_messages: At most so many messages of the transcript; None for all.
+        max_tokens: At most so many tokens of the transcript; None for all.
+
+    Returns:
+        A runnable with the chain's input and output.
+
+    Raises:
+        InputError: client is none. When it runs: the input holds no turn, or a message that cannot be kept exactly.
+        ScopeError: When it runs: user_id or session_id is missing or refused.
+
+    Example:
+        >>> from langchain_core.runnables import RunnableLambda
+        >>> chain = with_scoped_memory(RunnableLambda(lambda given: f"You said {given['input']}"))
+    """
+    check_client(client)
+    shape = _Shape(input_messages_key, history_messages_key, output_messages_key)
+
+    def history(config: RunnableConfig) -> ScopedChatMessageHistory:
+        # The recall of this wrapper goes by what is asked now, which a history cannot know.
+        return ScopedChatMessageHistory(
+            *_who(config),
+            client=client,
+            transcripts=transcripts,
+            recall=0,
+            remember=remember,
+            max_messages=max_messages,
+            max_tokens=max_tokens,
+        )
+
+    def enter(given: Any, config: RunnableConfig) -> Runnable[Any, Any]:
+        log, turn = history(config), shape.turn(given)
+        asked = (log.memory, last_human_text(turn), log.session_id, recall)
+        before = _before(from_other_sessions(*asked) if recall else None, log.messages)
+        return _turn(chain, shape.prepared(given, turn, before), _Saving(log, before, turn, shape))
+
+    async def aenter(given: Any, config: RunnableConfig) -> Runnable[Any, Any]:
+        log, turn = history(config), shape.turn(given)
+        asked = (log.memory, last_human_text(turn), log.session_id, recall)
+        before = _before(await afrom_other_sessions(*asked) if recall else None, await log.aget_messages())
+        return _turn(chain, shape.prepared(given, turn, before), _Saving(log, before, turn, shape))
+
+    return RunnableLambda(enter, aenter, name="ScopedMemory")
+
+
+def _who(config: RunnableConfig) -> tuple[str, str]:
+    configurable = config.get("configurable") or {}
+    for name in ("user_id", "session_id"):
+        if name not in configurable:
+            raise ScopeError(
+                f"{name} is missing: the server must call with "
+                '{"configurable": {"user_id": …, "session_id": …}}; there is no shared memory to fall back on'
+            )
+    return configurable["user_id"], configurable["session_id"]
+
+
+def _before(known: MemoryList | None, log: list[BaseMessage]) -> list[BaseMessage]:
+    return [recall_message(known), *log] if known else log
+
+
+def _turn(chain: Runnable[Any, Any], prepared: Any, saving: _Saving) -> Runnable[Any, Any]:
+    after: RunnableGenerator[Any, Any] = RunnableGenerator(saving.after, saving.aafter)  # type: ignore[arg-type]
+    return RunnableLambda(lambda _: prepared) | chain | after
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """Where in a chain's input and output the messages are."""
+
+    input_key: str
+    history_key: str
+    output_key: str | None
+
+    def turn(self, given: Any) -> list[BaseMessage]:
+        """The user's turn as messages."""
+        if isinstance(given, Mapping):
+            if self.input_key not in given:
+                raise InputError(
+                    f"the input has no {self.input_key!r}; name the key of the user's turn: input_messages_key=…"
+                )
+            given = given[self.input_key]
+        return _messages(given, HumanMessage)
+
+    def prepared(self, given: Any, turn: Sequence[BaseMessage], before: list[BaseMessage]) -> Any:
+        """The chain's input with what came before in it."""
+        if isinstance(given, Mapping):
+            return {**given, self.history_key: before}
+        return [*before, *turn]
+
+    def answer(self, output: Any) -> list[BaseMessage]:
+        """The chain's answer as messages."""
+        if isinstance(output, Mapping):
+            keys = _ANSWERS if self.output_key is None else (self.output_key,)
+            found = next((key for key in keys if key in output), None)
+            if found is None:
+                raise InputError(f"the output has none of {', '.join(keys)}; name the answer: output_messages_key=…")
+            output = output[found]
+        return _messages(output, AIMessage)
+
+
+def _messages(value: Any, of_text: type[BaseMessage]) -> list[BaseMessage]:
+    if isinstance(value, str):
+        return [of_text(value)]
+    if isinstance(value, BaseMessage):
+        return [value]
+    if isinstance(value, PromptValue):
+        return value.to_messages()
+    if isinstance(value, (list, tuple)):
+        try:
+            return convert_to_messages(value)
+        except (ValueError, NotImplementedError) as error:
+            reason = type(error).__name__
+    else:
+        reason = type(value).__name__
+    raise InputError(f"expected a str, a message or a list of messages, got {reason}")
+
+
+@dataclass(slots=True)
+class _Saving:
+    """Passes a chain's answer on as it comes, and saves the turn when it is whole."""
+
+    log: ScopedChatMessageHistory
+    before: list[BaseMessage]
+    turn: list[BaseMessage]
+    shape: _Shape
+
+    def after(self, answer: Iterator[Any], config: RunnableConfig) -> Iterator[Any]:
+        whole = _Whole()
+        for part in answer:
+            whole.take(part)
+            yield part
+        try:
+            self.log.add_messages(self.new(whole))
+        except Exception as error:
+            _report(error)
+            dispatch_custom_event(NOT_SAVED, {"error": type(error).__name__}, config=config)
+
+    async def aafter(self, answer: AsyncIterator[Any], config: RunnableConfig) -> AsyncIterator[Any]:
+        whole = _Whole()
+        async for part in answer:
+            whole.take(part)
+            yield part
+        try:
+            await self.log.aadd_messages(self.new(whole))
+        except Exception as error:
+            _report(error)
+            await adispatch_custom_event(NOT_SAVED, {"error": type(error).__name__}, config=config)
+
+    def new(self, whole: _Whole) -> list[BaseMessage]:
+        """The turn's messages. An agent answers with all it was given and then its own, which alone is new."""
+        answer = self.shape.answer(whole.value)
+        for given in ([*self.before, *self.turn], self.turn):
+            if len(answer) >= len(given) and all(map(_same, answer, given)):
+                return [*self.turn, *answer[len(given) :]]
+        return [*self.turn, *answer]
+
+
+def _same(one: BaseMessage, other: BaseMessage) -> bool:
+    # An agent gives ids to messages that had none.
+    return one is other or (one.type, one.content) == (other.type, other.content)
+
+
+class _Whole:
+    """A streamed answer, put together as LangChain does: by addition."""
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        self._begun = False
+
+    def take(self, part: Any) -> None:
+        if not self._begun:
+            self.value, self._begun = part, True
+            return
+        try:
+            self.value = self.value + part
+        except TypeError:
+            self.value = part
+
+
+def _report(error: Exception) -> None:
+    logger.error("a turn could not be saved (%s): the answer was given, but is not remembered", type(error).__name__)
