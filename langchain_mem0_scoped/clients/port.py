@@ -127,4 +127,8 @@ class Partitioned(Protocol):
     """
 
     def erase(self, user_id: str) -> Mapping[str, int]:
-        """Remove a user in one transaction and count the rows by kind, in the words of ErasureReceipt."""
+        """Remove a user in one transaction, look again, and count the rows by kind, in the words of ErasureReceipt.
+
+        Raises:
+            ErasureError: Something is still there.
+        """

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Final
 
-from ..errors import BackendError
+from ..errors import BackendError, ErasureError
 from . import texts
 
 _KEY_BYTES = 16
@@ -228,6 +228,9 @@ def erase(connection: sqlite3.Connection, user_id: str, salt: bytes, partition: 
     connection.execute("DELETE FROM items WHERE pid = ?", (pid,))
     connection.execute("DELETE FROM partitions WHERE pid = ?", (pid,))
     texts.drop(connection, [*refs, partition.name])
+    # Looked at again before anything is committed: afterwards a new row of the same user would be no failure.
+    if find(connection, user_id, salt) or connection.execute("SELECT 1 FROM items WHERE pid = ?", (pid,)).fetchone():
+        raise ErasureError("erasure is not finished; nothing was removed, call delete_all again", kinds=("memories",))
     return {name: by_kind.get(kind, 0) for name, kind in COUNTED.items()}
 
 
