@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
@@ -17,6 +16,7 @@ from langchain_core.messages import (
 )
 
 from .errors import BackendError, InputError
+from .forks import ForkSafeLock
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -81,7 +81,7 @@ def unlogged(bodies: Sequence[dict[str, Any]]) -> list[BaseMessage]:
 
 # -- which store a client's transcripts lie in
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _bound: WeakKeyDictionary[Any, tuple[object, TranscriptStore]] = WeakKeyDictionary()
 
 

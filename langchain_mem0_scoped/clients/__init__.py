@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from ..errors import InputError
+from ..forks import ForkSafeLock
 
 if TYPE_CHECKING:
     import mem0
 
     from .port import Port
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _ports: WeakKeyDictionary[Any, Port] = WeakKeyDictionary()
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import atexit
 import os
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ..errors import BackendError
+from ..forks import ForkSafeLock
 
 if TYPE_CHECKING:
     import mem0
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PATH_VARIABLE: Final = "LANGCHAIN_MEM0_SCOPED_PATH"
 """The environment variable that moves the embedded store's file."""
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _clients: dict[Path, mem0.Memory] = {}
 
 

@@ -6,12 +6,12 @@ import importlib.util
 import logging
 import os
 import sys
-import threading
 from types import ModuleType
 
 from ..errors import BackendError
+from ..forks import ForkSafeLock
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _loaded: ModuleType | None = None
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
+
 from .partitions import Kind, Partition
 from .ranking import Rows, build_rows
 
@@ -37,6 +39,20 @@ class Snapshot:
         """Bytes in memory, nearly."""
         return self.rows.vectors.nbytes + self.rows.terms.nbytes * 2 + 150 * len(self.ids)
 
+    def followed_by(self, added: Snapshot) -> Snapshot:
+        """This with rows behind it that were written since."""
+        old, new = self.rows, added.rows
+        return Snapshot(
+            self.ids + added.ids,
+            self.refs + added.refs,
+            Rows(
+                np.concatenate((old.vectors, new.vectors)),
+                np.concatenate((old.terms, new.terms)),
+                np.concatenate((old.owner, new.owner + len(self.ids))),
+                np.concatenate((old.lengths, new.lengths)),
+            ),
+        )
+
     def each(self) -> Iterator[tuple[bytes, int, bytes, bytes, int]]:
         """Yield (id, ref, vector, terms, length) of every row."""
         ends = self.rows.owner.searchsorted(range(len(self.ids) + 1))
@@ -45,12 +61,20 @@ class Snapshot:
             yield item_id, ref, self.rows.vectors[index].tobytes(), terms, int(self.rows.lengths[index])
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A snapshot and the partition as it was when it was read."""
+
+    partition: Partition
+    snapshot: Snapshot
+
+
 class Cache:
     """Snapshots by partition, each with the version it was read at: a change by any process is a new version."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: OrderedDict[tuple[int, Kind], tuple[int, Snapshot]] = OrderedDict()
+        self._held: OrderedDict[tuple[int, Kind], _Held] = OrderedDict()
         self._size = 0
 
     def get(self, connection: sqlite3.Connection, partition: Partition, kind: Kind) -> Snapshot:
@@ -58,13 +82,17 @@ class Cache:
         place = (partition.pid, kind)
         with self._lock:
             held = self._held.get(place)
-            if held is not None and held[0] == partition.version:
+            if held is not None and held.partition.version == partition.version:
                 self._held.move_to_end(place)
-                return held[1]
-        snapshot = self._read(connection, place)
+                return held.snapshot
+        if held is not None and _merely_grown(held.partition, partition) and held.snapshot.ids:
+            added = _read(connection, place, held.partition.next_seq)
+            snapshot = held.snapshot.followed_by(added) if added.ids else held.snapshot
+        else:
+            snapshot = _read(connection, place, 0)
         with self._lock:
             self._drop(place)
-            self._held[place] = (partition.version, snapshot)
+            self._held[place] = _Held(partition, snapshot)
             self._size += snapshot.size
             while self._size > _CAPACITY and len(self._held) > 1:
                 self._drop(next(iter(self._held)))
@@ -73,19 +101,26 @@ class Cache:
     def _drop(self, place: tuple[int, Kind]) -> None:
         held = self._held.pop(place, None)
         if held is not None:
-            self._size -= held[1].size
+            self._size -= held.snapshot.size
 
-    def clear(self) -> None:
-        """Forget everything: vectors of an erased user are not kept in memory either."""
+    def forget(self, pid: int) -> None:
+        """Let go of a partition: vectors of an erased user are not kept in memory either."""
         with self._lock:
-            self._held.clear()
-            self._size = 0
+            for place in [place for place in self._held if place[0] == pid]:
+                self._drop(place)
 
-    def _read(self, connection: sqlite3.Connection, place: tuple[int, Kind]) -> Snapshot:
-        found = connection.execute(
-            "SELECT id, ref, vector, terms, length FROM items WHERE pid = ? AND kind = ? AND parent = 0 ORDER BY seq",
-            place,
-        ).fetchall()
-        ids, refs, vectors, terms, lengths = map(list, zip(*found, strict=True)) if found else ([], [], [], [], [])
-        width = len(vectors[0]) // 4 if vectors else 0
-        return Snapshot(ids, refs, build_rows(vectors, terms, lengths, width))
+
+def _merely_grown(before: Partition, now: Partition) -> bool:
+    # What is held may be newer than what this connection sees.
+    return before.rewrites == now.rewrites and before.version < now.version
+
+
+def _read(connection: sqlite3.Connection, place: tuple[int, Kind], start: int) -> Snapshot:
+    found = connection.execute(
+        "SELECT id, ref, vector, terms, length FROM items WHERE pid = ? AND kind = ? AND parent = 0 AND seq >= ? "
+        "ORDER BY seq",
+        (*place, start),
+    ).fetchall()
+    ids, refs, vectors, terms, lengths = map(list, zip(*found, strict=True)) if found else ([], [], [], [], [])
+    width = len(vectors[0]) // 4 if vectors else 0
+    return Snapshot(ids, refs, build_rows(vectors, terms, lengths, width))

@@ -15,6 +15,7 @@ from typing import Final
 from weakref import WeakSet
 
 from ..errors import BackendError, ErasureError
+from ..forks import ForkSafeLock
 
 APPLICATION_ID: Final = 0x6D30_7363
 """Bytes 68 to 71 of the file ("m0sc"), by which ours is told from other programs' databases."""
@@ -36,7 +37,7 @@ CREATE TABLE texts (ref INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
 CREATE TABLE free_texts (capacity INTEGER, ref INTEGER, PRIMARY KEY (capacity, ref)) WITHOUT ROWID;
 CREATE TABLE partitions (
     pid INTEGER PRIMARY KEY AUTOINCREMENT, tag INTEGER NOT NULL, name INTEGER NOT NULL,
-    version INTEGER NOT NULL, next_seq INTEGER NOT NULL
+    version INTEGER NOT NULL, rewrites INTEGER NOT NULL, next_seq INTEGER NOT NULL
 );
 CREATE INDEX partitions_by_tag ON partitions (tag);
 CREATE TABLE items (
@@ -379,7 +380,7 @@ def _failure(error: OSError | sqlite3.Error, path: Path) -> BackendError:
     )
 
 
-_opening = threading.Lock()
+_opening = ForkSafeLock()
 _open_databases: WeakSet[Database] = WeakSet()
 _forking: list[Database] = []
 

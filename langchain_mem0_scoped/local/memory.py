@@ -98,6 +98,12 @@ class LocalMemory(AssembledMemory):
             answer: dict[str, Any] = super().add(messages, user_id=user_id, infer=infer, **options)
         return answer
 
+    def search(self, query: str, *, show_expired: bool = False, **options: Any) -> dict[str, Any]:
+        """As mem0's; memories that have expired take no other's place among the candidates."""
+        with self.vector_store.expired_too(show_expired):
+            answer: dict[str, Any] = super().search(query, show_expired=show_expired, **options)
+        return answer
+
     def update(self, memory_id: str, *args: Any, **options: Any) -> dict[str, Any]:
         """As mem0's; the old text is then nowhere in the file."""
         with self._work.unit(self._owner(memory_id)) as unit:
@@ -138,7 +144,8 @@ class LocalMemory(AssembledMemory):
         with self._database.writing() as connection:
             partition = partitions.find(connection, user_id, self._database.salt)
             counts = partitions.erase(connection, user_id, self._database.salt, partition)
-        self._cache.clear()
+        if partition is not None:
+            self._cache.forget(partition.pid)
         self._database.truncate()
         return counts
 

@@ -51,6 +51,7 @@ class Partition:
     Attributes:
         pid: Its number, never used again after an erasure.
         version: Grows with every change of a row that is searched, so that a cache can tell.
+        rewrites: Grows only where such a row is replaced or removed, so that it can tell that others were merely added.
         next_seq: The sequence number of the next row: per user, so that nobody's order depends on anybody else.
         key: 16 random bytes under which this user's words are hashed.
         name: Where the user's id and key lie in `texts`.
@@ -58,6 +59,7 @@ class Partition:
 
     pid: int
     version: int
+    rewrites: int
     next_seq: int
     key: bytes
     name: int
@@ -72,12 +74,12 @@ def tag_of(user_id: str, salt: bytes) -> int:
 def find(connection: sqlite3.Connection, user_id: str, salt: bytes) -> Partition | None:
     """Return a user's partition, or None where this user has no rows."""
     wanted = user_id.encode()
-    for pid, version, next_seq, name, body in connection.execute(
-        "SELECT pid, version, next_seq, name, body FROM partitions JOIN texts ON ref = name WHERE tag = ?",
+    for pid, version, rewrites, next_seq, name, body in connection.execute(
+        "SELECT pid, version, rewrites, next_seq, name, body FROM partitions JOIN texts ON ref = name WHERE tag = ?",
         (tag_of(user_id, salt),),
     ):
         if texts.unpadded(body)[_KEY_BYTES:] == wanted:
-            return Partition(pid, version, next_seq, body[:_KEY_BYTES], name)
+            return Partition(pid, version, rewrites, next_seq, body[:_KEY_BYTES], name)
     return None
 
 
@@ -86,10 +88,10 @@ def create(connection: sqlite3.Connection, user_id: str, salt: bytes) -> Partiti
     key = secrets.token_bytes(_KEY_BYTES)
     name = texts.put(connection, key + user_id.encode())
     (pid,) = connection.execute(
-        "INSERT INTO partitions (tag, name, version, next_seq) VALUES (?, ?, 0, 0) RETURNING pid",
+        "INSERT INTO partitions (tag, name, version, rewrites, next_seq) VALUES (?, ?, 0, 0, 0) RETURNING pid",
         (tag_of(user_id, salt), name),
     ).fetchone()
-    return Partition(pid, 0, 0, key, name)
+    return Partition(pid, 0, 0, 0, key, name)
 
 
 def keep_dimensions(connection: sqlite3.Connection, given: int) -> None:
@@ -112,11 +114,11 @@ def other_dimensions(given: int, stored: int) -> BackendError:
     )
 
 
-def close(connection: sqlite3.Connection, partition: Partition, *, searched: bool) -> None:
-    """Record how far the sequence has come, and whether rows that are searched have changed."""
+def close(connection: sqlite3.Connection, partition: Partition, *, searched: bool, rewritten: bool = False) -> None:
+    """Record how far the sequence has come, and whether rows that are searched were added, or even rewritten."""
     connection.execute(
-        "UPDATE partitions SET version = version + ?, next_seq = ? WHERE pid = ?",
-        (searched, partition.next_seq, partition.pid),
+        "UPDATE partitions SET version = version + ?, rewrites = rewrites + ?, next_seq = ? WHERE pid = ?",
+        (searched, rewritten, partition.next_seq, partition.pid),
     )
 
 

@@ -162,6 +162,7 @@ class _Commit:
         self._salt = salt
         self._unit = unit
         self._seqs: dict[str, int | None] = {}
+        self._merged = False
 
     def run(self) -> None:
         unit, connection = self._unit, self._connection
@@ -183,7 +184,9 @@ class _Commit:
         for memory_id, row in unit.history:
             self._add_history(memory_id, row)
         self._write_messages()
-        partitions.close(connection, self._partition, searched=any(unit.items.values()))
+        changes = [pending for of_kind in unit.items.values() for pending in of_kind.values()]
+        rewritten = any(pending is None or not pending.fresh for pending in changes)
+        partitions.close(connection, self._partition, searched=bool(changes), rewritten=rewritten or self._merged)
 
     def _append(self, item: Item) -> int:
         seq = self._partition.next_seq
@@ -231,7 +234,7 @@ class _Commit:
             if same is None:
                 self._append(Item(Kind.ENTITY, id_bytes(entity_id), entity.payload, 0, entity.vector or b""))
                 return
-            entity_id = same
+            entity_id, self._merged = same, True
         seq = self._seq_of(Kind.ENTITY, entity_id)
         wanted = frozenset() if entity is None else _links(entity.payload)
         base = self._unit.removed_links.get(entity_id, frozenset()) if entity is None else entity.base_links

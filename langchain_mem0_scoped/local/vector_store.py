@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +24,7 @@ from .unit import Pending, Unit, Work, id_bytes, id_text
 
 # Recomputed where it is needed, and a second copy of the text otherwise.
 _NOT_STORED: Final = frozenset({"user_id", "text_lemmatized"})
-_FETCHED_AT_ONCE: Final = 64
+_FETCHED_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class LocalVectorStore(VectorStoreBase):
         self._database = work.database
         self._cache = cache
         self._kind = kind
+        self._thread = threading.local()
 
     # -- reading
 
@@ -91,23 +95,39 @@ class LocalVectorStore(VectorStoreBase):
     ) -> list[Hit]:
         # A score of 0 has nothing in common with the query.
         alike = int(np.count_nonzero(scores > 0.0))
-        order = ranking.top(scores, alike if conditions else min(top_k, alike))
         hits: list[Hit] = []
-        for start in range(0, len(order), _FETCHED_AT_ONCE):
-            some = order[start : start + _FETCHED_AT_ONCE]
+        seen, wanted = 0, min(top_k, alike)
+        while True:
+            some = ranking.top(scores, wanted)[seen:]
             for index, payload in zip(some, self._payloads(connection, snapshot, some, user_id), strict=True):
-                if not conditions or meets(payload, conditions):
+                if self._shown(payload) and meets(payload, conditions):
                     hits.append(Hit(id_text(snapshot.ids[index]), payload, float(scores[index])))
-            if len(hits) >= top_k:
-                break
-        return hits[:top_k]
+            if len(hits) >= top_k or wanted >= alike:
+                return hits[:top_k]
+            seen, wanted = wanted, min(wanted * 4, alike)
+
+    def _shown(self, payload: Mapping[str, Any]) -> bool:
+        last_day = payload.get("expiration_date")
+        return last_day is None or getattr(self._thread, "expired_too", False) or last_day >= _today()
+
+    @contextmanager
+    def expired_too(self, shown: bool) -> Iterator[None]:
+        """Whether this thread's searches find what has expired; mem0 tells that to nobody but itself."""
+        self._thread.expired_too = shown
+        try:
+            yield
+        finally:
+            self._thread.expired_too = False
 
     def _payloads(
         self, connection: sqlite3.Connection, snapshot: Snapshot, indices: Sequence[int], user_id: str
     ) -> Iterator[dict[str, Any]]:
         refs = [snapshot.refs[index] for index in indices if index not in snapshot.pending]
-        marks = ",".join("?" * len(refs))
-        bodies = dict(connection.execute(f"SELECT ref, body FROM texts WHERE ref IN ({marks})", refs)) if refs else {}
+        bodies: dict[int, bytes] = {}
+        for start in range(0, len(refs), _FETCHED_AT_ONCE):
+            some = refs[start : start + _FETCHED_AT_ONCE]
+            marks = ",".join("?" * len(some))
+            bodies.update(connection.execute(f"SELECT ref, body FROM texts WHERE ref IN ({marks})", some))
         for index in indices:
             pending = snapshot.pending.get(index)
             body = partitions.load(bodies[snapshot.refs[index]]) if pending is None else dict(pending)
@@ -276,6 +296,10 @@ def _with_owner(body: dict[str, Any], user_id: str) -> dict[str, Any]:
 
 def _stored(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in payload.items() if key not in _NOT_STORED}
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
 
 
 def _packed(unit: Unit, vector: Sequence[float]) -> bytes:
