@@ -2,87 +2,144 @@
 
 from __future__ import annotations
 
-import threading
+import hashlib
+import json
+import os
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakSet
 
-from .errors import BackendError, InputError, ScopeError
+from .errors import BackendError, InputError, ScopedMemoryError, ScopeError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import URL, Connection, Engine
 
 T = TypeVar("T")
 
 TABLE: Final = "langchain_mem0_scoped_transcripts"
-_TRIES: Final = 50
+_TRIES: Final = 200
 """How often writers of one session, who take the same place in it, try again."""
 
+_OVERTAKEN: Final = frozenset({"40001", "40P01"})
+"""What a database says (SQLSTATE) to a transaction it gave up in favour of another, and that may simply be repeated."""
 
-def engine_for(where: str | Engine) -> Engine:
-    """Return an Engine for a URL; nothing is connected yet.
+
+def place_of(where: object) -> URL | Engine:
+    """Return what names a database: an Engine as it is, a URL in a form that can be compared.
 
     Raises:
-        InputError: It is neither a URL nor an Engine, or its driver is missing.
+        InputError: It is neither a URL nor an Engine.
     """
-    from sqlalchemy import Engine, create_engine
+    from sqlalchemy import URL, Engine, make_url
     from sqlalchemy.exc import ArgumentError
 
-    if isinstance(where, Engine):
+    if isinstance(where, (Engine, URL)):
         return where
     if not isinstance(where, str):
         raise InputError(f"transcripts must be a SQLAlchemy URL or Engine, got {type(where).__name__}")
     try:
-        return create_engine(where)
+        return make_url(where)
+    except (ArgumentError, ValueError) as error:
+        reason = type(error).__name__
+    # Without the URL, which may hold a password.
+    raise InputError(f"the transcripts URL cannot be read ({reason}); expected such as 'sqlite:///chats.db'")
+
+
+def engine_for(place: URL | Engine) -> Engine:
+    """Return an Engine; nothing is connected yet.
+
+    Raises:
+        InputError: The driver is missing or asynchronous, or the database is in memory, one for each thread.
+    """
+    from sqlalchemy import Engine
+    from sqlalchemy.pool import SingletonThreadPool
+
+    engine = place if isinstance(place, Engine) else _new_engine(place)
+    if engine.dialect.is_async:
+        raise InputError(f"transcripts need a synchronous driver, not {engine.dialect.driver}; async calls use threads")
+    if isinstance(engine.pool, SingletonThreadPool):
+        raise InputError("an SQLite database in memory would be another one in every thread; name a file")
+    return engine
+
+
+def _new_engine(url: URL) -> Engine:
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        engine = create_engine(url)
     except ModuleNotFoundError as error:
         reason = f"its driver is not installed: pip install {error.name}"
-    except (ArgumentError, ValueError) as error:
-        reason = f"it cannot be read ({type(error).__name__}); expected such as 'sqlite:///chats.db'"
-    # Without the URL, which may hold a password.
+    except (ArgumentError, TypeError, ValueError) as error:
+        reason = type(error).__name__
+    else:
+        _engines.add(engine)
+        return engine
     raise InputError(f"the transcripts URL cannot be used: {reason}")
+
+
+_engines: WeakSet[Engine] = WeakSet()
+
+
+def _leave_to_the_parent() -> None:
+    """After a fork a connection is still the parent's: the child opens its own, and does not close that one."""
+    for engine in list(_engines):
+        engine.dispose(close=False)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_the_parent)
 
 
 class SqlTranscripts:
     """What `transcripts.TranscriptStore` promises, in one table.
+
+    Rows are found by hashes of the ids, which no database compares in another way than byte by byte: one whose
+    collation folds case would take two users for one. The ids and the message as JSON stand beside them, to be read.
 
     Args:
         engine: The database. The table is made in it on first use.
     """
 
     def __init__(self, engine: Engine) -> None:
-        from sqlalchemy import JSON, BigInteger, Column, Integer, MetaData, String, Table, UniqueConstraint
+        from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, Text, UniqueConstraint
+        from sqlalchemy.dialects.mysql import LONGTEXT
 
         self._engine = engine
         self._ready = False
-        self._lock = threading.Lock()
         self._table = Table(
             TABLE,
             MetaData(),
             Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+            Column("user_key", String(64), nullable=False),
+            Column("session_key", String(64), nullable=False),
+            Column("position", BigInteger, nullable=False),
+            Column("message_key", String(64)),
             Column("user_id", String(256), nullable=False),
             Column("session_id", String(256), nullable=False),
-            Column("position", BigInteger, nullable=False),
-            Column("message_id", String(512)),
-            Column("body", JSON, nullable=False),
-            UniqueConstraint("user_id", "session_id", "position"),
-            UniqueConstraint("user_id", "session_id", "message_id"),
+            # Not a JSON column: some databases do not give back a number or a NUL in it as it was.
+            Column("body", Text().with_variant(LONGTEXT, "mysql", "mariadb"), nullable=False),
+            UniqueConstraint("user_key", "session_key", "position"),
+            UniqueConstraint("user_key", "session_key", "message_key"),
         )
 
     def append(self, user_id: str, session_id: str, messages: Sequence[tuple[str | None, dict[str, Any]]]) -> list[int]:
         """Append messages at once, in order; return the positions of those that were new."""
         from sqlalchemy.exc import IntegrityError, OperationalError
 
-        for _ in range(_TRIES):
+        reason = "too many writers in this session"
+        for attempt in range(_TRIES):
             try:
                 return self._run(lambda connection: self._append(connection, user_id, session_id, messages), bare=True)
             except IntegrityError:
                 # Somebody else has written this session's next place meanwhile.
-                continue
+                pass
             except OperationalError as error:
-                if "database is locked" not in str(error.orig):
+                if getattr(error.orig, "sqlstate", None) not in _OVERTAKEN and not _is_locked(error):
                     reason = type(error).__name__
                     break
-        else:
-            reason = "too many writers in this session"
+            time.sleep(0.001 * min(attempt, 10))
         raise BackendError(f"the transcript could not be written: {reason}", retryable=True)
 
     def _append(
@@ -95,26 +152,29 @@ class SqlTranscripts:
         from sqlalchemy import func, insert, select
 
         table = self._table
-        mine = (table.c.user_id == user_id, table.c.session_id == session_id)
-        given = {message_id for message_id, _ in messages if message_id is not None}
-        known = set(connection.scalars(select(table.c.message_id).where(*mine, table.c.message_id.in_(given))))
+        user_key, session_key = _key(user_id), _key(session_id)
+        mine = (table.c.user_key == user_key, table.c.session_key == session_key)
+        keys = [None if message_id is None else _key(message_id) for message_id, _ in messages]
+        given = {key for key in keys if key is not None}
+        known = set(connection.scalars(select(table.c.message_key).where(*mine, table.c.message_key.in_(given))))
         last = connection.scalar(select(func.max(table.c.position)).where(*mine))
         start = -1 if last is None else last
         new: list[int] = []
         rows: list[dict[str, Any]] = []
-        for position, (message_id, body) in enumerate(messages):
-            if message_id is not None and message_id in known:
+        for position, (key, (_, body)) in enumerate(zip(keys, messages, strict=True)):
+            if key is not None and key in known:
                 continue
-            known.add(message_id)
+            known.add(key)
             new.append(position)
-            place = start + len(new)
             rows.append(
                 {
+                    "user_key": user_key,
+                    "session_key": session_key,
+                    "position": start + len(new),
+                    "message_key": key,
                     "user_id": user_id,
                     "session_id": session_id,
-                    "position": place,
-                    "message_id": message_id,
-                    "body": body,
+                    "body": _as_text(body),
                 }
             )
         if rows:
@@ -128,51 +188,77 @@ class SqlTranscripts:
         table = self._table
         query = (
             select(table.c.user_id, table.c.session_id, table.c.body)
-            .where(table.c.user_id == user_id, table.c.session_id == session_id)
+            .where(table.c.user_key == _key(user_id), table.c.session_key == _key(session_id))
             .order_by(table.c.position.desc())
             .limit(last)
         )
         rows = self._run(lambda connection: connection.execute(query).all())
-        # A database whose collation folds case or spaces finds other users' rows equal.
         if any((row.user_id, row.session_id) != (user_id, session_id) for row in rows):
             raise ScopeError("the transcripts' database answered with a row outside this user's scope")
-        return [row.body for row in rows][::-1]
+        return [json.loads(row.body) for row in rows][::-1]
 
     def clear(self, user_id: str, session_id: str) -> None:
         """Remove one session's messages."""
         from sqlalchemy import delete
 
         table = self._table
-        mine = delete(table).where(table.c.user_id == user_id, table.c.session_id == session_id)
+        mine = delete(table).where(table.c.user_key == _key(user_id), table.c.session_key == _key(session_id))
         self._run(lambda connection: connection.execute(mine))
 
     def erase(self, user_id: str) -> int:
         """Remove all sessions of a user; return how many messages there were."""
         from sqlalchemy import delete
 
-        mine = delete(self._table).where(self._table.c.user_id == user_id)
+        mine = delete(self._table).where(self._table.c.user_key == _key(user_id))
         return int(self._run(lambda connection: connection.execute(mine).rowcount))
 
     def _run(self, act: Callable[[Connection], T], *, bare: bool = False) -> T:
         """Act in one transaction; errors other than those the caller asked to see become one clean error."""
-        from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
+        from sqlalchemy.exc import IntegrityError, OperationalError
 
         try:
             self._make_table()
             with self._engine.begin() as connection:
                 return act(connection)
+        except ScopedMemoryError:
+            raise
         except (IntegrityError, OperationalError) as error:
             if bare:
                 raise
             reason = type(error).__name__
-        except SQLAlchemyError as error:
+        except Exception as error:
+            # A driver's own too: its text may hold the URL, or what somebody said.
             reason = type(error).__name__
         raise BackendError(f"the transcripts' database failed: {reason}", retryable=reason == "OperationalError")
 
     def _make_table(self) -> None:
         if self._ready:
             return
-        with self._lock:
-            if not self._ready:
-                self._table.create(self._engine, checkfirst=True)
-                self._ready = True
+        from sqlalchemy import inspect
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            self._table.create(self._engine, checkfirst=True)
+        except SQLAlchemyError:
+            # Another thread or process may just have made it.
+            if not inspect(self._engine).has_table(TABLE):
+                raise
+        self._ready = True
+
+
+def _key(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _as_text(body: dict[str, Any]) -> str:
+    text = json.dumps(body, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Half characters can only be written as escapes.
+        return json.dumps(body)
+    return text
+
+
+def _is_locked(error: Exception) -> bool:
+    return "database is locked" in str(getattr(error, "orig", ""))

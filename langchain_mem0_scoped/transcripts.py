@@ -16,7 +16,7 @@ from langchain_core.messages import (
 )
 
 from .errors import BackendError, InputError
-from .forks import ForkSafeLock
+from .forks import MAKING
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -45,10 +45,12 @@ def logged(messages: Sequence[BaseMessage]) -> list[Logged]:
     """Turn messages into what is stored, before anything is.
 
     Args:
-        messages: Any of LangChain's; a streamed chunk becomes its message.
+        messages: Any of LangChain's; a streamed chunk becomes its message. A pydantic model or a dataclass in one, such
+            as a `Document` among a tool's artifacts, becomes the dict of its fields; everything else is kept exactly.
 
     Raises:
-        InputError: One is no message, or cannot be kept exactly, such as one with an artifact that is not JSON.
+        InputError: One is no message, or cannot be kept, such as one with an artifact that is not JSON, or one of a
+            type that LangChain does not know.
     """
     return [_logged_one(message) for message in messages]
 
@@ -57,20 +59,21 @@ def _logged_one(message: BaseMessage) -> Logged:
     if not isinstance(message, BaseMessage):
         raise InputError(f"a chat history takes LangChain messages, got {type(message).__name__}")
     whole = message_chunk_to_message(message) if isinstance(message, BaseMessageChunk) else message
-    given = message_to_dict(whole)
     try:
-        text = json.dumps(given, allow_nan=False, ensure_ascii=False)
-        text.encode()
-        body: dict[str, Any] = json.loads(text)
+        given = message_to_dict(whole)
+        body: dict[str, Any] = json.loads(json.dumps(given, allow_nan=False))
+        # Read back here and now, for a message that cannot be would make its whole session unreadable.
+        again = message_to_dict(unlogged([body])[0])
     except (TypeError, ValueError, RecursionError) as error:
         reason = type(error).__name__
     else:
-        if body == given:
-            return whole.id, body
+        if body == given == again:
+            return whole.id or None, body
         reason = "its copy differs, as a tuple's or a number key's does"
     raise InputError(
-        f"a {whole.type} message holds something that is not JSON ({reason}), most often a tool's artifact; nothing of "
-        "this turn was stored: turn it into str, numbers, lists and dicts with str keys"
+        f"a {whole.type} message holds something that is not JSON ({reason}), most often a tool's artifact, or is of a "
+        "type of its own; nothing of this turn was stored: use LangChain's types, str, numbers, lists and dicts with "
+        "str keys"
     )
 
 
@@ -81,8 +84,9 @@ def unlogged(bodies: Sequence[dict[str, Any]]) -> list[BaseMessage]:
 
 # -- which store a client's transcripts lie in
 
-_lock = ForkSafeLock()
 _bound: WeakKeyDictionary[Any, tuple[object, TranscriptStore]] = WeakKeyDictionary()
+_OWN = object()
+"""Bound to what the client keeps itself."""
 
 
 def bind(client: object, where: str | Engine | None) -> None:
@@ -93,13 +97,14 @@ def bind(client: object, where: str | Engine | None) -> None:
     """
     if where is None:
         return
-    from .sql_transcripts import SqlTranscripts, engine_for
+    from .sql_transcripts import SqlTranscripts, engine_for, place_of
 
-    with _lock:
+    place = place_of(where)
+    with MAKING:
         held = _bound.get(client)
         if held is None:
-            _bound[client] = (where, SqlTranscripts(engine_for(where)))
-        elif held[0] is not where and held[0] != where:
+            _bound[client] = (place, SqlTranscripts(engine_for(place)))
+        elif held[0] is not place and held[0] != place:
             raise InputError(
                 "this client's transcripts lie elsewhere already; hand in the same URL or Engine everywhere"
             )
@@ -115,7 +120,7 @@ def store_of(client: object) -> TranscriptStore | None:
 
 
 def require_store(client: object) -> TranscriptStore:
-    """Return where a client's transcripts lie.
+    """Return where a client's transcripts lie, and keep to it: what is logged now must be found later.
 
     Raises:
         BackendError: Nowhere.
@@ -125,4 +130,5 @@ def require_store(client: object) -> TranscriptStore:
         raise BackendError(
             "this client keeps no transcripts: pass transcripts= with a SQLAlchemy URL such as 'sqlite:///chats.db'"
         )
-    return store
+    with MAKING:
+        return _bound.setdefault(client, (_OWN, store))[1]

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from ..errors import InputError
-from ..forks import ForkSafeLock
+from ..forks import MAKING
 
 if TYPE_CHECKING:
     import mem0
 
     from .port import Port
 
-_lock = ForkSafeLock()
 _ports: WeakKeyDictionary[Any, Port] = WeakKeyDictionary()
 
 
@@ -51,6 +50,6 @@ def port_for(client: mem0.Memory) -> Port:
 
     port = _ports.get(client)
     if port is None:
-        with _lock:
+        with MAKING:
             port = _ports.setdefault(client, OssPort(client))
     return port

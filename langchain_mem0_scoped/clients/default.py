@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ..errors import BackendError
-from ..forks import ForkSafeLock
+from ..forks import MAKING
 
 if TYPE_CHECKING:
     import mem0
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 PATH_VARIABLE: Final = "LANGCHAIN_MEM0_SCOPED_PATH"
 """The environment variable that moves the embedded store's file."""
 
-_lock = ForkSafeLock()
 _clients: dict[Path, mem0.Memory] = {}
 
 
@@ -38,7 +37,7 @@ def default_client() -> mem0.Memory:
             "unset it to use the embedded store, or pass client=local_memory(path) or any mem0.Memory"
         )
     path = _made_ready()
-    with _lock:
+    with MAKING:
         if path not in _clients:
             from ..local.memory import local_memory
 

@@ -9,9 +9,8 @@ import sys
 from types import ModuleType
 
 from ..errors import BackendError
-from ..forks import ForkSafeLock
+from ..forks import MAKING
 
-_lock = ForkSafeLock()
 _loaded: ModuleType | None = None
 
 
@@ -36,7 +35,7 @@ def load_mem0() -> ModuleType:
     global _loaded
     if _loaded is not None:
         return _loaded
-    with _lock:
+    with MAKING:
         keep_quiet()
         try:
             import mem0

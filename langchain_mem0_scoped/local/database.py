@@ -15,7 +15,7 @@ from typing import Final
 from weakref import WeakSet
 
 from ..errors import BackendError, ErasureError
-from ..forks import ForkSafeLock
+from ..forks import MAKING
 
 APPLICATION_ID: Final = 0x6D30_7363
 """Bytes 68 to 71 of the file ("m0sc"), by which ours is told from other programs' databases."""
@@ -75,7 +75,7 @@ class Database:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise BackendError(f"the embedded store needs SQLite 3.35, this Python has {sqlite3.sqlite_version}")
         try:
-            with _opening:
+            with MAKING:
                 self._prepare()
                 with _without_litter(self.path):
                     self._open(fingerprint)
@@ -380,7 +380,6 @@ def _failure(error: OSError | sqlite3.Error, path: Path) -> BackendError:
     )
 
 
-_opening = ForkSafeLock()
 _open_databases: WeakSet[Database] = WeakSet()
 _forking: list[Database] = []
 

@@ -2,8 +2,6 @@
 
 import importlib.util
 import logging
-import os
-import threading
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
@@ -13,6 +11,8 @@ from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
 from langchain_mem0_scoped.local.ranking import unit_vector
+
+from ..forks import MAKING
 
 MAX_EMBEDDED_CHARS: Final = 20_000
 """Only this many characters from the start of a text are embedded.
@@ -114,16 +114,16 @@ class _Model(NamedTuple):
     token_vectors: NDArray[np.float32]
 
 
-_loading = threading.Lock()
-if hasattr(os, "register_at_fork"):
-    # A fork waits until nobody loads; the child could else inherit a lock that no thread of its own will ever release.
-    os.register_at_fork(before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release)
+_loaded: _Model | None = None
 
 
 def _model() -> _Model:
     """The process's one model; the first call loads it."""
-    with _loading:
-        return _load()
+    global _loaded
+    if _loaded is None:
+        with MAKING:
+            _loaded = _load()
+    return _loaded
 
 
 @cache
