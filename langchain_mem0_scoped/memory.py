@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import clients, transcripts
+from .clients.port import Batch, Question
 from .errors import ErasureError, InputError, MemoryNotFoundError
 from .messages import (
     MessageLike,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from .chat_history import ScopedChatMessageHistory
-    from .clients.port import Batch, Port, Question, Row
+    from .clients.port import Port, Row
     from .retriever import ScopedMemoryRetriever
 
 _NOT_FOUND = "this user has no memory of that id"
@@ -180,7 +181,7 @@ class ScopedMemory:
         memory_id, change = self._correction(memory_id, text, metadata)
         port = self._port()
         self._found(port.get(memory_id))
-        return self._found(port.get(memory_id) if port.update(self.user_id, memory_id, *change) else None)
+        return self._found(port.update(self.user_id, memory_id, *change))
 
     async def aupdate(
         self, memory_id: str, text: str | None = None, *, metadata: Mapping[str, Any] | None = None
@@ -189,7 +190,7 @@ class ScopedMemory:
         memory_id, change = self._correction(memory_id, text, metadata)
         port = await self._aport()
         self._found(await port.aget(memory_id))
-        return self._found(await port.aget(memory_id) if await port.aupdate(self.user_id, memory_id, *change) else None)
+        return self._found(await port.aupdate(self.user_id, memory_id, *change))
 
     def delete(self, memory_id: str) -> None:
         """Forget a memory, its history, its entity links and mem0's kept messages with it.
@@ -389,8 +390,6 @@ class ScopedMemory:
         expires_on: date | str | None,
         wait: bool,
     ) -> Batch:
-        from .clients.port import Batch
-
         stored = checked_metadata(metadata)
         if session_id is not None:
             stored[SESSION_KEY] = checked_id(session_id, SESSION_KEY)
@@ -413,8 +412,6 @@ class ScopedMemory:
         filters: Mapping[str, Any] | None,
         session_id: str | None,
     ) -> Question:
-        from .clients.port import Question
-
         return Question(
             query=checked_query(query),
             filters=self._scope.pinned(filters, session_id),

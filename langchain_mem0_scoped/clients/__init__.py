@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from ..errors import InputError
 from ..forks import MAKING
+from . import default, oss, upstream
 
 if TYPE_CHECKING:
     import mem0
@@ -38,18 +39,14 @@ def check_client(client: object) -> None:
 
 def resolve(client: mem0.Memory | None) -> mem0.Memory:
     """Return the client itself, or for None the process's default, made on first use."""
-    from . import default, upstream
-
     upstream.load_mem0()
     return default.default_client() if client is None else client
 
 
 def port_for(client: mem0.Memory) -> Port:
     """Return the one port of a client."""
-    from .oss import OssPort
-
     port = _ports.get(client)
     if port is None:
         with MAKING:
-            port = _ports.setdefault(client, OssPort(client))
+            port = _ports.setdefault(client, oss.OssPort(client))
     return port

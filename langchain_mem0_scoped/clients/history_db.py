@@ -12,17 +12,26 @@ if TYPE_CHECKING:
     from mem0.memory.storage import SQLiteManager
 
 
+def history_db_of(db: object) -> HistoryDb | None:
+    """Return what cleans a client's history, or None where that is not mem0's own."""
+    from mem0.memory.storage import SQLiteManager
+
+    return HistoryDb(db) if isinstance(db, SQLiteManager) else None
+
+
 class HistoryDb:
     """Cleans the `history` and `messages` tables that mem0's SQLiteManager writes and never cleans itself."""
 
     def __init__(self, manager: SQLiteManager) -> None:
         self._manager = manager
+        with manager._lock:
+            # From now on, for mem0's own deletions too.
+            manager.connection.execute("PRAGMA secure_delete=ON")
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._manager._lock:
             connection: sqlite3.Connection = self._manager.connection
-            connection.execute("PRAGMA secure_delete=ON")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection

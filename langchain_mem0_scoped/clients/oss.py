@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from ..errors import BackendError, ErasureError, InputError, ScopedMemoryError
 from ..scope import Scope
-from .history_db import HistoryDb
+from .history_db import HistoryDb, history_db_of
 from .port import Batch, Partitioned, Port, Question, Row
 
 if TYPE_CHECKING:
@@ -29,10 +29,18 @@ class OssPort(Port):
     """Speaks to one mem0.Memory."""
 
     def __init__(self, client: mem0.Memory) -> None:
-        self._client = client
+        # Weakly: ports are kept by client, and would keep their clients for ever. Whoever makes a call holds the client.
+        self._weak_client = ref(client)
         self._partitioned = isinstance(client, Partitioned)
         self._turn = _turn_for(client)
-        self._history_db: HistoryDb | None = None
+        self._history_db = None if self._partitioned else history_db_of(client.db)
+
+    @property
+    def _client(self) -> mem0.Memory:
+        client = self._weak_client()
+        if client is None:
+            raise BackendError("the client has been closed and freed")
+        return client
 
     def _call(self, doing: str, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call mem0; whatever it raises becomes one clean error with nothing chained to it."""
@@ -140,29 +148,42 @@ class OssPort(Port):
         row: Row | None = self._call("get", self._client.get, memory_id)
         return row
 
-    def update(self, user_id: str, memory_id: str, text: str | None, metadata: dict[str, Any] | None) -> bool:
+    def update(self, user_id: str, memory_id: str, text: str | None, metadata: dict[str, Any] | None) -> Row | None:
+        history = None if self._partitioned else self._history()
         if self._gone_after(memory_id, self._update, text, metadata):
-            return False
-        if text is not None and not self._partitioned:
-            self._call("update", self._history().forget_old_text, memory_id)
-            self._call("update", self._history().forget_messages, user_id)
-        return True
+            return None
+        if history is not None and text is not None:
+            self._call("update", history.forget_old_text, memory_id)
+            self._call("update", history.forget_messages, user_id)
+        row = self.get(memory_id)
+        if row is not None and text is not None and row["memory"] != text:
+            raise BackendError("the store reported success, but the memory still has its old text")
+        return row
 
     def _update(self, memory_id: str, text: str | None, metadata: dict[str, Any] | None) -> None:
         self._open_entity_store()
         self._call("update", self._client.update, memory_id, text=text, metadata=metadata)
 
     def delete(self, user_id: str, memory_id: str) -> bool:
-        if self._gone_after(memory_id, self._delete):
-            return False
-        if not self._partitioned:
-            self._call("delete", self._history().forget, [memory_id])
-            self._call("delete", self._history().forget_messages, user_id)
-            if memory_id in {linked for row in self._entities(user_id) for linked in _links(row)}:
-                raise ErasureError(
-                    "the memory is deleted, but an entity still names it; delete again", kinds=("entities",)
-                )
-        return True
+        history = None if self._partitioned else self._history()
+        gone = self._gone_after(memory_id, self._delete)
+        if history is not None:
+            # Also where somebody else deleted it, or mem0 did and then failed to say so in its history.
+            forgotten = self._call("delete", history.forget, [memory_id])
+            self._call("delete", history.forget_messages, user_id)
+            gone = gone and not forgotten
+            self._check_gone(user_id, memory_id)
+        return not gone
+
+    def _check_gone(self, user_id: str, memory_id: str) -> None:
+        """A store, or mem0, may report a deletion that did not happen."""
+        left = self._call("delete", self._history().left, user_id, [memory_id])
+        if self.get(memory_id) is not None:
+            left["memories"] = 1
+        if any(memory_id in _links(row) for row in self._entities(user_id)):
+            left["entities"] = 1
+        if kinds := tuple(kind for kind, rows in left.items() if rows):
+            raise ErasureError(f"the deletion is not finished, still there: {', '.join(kinds)}", kinds=kinds)
 
     def _delete(self, memory_id: str) -> None:
         self._open_entity_store()
@@ -202,6 +223,7 @@ class OssPort(Port):
         mem0's own delete_all would do for the rows; but what it deletes between a listing and itself leaves history
         that nobody can attribute any more.
         """
+        history = self._history()
         counts = {"memories": 0, "history": 0, "messages": 0, "entities": 0}
         self._own(user_id, self._all_rows({"user_id": user_id}))
         counts["entities"] += self._erase_entities(user_id)
@@ -212,12 +234,12 @@ class OssPort(Port):
             deleted = [id for id in ids if not self._gone_after(id, self._delete)]
             counts["memories"] += len(deleted)
             # Each deletion has just written one row more.
-            counts["history"] += self._call("delete_all", self._history().forget, ids) - len(deleted)
-            left = self._call("delete_all", self._history().left, user_id, ids)
+            counts["history"] += self._call("delete_all", history.forget, ids) - len(deleted)
+            left = self._call("delete_all", history.left, user_id, ids)
             if left["history"]:
                 raise ErasureError("erasure is not finished, still there: history", kinds=("history",))
         counts["entities"] += self._erase_entities(user_id)
-        counts["messages"] += self._call("delete_all", self._history().forget_messages, user_id)
+        counts["messages"] += self._call("delete_all", history.forget_messages, user_id)
         return counts
 
     def _erase_entities(self, user_id: str) -> int:
@@ -257,13 +279,10 @@ class OssPort(Port):
 
     def _history(self) -> HistoryDb:
         if self._history_db is None:
-            from mem0.memory.storage import SQLiteManager
-
-            if not isinstance(self._client.db, SQLiteManager):
-                raise BackendError(
-                    f"cannot clean a history kept in {type(self._client.db).__name__}, only mem0's SQLite history"
-                )
-            self._history_db = HistoryDb(self._client.db)
+            raise BackendError(
+                f"cannot clean a history kept in {type(self._client.db).__name__}, only mem0's SQLite history; "
+                "nothing was changed"
+            )
         return self._history_db
 
 

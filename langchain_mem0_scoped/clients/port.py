@@ -74,8 +74,8 @@ class Port(ABC):
         """Return the row of that id, whosever it is, or None."""
 
     @abstractmethod
-    def update(self, user_id: str, memory_id: str, text: str | None, metadata: dict[str, Any] | None) -> bool:
-        """Correct a row this user owns, leaving its old text nowhere. False where it is gone."""
+    def update(self, user_id: str, memory_id: str, text: str | None, metadata: dict[str, Any] | None) -> Row | None:
+        """Correct a row this user owns, leaving its old text nowhere; return it as it is now, None where it is gone."""
 
     @abstractmethod
     def delete(self, user_id: str, memory_id: str) -> bool:

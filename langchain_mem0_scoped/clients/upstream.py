@@ -51,21 +51,19 @@ def load_mem0() -> ModuleType:
 
 
 class _TextWithheld(logging.Handler):
-    """Passes mem0's log records on with their level and place, but not their text: mem0 prints memories at INFO."""
+    """Takes the text out of mem0's log records, which print memories: their level and place go on to other handlers."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        clean = logging.makeLogRecord(record.__dict__)
-        clean.msg = "%s:%d (text withheld: mem0's log lines quote memories)"
-        clean.args = (record.filename, record.lineno)
-        clean.exc_info = clean.exc_text = clean.stack_info = None
-        logging.getLogger().handle(clean)
+        record.msg = "%s:%d (text withheld: mem0's log lines quote memories)"
+        record.args = (record.filename, record.lineno)
+        record.exc_info = record.exc_text = record.stack_info = None
 
 
 def _withhold_text_from_logs() -> None:
     logger = logging.getLogger("mem0")
     if not any(isinstance(handler, _TextWithheld) for handler in logger.handlers):
-        logger.addHandler(_TextWithheld())
-        logger.propagate = False
+        # First of all handlers, since records are cleaned in place.
+        logger.handlers.insert(0, _TextWithheld())
 
 
 def _never_download_models() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
+from weakref import WeakSet
 
 import numpy as np
 
@@ -73,6 +75,10 @@ class Cache:
     """Snapshots by partition, each with the version it was read at: a change by any process is a new version."""
 
     def __init__(self) -> None:
+        self._begin()
+        _caches.add(self)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._held: OrderedDict[tuple[int, Kind], _Held] = OrderedDict()
         self._size = 0
@@ -124,3 +130,16 @@ def _read(connection: sqlite3.Connection, place: tuple[int, Kind], start: int) -
     ids, refs, vectors, terms, lengths = map(list, zip(*found, strict=True)) if found else ([], [], [], [], [])
     width = len(vectors[0]) // 4 if vectors else 0
     return Snapshot(ids, refs, build_rows(vectors, terms, lengths, width))
+
+
+_caches: WeakSet[Cache] = WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    # Another thread may have been at work in it.
+    for cache in list(_caches):
+        cache._begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

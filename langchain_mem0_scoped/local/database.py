@@ -26,7 +26,7 @@ _OLDEST_SQLITE = (3, 35)  # RETURNING
 _PAGE_SIZE = 8192
 _BUSY_SECONDS = 30.0
 _TRUNCATE_SECONDS = 5.0
-_FORK_SECONDS = 5.0
+_FORK_SECONDS = _BUSY_SECONDS + 5.0  # a writer may wait so long for another process
 _MAX_IDLE = 16
 
 # What people wrote lies in `texts` and nowhere else (see texts.py). The tables that are clustered by user hold numbers:
@@ -286,7 +286,7 @@ def _check_header(path: Path) -> None:
     waiting = any(_size(path, suffix) for suffix in ("-wal", "-journal"))
     pages, page_size = int.from_bytes(header[28:32], "big"), int.from_bytes(header[16:18], "big")
     if not waiting and path.stat().st_size < pages * page_size:
-        raise BackendError(f"{path} is damaged: its end is missing; restore it from a backup")
+        raise BackendError(f"{path} is damaged; restore it from a backup (its end is missing)")
 
 
 def _newer_schema(path: Path, version: int) -> BackendError:
@@ -382,9 +382,12 @@ def _failure(error: OSError | sqlite3.Error, path: Path) -> BackendError:
 
 _open_databases: WeakSet[Database] = WeakSet()
 _forking: list[Database] = []
+_one_fork = threading.Lock()
 
 
 def _before_fork() -> None:
+    # Two threads may fork at the same time; pausing lets the other in.
+    _one_fork.acquire()
     _forking[:] = list(_open_databases)
     for database in _forking:
         database._pause()
@@ -393,11 +396,13 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     while _forking:
         _forking.pop()._resume()
+    _one_fork.release()
 
 
 def _after_fork_in_child() -> None:
     while _forking:
         _forking.pop()._resume_in_child()
+    _one_fork.release()
 
 
 if hasattr(os, "register_at_fork"):

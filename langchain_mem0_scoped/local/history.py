@@ -122,6 +122,6 @@ def _user_of(session_scope: str) -> str:
     """Read the user out of mem0's session scope, `agent_id=a&user_id=b` with %, & and = escaped."""
     for part in session_scope.split("&"):
         name, _, value = part.partition("=")
-        if name == "user_id":
+        if name == "user_id" and value:
             return value.replace("%3D", "=").replace("%26", "&").replace("%25", "%")
     raise ScopeError("the embedded store is partitioned by user: every call must name exactly one user_id")

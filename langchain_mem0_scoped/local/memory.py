@@ -65,9 +65,10 @@ def local_memory(
         raise InputError(f"llm must be a LangChain chat model, got {type(llm).__name__}")
     try:
         file = Path(path).expanduser()
-        file.exists()
-    except (ValueError, RuntimeError):
-        raise InputError("path must name a file: it holds NUL, or a home directory that is not known") from None
+    except RuntimeError:
+        raise InputError("path must name a file: it begins with a home directory that is not known") from None
+    if "\0" in str(file):
+        raise InputError("path must name a file: it holds NUL")
     return LocalMemory(file, embeddings, llm)
 
 
@@ -98,10 +99,10 @@ class LocalMemory(AssembledMemory):
             answer: dict[str, Any] = super().add(messages, user_id=user_id, infer=infer, **options)
         return answer
 
-    def search(self, query: str, *, show_expired: bool = False, **options: Any) -> dict[str, Any]:
+    def search(self, query: str, *, top_k: int = 20, show_expired: bool = False, **options: Any) -> dict[str, Any]:
         """As mem0's; memories that have expired take no other's place among the candidates."""
-        with self.vector_store.expired_too(show_expired):
-            answer: dict[str, Any] = super().search(query, show_expired=show_expired, **options)
+        with self.vector_store.searched_for(top_k, show_expired):
+            answer: dict[str, Any] = super().search(query, top_k=top_k, show_expired=show_expired, **options)
         return answer
 
     def update(self, memory_id: str, *args: Any, **options: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import local
@@ -11,7 +12,10 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
 from mem0.embeddings.base import EmbeddingBase
 from mem0.llms.base import LLMBase
+from mem0.memory.utils import extract_json, remove_code_blocks
 
+from ..errors import BackendError
+from ..messages import checked_text
 from .unit import Work
 
 T = TypeVar("T")
@@ -43,6 +47,8 @@ class Embedder(EmbeddingBase):
         self._embeddings = embeddings
         self._work = work
         self._thread = local()
+        # Ours gives an array, which mem0 only hands on to the store.
+        self._query: Callable[[str], Vector] = getattr(embeddings, "embed_array", embeddings.embed_query)
 
     @contextmanager
     def ahead(self, texts: Sequence[str]) -> Iterator[None]:
@@ -57,7 +63,7 @@ class Embedder(EmbeddingBase):
     def embed(self, text: str, memory_action: str | None = None) -> Vector:
         """Embed one text: a query for "search", else a document."""
         if memory_action == "search":
-            return _reporting(self._work, "embedding", lambda: self._embeddings.embed_query(text))
+            return _reporting(self._work, "embedding", lambda: self._query(text))
         known: dict[str, Vector] = getattr(self._thread, "known", {})
         return known[text] if text in known else self._documents([text])[0]
 
@@ -87,8 +93,39 @@ class ChatModel(LLMBase):
         self._work = work
 
     def generate_response(self, messages: list[dict[str, str]], **_: Any) -> str:
-        """Ask the model; mem0's prompt itself asks for JSON."""
-        return _reporting(self._work, "the language model", lambda: self._model.invoke(messages).text)
+        """Ask the model; mem0's prompt itself asks for JSON.
+
+        Raises:
+            BackendError: The answer is not what was asked for. mem0 would take it for "nothing to remember".
+        """
+        return _reporting(self._work, "the language model", lambda: _checked_answer(self._model.invoke(messages).text))
+
+
+def _checked_answer(answer: str) -> str:
+    try:
+        facts = _facts(remove_code_blocks(answer))
+        texts = [fact["text"] for fact in facts if fact.get("text")]
+        for text in texts:
+            checked_text(text, "a fact")
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        reason = type(error).__name__
+    else:
+        return answer
+    raise BackendError(
+        f"the language model's answer is not the JSON that mem0's extraction asks for ({reason}); nothing was stored"
+    )
+
+
+def _facts(answer: str) -> list[dict[str, Any]]:
+    """The facts as mem0 reads them (mem0.memory.main.Memory._add_to_vector_store)."""
+    try:
+        parsed = json.loads(answer, strict=False)
+    except json.JSONDecodeError:
+        parsed = json.loads(extract_json(answer), strict=False)
+    facts: list[dict[str, Any]] = parsed["memory"]
+    if not isinstance(facts, list):
+        raise TypeError
+    return facts
 
 
 def _reporting(work: Work | None, doing: str, call: Callable[[], T]) -> T:

@@ -218,6 +218,12 @@ def latest_rows(connection: sqlite3.Connection, pid: int, kind: Kind) -> Iterato
         yield item_id, load(body)
 
 
+def has_rows(connection: sqlite3.Connection, pid: int, kind: Kind) -> bool:
+    """Tell whether a partition has any row of a kind."""
+    found = connection.execute("SELECT 1 FROM items WHERE pid = ? AND kind = ? LIMIT 1", (pid, kind))
+    return found.fetchone() is not None
+
+
 def erase(connection: sqlite3.Connection, user_id: str, salt: bytes, partition: Partition | None) -> dict[str, int]:
     """Remove a whole partition, remember for a while that it was erased, and count its rows by kind."""
     connection.execute("INSERT INTO erasures (tag, at) VALUES (?, ?)", (tag_of(user_id, salt), time.time()))

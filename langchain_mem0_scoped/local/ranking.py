@@ -36,6 +36,8 @@ _TERM: Final = np.dtype("<u8")
 _TF_BITS: Final = 8
 _MAX_TF: Final = (1 << _TF_BITS) - 1
 _HASH_BYTES: Final = 7
+_COMPARED_AT_ONCE: Final = 1 << 15
+"""Up to so many comparisons one call of numpy is faster than one for each term of the query; beyond, it is slower."""
 
 # Scripts that write no space between words: Han, kana, Thai, Lao, Myanmar and Khmer, with their vowel signs.
 _UNSPACED: Final = (
@@ -228,20 +230,29 @@ def _bm25(rows: Rows, query_terms: Sequence[int]) -> tuple[NDArray[np.float64], 
     """`bm25`, and the bound no row's score can reach: the sum of the query's idf, unknown terms included."""
     count = len(rows.lengths)
     hashes = rows.terms >> _TF_BITS
-    hits = [np.flatnonzero(hashes == term) for term in dict.fromkeys(query_terms)]
-    df = np.array([len(hit) for hit in hits], dtype=np.intp)
+    wanted = np.fromiter(dict.fromkeys(query_terms), dtype=np.uint64)
+    term, entries = _matches(hashes, wanted)
+    df = np.bincount(term, minlength=len(wanted))
     idf = np.log1p((count - df + 0.5) / (df + 0.5))
     attainable = float(idf.sum())
-    if not df.any():
+    if not len(entries):
         return np.zeros(count), attainable
-    entries = np.concatenate(hits)
     owner = rows.owner[entries]
     tf = rows.terms[entries] & _MAX_TF
     # Lengths are whole numbers, so their sum is exact in any order.
     norm = K1 * (1.0 - B + B * count / rows.lengths.sum() * rows.lengths[owner])
-    # bincount adds up in the order given: term after term as the query has them, whatever the keyed hashes look like.
-    weights = np.repeat(idf, df) * tf / (tf + norm)
+    # bincount adds up in the order given.
+    weights = idf[term] * tf / (tf + norm)
     return np.bincount(owner, weights, minlength=count).astype(np.float64, copy=False), attainable
+
+
+def _matches(hashes: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Which of `wanted` is found where: those of the query's first term, then of its second, whatever their hashes are."""
+    if hashes.size * wanted.size <= _COMPARED_AT_ONCE:
+        term, entries = (hashes == wanted[:, None]).nonzero()
+        return term, entries
+    found = [np.flatnonzero(hashes == one) for one in wanted]
+    return np.repeat(np.arange(len(found)), [len(one) for one in found]), np.concatenate(found)
 
 
 def fused(rows: Rows, query_vector: ArrayLike, query_terms: Sequence[int]) -> NDArray[np.float64]:

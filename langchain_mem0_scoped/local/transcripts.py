@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,9 @@ from uuid import uuid4
 from . import partitions
 from .database import Database
 from .partitions import Item, Kind, Partition
+
+_ESCAPED = "escaped"
+"""The key under which a message stands as escaped JSON: the file is UTF-8, which has no half characters."""
 
 
 class LocalTranscripts:
@@ -34,7 +38,9 @@ class LocalTranscripts:
                 key = uuid4().bytes if message_id is None else _digest(partition, str(session), message_id)
                 if message_id is not None and partitions.owner_of(connection, key) is not None:
                     continue
-                partition = partitions.insert(connection, partition, Item(Kind.TRANSCRIPT, key, body, session))
+                partition = partitions.insert(
+                    connection, partition, Item(Kind.TRANSCRIPT, key, _storable(body), session)
+                )
                 new.append(position)
             partitions.close(connection, partition, searched=False)
         return new
@@ -47,7 +53,7 @@ class LocalTranscripts:
                 return []
             partition, session = place
             rows = partitions.rows_of(connection, partition.pid, Kind.TRANSCRIPT, session, last=last)
-            return [body for _, _, body in rows]
+            return [json.loads(body[_ESCAPED]) if _ESCAPED in body else body for _, _, body in rows]
 
     def clear(self, user_id: str, session_id: str) -> None:
         """Remove a session's messages, their bytes included.
@@ -95,6 +101,14 @@ def _digest(partition: Partition, *names: str) -> bytes:
     """A session, or a message of a session, as an id that tells nothing: hashed under the user's own key."""
     digest = hashlib.blake2b(key=partition.key, digest_size=16)
     for name in names:
-        encoded = name.encode()
+        encoded = name.encode("utf-8", "surrogatepass")
         digest.update(len(encoded).to_bytes(4, "big") + encoded)
     return digest.digest()
+
+
+def _storable(body: dict[str, Any]) -> dict[str, Any]:
+    try:
+        partitions.dump(body)
+    except UnicodeEncodeError:
+        return {_ESCAPED: json.dumps(body)}
+    return body

@@ -154,6 +154,11 @@ def _changes_anything(unit: Unit) -> bool:
     )
 
 
+def _adds_anything(unit: Unit) -> bool:
+    pending = (pending for of_kind in unit.items.values() for pending in of_kind.values())
+    return bool(unit.messages) or any(pending is not None for pending in pending)
+
+
 class _Commit:
     """Writes one unit inside a transaction that is already begun."""
 
@@ -172,6 +177,8 @@ class _Commit:
                 retryable=True,
             )
         found = partitions.find(connection, unit.user_id, self._salt)
+        if found is None and not _adds_anything(unit):
+            return
         self._partition = found or partitions.create(connection, unit.user_id, self._salt)
         if unit.dimensions is not None:
             partitions.keep_dimensions(connection, unit.dimensions)

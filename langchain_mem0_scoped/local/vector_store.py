@@ -27,7 +27,7 @@ _NOT_STORED: Final = frozenset({"user_id", "text_lemmatized"})
 _FETCHED_AT_ONCE: Final = 500
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Hit:
     """A row as mem0 reads it.
 
@@ -65,7 +65,7 @@ class LocalVectorStore(VectorStoreBase):
     ) -> list[Hit]:
         """Rank one user's rows: memories by meaning and words together, entities by meaning alone."""
         user_id, conditions = _of_one_user(filters)
-        vector = ranking.unit_vector(vectors)
+        vector = np.asarray(vectors)
         with self._work.reading() as connection:
             partition = partitions.find(connection, user_id, self._database.salt)
             snapshot = self._snapshot(connection, user_id, partition)
@@ -74,15 +74,23 @@ class LocalVectorStore(VectorStoreBase):
             if vector.size != snapshot.rows.vectors.shape[1]:
                 raise partitions.other_dimensions(vector.size, snapshot.rows.vectors.shape[1])
             scores = self._scores(snapshot, query, vector, partition)
-            return self._best(connection, snapshot, scores, user_id, conditions, top_k)
+            wanted = self._as_many_as_shown(connection, partition, top_k)
+            return self._best(connection, snapshot, scores, user_id, conditions, wanted)
 
     def _scores(
-        self, snapshot: Snapshot, query: str, vector: NDArray[np.float32], partition: Partition | None
+        self, snapshot: Snapshot, query: str, vector: NDArray[Any], partition: Partition | None
     ) -> NDArray[np.float64]:
         if self._kind is Kind.ENTITY or partition is None:
             return ranking.cosine(snapshot.rows.vectors, vector).astype(np.float64)
         terms = ranking.hash_terms(ranking.tokenize(query), partition.key)
         return ranking.fused(snapshot.rows, vector, terms)
+
+    def _as_many_as_shown(self, connection: sqlite3.Connection, partition: Partition | None, top_k: int) -> int:
+        """Of the candidates mem0 asks for, those it will show: where no entity can lift another, the best are final."""
+        shown: int | None = getattr(self._thread, "shown", None)
+        if shown is None or shown >= top_k or partition is None or self._kind is not Kind.MEMORY:
+            return top_k
+        return top_k if partitions.has_rows(connection, partition.pid, Kind.ENTITY) else shown
 
     def _best(
         self,
@@ -95,33 +103,30 @@ class LocalVectorStore(VectorStoreBase):
     ) -> list[Hit]:
         # A score of 0 has nothing in common with the query.
         alike = int(np.count_nonzero(scores > 0.0))
+        last_day = "" if getattr(self._thread, "expired_too", False) else datetime.now(UTC).date().isoformat()
         hits: list[Hit] = []
         seen, wanted = 0, min(top_k, alike)
         while True:
             some = ranking.top(scores, wanted)[seen:]
-            for index, payload in zip(some, self._payloads(connection, snapshot, some, user_id), strict=True):
-                if self._shown(payload) and meets(payload, conditions):
+            for index, payload in self._payloads(connection, snapshot, some, user_id):
+                if payload.get("expiration_date", "9") >= last_day and (not conditions or meets(payload, conditions)):
                     hits.append(Hit(id_text(snapshot.ids[index]), payload, float(scores[index])))
             if len(hits) >= top_k or wanted >= alike:
                 return hits[:top_k]
             seen, wanted = wanted, min(wanted * 4, alike)
 
-    def _shown(self, payload: Mapping[str, Any]) -> bool:
-        last_day = payload.get("expiration_date")
-        return last_day is None or getattr(self._thread, "expired_too", False) or last_day >= _today()
-
     @contextmanager
-    def expired_too(self, shown: bool) -> Iterator[None]:
-        """Whether this thread's searches find what has expired; mem0 tells that to nobody but itself."""
-        self._thread.expired_too = shown
+    def searched_for(self, shown: int, expired_too: bool) -> Iterator[None]:
+        """What this thread's searches are for, which mem0 does not tell: how many are shown, and expired ones or not."""
+        self._thread.shown, self._thread.expired_too = shown, expired_too
         try:
             yield
         finally:
-            self._thread.expired_too = False
+            self._thread.shown, self._thread.expired_too = None, False
 
     def _payloads(
         self, connection: sqlite3.Connection, snapshot: Snapshot, indices: Sequence[int], user_id: str
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         refs = [snapshot.refs[index] for index in indices if index not in snapshot.pending]
         bodies: dict[int, bytes] = {}
         for start in range(0, len(refs), _FETCHED_AT_ONCE):
@@ -131,7 +136,7 @@ class LocalVectorStore(VectorStoreBase):
         for index in indices:
             pending = snapshot.pending.get(index)
             body = partitions.load(bodies[snapshot.refs[index]]) if pending is None else dict(pending)
-            yield _with_owner(body, user_id)
+            yield index, _with_owner(body, user_id)
 
     def _snapshot(self, connection: sqlite3.Connection, user_id: str, partition: Partition | None) -> Snapshot | None:
         stored = None if partition is None else self._cache.get(connection, partition, self._kind)
@@ -231,12 +236,23 @@ class LocalVectorStore(VectorStoreBase):
             raise ScopeError("a row cannot be moved to another user")
         with self._work.unit(owner) as unit:
             changed = _stored(current.payload if payload is None else payload)
-            packed = None if vector is None else _packed(unit, vector)
+            packed = self._vector_of(vector_id) if vector is None else _packed(unit, vector)
             before = unit.items[self._kind].get(vector_id)
             if before is None:
                 unit.items[self._kind][vector_id] = Pending(changed, packed, False, _links_of(current.payload))
             else:
                 before.payload, before.vector = changed, packed or before.vector
+
+    def _vector_of(self, vector_id: str) -> bytes | None:
+        """The vector there is; an entity's is needed again where another call removes the entity meanwhile."""
+        if self._kind is not Kind.ENTITY:
+            return None
+        with self._work.reading() as connection:
+            row = connection.execute(
+                "SELECT vector FROM ids JOIN items USING (pid, kind, seq, id) WHERE id = ? AND parent = 0",
+                (id_bytes(vector_id),),
+            ).fetchone()
+        return None if row is None else bytes(row[0])
 
     def delete(self, vector_id: str) -> None:
         """Remove a row."""
@@ -296,10 +312,6 @@ def _with_owner(body: dict[str, Any], user_id: str) -> dict[str, Any]:
 
 def _stored(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in payload.items() if key not in _NOT_STORED}
-
-
-def _today() -> str:
-    return datetime.now(UTC).date().isoformat()
 
 
 def _packed(unit: Unit, vector: Sequence[float]) -> bytes:
