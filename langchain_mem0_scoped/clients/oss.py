@@ -29,7 +29,7 @@ class OssPort(Port):
     """Speaks to one mem0.Memory."""
 
     def __init__(self, client: mem0.Memory) -> None:
-        # Weakly: ports are kept by client, and would keep their clients for ever. Whoever makes a call holds the client.
+        # Weakly: ports are kept by client, and would keep clients for ever. Whoever makes a call holds the client.
         self._weak_client = ref(client)
         self._partitioned = isinstance(client, Partitioned)
         self._turn = _turn_for(client)

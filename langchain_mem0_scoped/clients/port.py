@@ -105,7 +105,9 @@ class Port(ABC):
     async def aget(self, memory_id: str) -> Row | None:
         return await asyncio.to_thread(self.get, memory_id)
 
-    async def aupdate(self, user_id: str, memory_id: str, text: str | None, metadata: dict[str, Any] | None) -> bool:
+    async def aupdate(
+        self, user_id: str, memory_id: str, text: str | None, metadata: dict[str, Any] | None
+    ) -> Row | None:
         return await asyncio.to_thread(self.update, user_id, memory_id, text, metadata)
 
     async def adelete(self, user_id: str, memory_id: str) -> bool:

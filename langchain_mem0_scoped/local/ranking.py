@@ -229,8 +229,8 @@ def bm25(rows: Rows, query_terms: Sequence[int]) -> NDArray[np.float64]:
 def _bm25(rows: Rows, query_terms: Sequence[int]) -> tuple[NDArray[np.float64], float]:
     """`bm25`, and the bound no row's score can reach: the sum of the query's idf, unknown terms included."""
     count = len(rows.lengths)
-    hashes = rows.terms >> _TF_BITS
-    wanted = np.fromiter(dict.fromkeys(query_terms), dtype=np.uint64)
+    hashes: NDArray[np.uint64] = np.right_shift(rows.terms, np.uint64(_TF_BITS))
+    wanted: NDArray[np.uint64] = np.fromiter(dict.fromkeys(query_terms), dtype=np.uint64)
     term, entries = _matches(hashes, wanted)
     df = np.bincount(term, minlength=len(wanted))
     idf = np.log1p((count - df + 0.5) / (df + 0.5))
@@ -247,7 +247,7 @@ def _bm25(rows: Rows, query_terms: Sequence[int]) -> tuple[NDArray[np.float64], 
 
 
 def _matches(hashes: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Which of `wanted` is found where: those of the query's first term, then of its second, whatever their hashes are."""
+    """Which of `wanted` is found where: first the query's first term, then its second, whatever their hashes are."""
     if hashes.size * wanted.size <= _COMPARED_AT_ONCE:
         term, entries = (hashes == wanted[:, None]).nonzero()
         return term, entries

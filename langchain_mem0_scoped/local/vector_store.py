@@ -117,7 +117,7 @@ class LocalVectorStore(VectorStoreBase):
 
     @contextmanager
     def searched_for(self, shown: int, expired_too: bool) -> Iterator[None]:
-        """What this thread's searches are for, which mem0 does not tell: how many are shown, and expired ones or not."""
+        """What this thread's searches are for, which mem0 does not tell: how many are shown, and whether expired."""
         self._thread.shown, self._thread.expired_too = shown, expired_too
         try:
             yield
