@@ -9,7 +9,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips in one environment would break it
-.PHONY: help demo test lint type format bench clean
+.PHONY: help demo test upstream lint type format bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -19,6 +19,9 @@ demo: $(VENV)/.demo ## the walk-through: no key, no network
 
 test: $(VENV)/.dev ## all tests, on two cores; ARGS="-k scope" passes on to pytest
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+upstream: $(VENV)/.dev ## other projects' chat history tests, downloaded, against ours
+	$(BIN)/python -m tests.upstream.run
 
 lint: $(VENV)/.dev ## ruff: rules and format
 	$(BIN)/ruff check .

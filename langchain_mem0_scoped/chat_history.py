@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Final
 
@@ -13,11 +14,11 @@ from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 
 from . import transcripts
-from .errors import InputError
+from .errors import BackendError, InputError
 from .memory import ScopedMemory
 from .messages import checked_count
 from .recall import afrom_other_sessions, from_other_sessions, is_recall, last_human_text, recall_message
-from .remembering import Remember, worth_remembering
+from .remembering import Remember, checked_remember, worth_remembering
 from .scope import checked_id
 
 if TYPE_CHECKING:
@@ -32,9 +33,10 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
     """The messages of one session of one user; drop it in where LangChain takes a chat message history.
 
     `messages` is the session's transcript, exact and in order. With `recall` above 0 it is preceded by one
-    SystemMessage with what is known from the user's *other* sessions: by this session's last human turn, or, before
-    there is one, the latest. Both are read once, at the first look, and then stand still but for what is added through
-    this object, as RunnableWithMessageHistory needs; so build one history for each request. The recall is never logged.
+    SystemMessage with what is known from the user's *other* sessions: by this session's last human turn, or, where
+    there is none or it matches nothing, the latest. Both are read once, at the first look, and then stand still but for
+    what is added through this object, as RunnableWithMessageHistory needs; so build one history for each request. The
+    recall is never logged.
 
     Args:
         user_id: Whose; see `ScopedMemory`.
@@ -69,7 +71,7 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         self._memory = ScopedMemory(user_id, client=client, transcripts=transcripts)
         self._session_id = checked_id(session_id, "session_id")
         self._recall = 0 if type(recall) is int and recall == 0 else checked_count(recall, "recall")
-        self._remember = remember
+        self._remember = checked_remember(remember)
         self._max_messages = None if max_messages is None else checked_count(max_messages, "max_messages")
         self._max_tokens = None if max_tokens is None else checked_count(max_tokens, "max_tokens")
         self._token_counter = token_counter or count_tokens_approximately
@@ -100,8 +102,10 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         """
         self._read_log()
         if self._recalled is None:
-            asked = (self._memory, last_human_text(self._log or []), self._session_id, self._recall)
-            self._recalled = _as_recall(from_other_sessions(*asked) if self._recall else None)
+            found: MemoryList | None = None
+            for query in self._queries():
+                found = found or from_other_sessions(self._memory, query, self._session_id, self._recall)
+            self._recalled = _as_recall(found)
         return [*self._recalled, *self._capped()]
 
     @messages.setter
@@ -112,26 +116,32 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         """Async twin of `messages`."""
         await asyncio.to_thread(self._read_log)
         if self._recalled is None:
-            asked = (self._memory, last_human_text(self._log or []), self._session_id, self._recall)
-            self._recalled = _as_recall(await afrom_other_sessions(*asked) if self._recall else None)
+            found: MemoryList | None = None
+            for query in self._queries():
+                found = found or await afrom_other_sessions(self._memory, query, self._session_id, self._recall)
+            self._recalled = _as_recall(found)
         return [*self._recalled, *self._capped()]
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Log messages, then remember what is worth it. A message whose id is there already counts once.
 
         Raises:
-            InputError: A message cannot be kept exactly; nothing of the turn was stored.
-            BackendError: The client failed. Where only the remembering did, the messages are logged and it says so.
+            InputError: A message cannot be kept exactly; nothing of the turn was stored. Or `remember` returned
+                something else; the messages are logged then.
+            BackendError: The client failed. Where only the remembering did, the messages are logged and it says so;
+                it is not `retryable`, for adding them again would log them twice.
         """
         said = self._log_messages(messages)
         if said:
-            self._memory.add(said, session_id=self._session_id)
+            with _only_logged():
+                self._memory.add(said, session_id=self._session_id)
 
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Async twin of `add_messages`."""
         said = await asyncio.to_thread(self._log_messages, messages)
         if said:
-            await self._memory.aadd(said, session_id=self._session_id)
+            with _only_logged():
+                await self._memory.aadd(said, session_id=self._session_id)
 
     def clear(self) -> None:
         """Empty this session's transcript, and nothing else: memories stay, see `ScopedMemory.delete_all`."""
@@ -150,6 +160,13 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
             # A cap by tokens needs the messages to count them; one by number is left to the store.
             last = self._max_messages if self._max_tokens is None else None
             self._log = transcripts.unlogged(self._store().read(self.user_id, self._session_id, last))
+
+    def _queries(self) -> list[str]:
+        """What to recall by, until something is found: the last human turn, then nothing, which gives the latest."""
+        if not self._recall:
+            return []
+        said = last_human_text(self._log or [])
+        return [said, ""] if said else [""]
 
     def _log_messages(self, messages: Sequence[BaseMessage]) -> list[dict[str, str]]:
         """Log what is new of these; return what of it is to be remembered."""
@@ -176,6 +193,14 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
             # A model refuses a tool's answer whose call was cut off.
             log = list(dropwhile(lambda message: isinstance(message, ToolMessage), log))
         return log
+
+
+@contextmanager
+def _only_logged() -> Iterator[None]:
+    try:
+        yield
+    except BackendError as error:
+        raise BackendError(f"the turn is in the transcript, but it was not remembered: {error}") from None
 
 
 def _as_recall(found: MemoryList | None) -> list[BaseMessage]:

@@ -393,7 +393,7 @@ class ScopedMemory:
         stored = checked_metadata(metadata)
         if session_id is not None:
             stored[SESSION_KEY] = checked_id(session_id, SESSION_KEY)
-        if infer not in (None, True, False):
+        if infer is not None and type(infer) is not bool:
             raise InputError("infer must be True, False or None")
         return Batch(
             messages=spoken(messages),
@@ -437,6 +437,7 @@ class ScopedMemory:
     def _found(self, row: Row | None) -> MemoryRecord:
         """By id means fetch, own, act: one answer for what is missing and what is somebody else's."""
         if row is None or not self._scope.owns(row):
+            row = None  # Some error trackers send local variables along.
             raise MemoryNotFoundError(_NOT_FOUND)
         return record_from(row)
 

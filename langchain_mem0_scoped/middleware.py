@@ -13,12 +13,12 @@ from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, Syste
 from langchain_core.tools import BaseTool, StructuredTool
 
 from .clients import check_client
-from .errors import InputError, ScopeError
+from .errors import ScopeError
 from .memory import ScopedMemory
 from .messages import checked_count
 from .recall import afrom_other_sessions, as_data, from_other_sessions, last_human_text
 from .records import MemoryList
-from .remembering import Remember, worth_remembering
+from .remembering import Remember, checked_remember, worth_remembering
 from .runnables import NOT_SAVED
 from .scope import checked_id
 from .tools import ACTIONS, MemoryAction
@@ -27,7 +27,7 @@ try:
     from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
     from langchain.tools import ToolRuntime
     from langgraph.config import get_config
-    from langgraph.runtime import Runtime
+    from langgraph.runtime import RunControl, Runtime
 except ModuleNotFoundError as error:
     raise ImportError(
         "ScopedMemoryMiddleware needs langchain: pip install 'langchain-mem0-scoped[agents]'", name=error.name
@@ -81,13 +81,11 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
     ) -> None:
         super().__init__()
         check_client(client)
-        if not isinstance(remember, bool) and not callable(remember):
-            raise InputError("remember must be True, False or a function of a message")
         self._client = client
         self._recall = 0 if type(recall) is int and recall == 0 else checked_count(recall, "recall")
-        self._remember = remember
+        self._remember = checked_remember(remember)
         self._user_id = user_id or _user_of
-        self._memo: OrderedDict[Key, MemoryList] = OrderedDict()
+        self._memo: OrderedDict[Key, tuple[RunControl | None, MemoryList]] = OrderedDict()
         self._lock = threading.Lock()
         self.tools = [_runtime_tool(action, self._memory) for action in ACTIONS] if tools else []
 
@@ -97,8 +95,8 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
     # -- before
 
     def before_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> None:
-        """Fail closed where there is no user, and recall anew for this run."""
-        self._forget(self._memory(runtime.context), state["messages"])
+        """Fail closed where there is no user."""
+        self._memory(runtime.context)
 
     async def abefore_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> None:
         """Async twin of `before_agent`."""
@@ -112,10 +110,10 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         """Put what is known into the system message of this one request."""
         memory = self._memory(request.runtime.context)
         key = _key(memory, request.messages)
-        known = self._memo.get(key)
+        known = self._kept(key, request.runtime)
         if known is None and self._recall:
             known = from_other_sessions(memory, key[2], key[1], self._recall)
-            self._keep(key, known)
+            self._keep(key, request.runtime, known)
         return handler(_told(request, known))
 
     async def awrap_model_call(
@@ -124,10 +122,10 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         """Async twin of `wrap_model_call`."""
         memory = self._memory(request.runtime.context)
         key = _key(memory, request.messages)
-        known = self._memo.get(key)
+        known = self._kept(key, request.runtime)
         if known is None and self._recall:
             known = await afrom_other_sessions(memory, key[2], key[1], self._recall)
-            self._keep(key, known)
+            self._keep(key, request.runtime, known)
         return await handler(_told(request, known))
 
     # -- after
@@ -154,11 +152,16 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
             _report(error)
             await adispatch_custom_event(NOT_SAVED, {"error": type(error).__name__})
 
-    # -- recalls of runs under way: outside the state, by user, session and what was asked
+    # -- recalls of runs under way: outside the state, by user, session and what was asked. Each belongs to one run,
+    # told by the control LangGraph makes for it: what a failed or interrupted run recalled is not used by the next.
 
-    def _keep(self, key: Key, known: MemoryList) -> None:
+    def _kept(self, key: Key, runtime: Runtime[Any]) -> MemoryList | None:
+        control, known = self._memo.get(key, (None, None))
+        return known if control is runtime.control else None
+
+    def _keep(self, key: Key, runtime: Runtime[Any], known: MemoryList) -> None:
         with self._lock:
-            self._memo[key] = known
+            self._memo[key] = (runtime.control, known)
             while len(self._memo) > _MEMO:
                 self._memo.popitem(last=False)
 

@@ -68,10 +68,10 @@ def from_other_sessions(memory: ScopedMemory, query: str, session_id: str, k: in
         session_id: The session under way.
         k: At most so many.
     """
-    wide = k
+    query, wide = as_query(query), k
     while True:
         wide = min(wide * 4, _WIDEST)
-        found = memory.search(as_query(query), k=wide) if query.strip() else memory.get_all(limit=wide)
+        found = memory.search(query, k=wide) if query else memory.get_all(limit=wide)
         others = _others(found, session_id)
         if len(others) >= k or len(found) < wide or wide == _WIDEST:
             return MemoryList(others[:k])
@@ -79,10 +79,10 @@ def from_other_sessions(memory: ScopedMemory, query: str, session_id: str, k: in
 
 async def afrom_other_sessions(memory: ScopedMemory, query: str, session_id: str, k: int) -> MemoryList:
     """Async twin of `from_other_sessions`."""
-    wide = k
+    query, wide = as_query(query), k
     while True:
         wide = min(wide * 4, _WIDEST)
-        found = await (memory.asearch(as_query(query), k=wide) if query.strip() else memory.aget_all(limit=wide))
+        found = await (memory.asearch(query, k=wide) if query else memory.aget_all(limit=wide))
         others = _others(found, session_id)
         if len(others) >= k or len(found) < wide or wide == _WIDEST:
             return MemoryList(others[:k])
@@ -93,6 +93,10 @@ def _others(found: MemoryList, session_id: str) -> list[MemoryRecord]:
 
 
 def as_query(text: str) -> str:
-    """What can be searched for of what a user says, who may paste a book: its beginning, and no half characters."""
+    """What can be searched for of what a user says, who may paste a book: its beginning, and no half characters.
+
+    Returns:
+        "" where nothing is left.
+    """
     clean = text.replace("\x00", " ").encode("utf-8", "ignore").decode()
-    return clean[:MAX_QUERY]
+    return clean.strip()[:MAX_QUERY]

@@ -18,6 +18,17 @@ gets remembered, as something the assistant said. To pause, return False while y
 """
 
 
+def checked_remember(remember: object) -> Remember:
+    """Refuse what cannot decide, before a turn depends on it.
+
+    Raises:
+        InputError: It is neither a bool nor callable.
+    """
+    if not isinstance(remember, bool) and not callable(remember):
+        raise InputError(f"remember must be True, False or a function of a message, got {type(remember).__name__}")
+    return remember
+
+
 def worth_remembering(messages: Sequence[BaseMessage], remember: Remember) -> list[dict[str, str]]:
     """Return what of these messages is to be remembered, as `{"role", "content"}`.
 
@@ -28,7 +39,7 @@ def worth_remembering(messages: Sequence[BaseMessage], remember: Remember) -> li
         return []
     chosen = ((message, _text(message, remember)) for message in messages)
     return [
-        {"role": "user" if isinstance(message, HumanMessage) else "assistant", "content": text[:MAX_TEXT]}
+        {"role": "user" if isinstance(message, HumanMessage) else "assistant", "content": text}
         for message, text in chosen
         if text.strip()
     ]
@@ -48,5 +59,5 @@ def _text(message: BaseMessage, remember: Remember) -> str:
 
 
 def _storable(text: str) -> str:
-    """The transcript keeps a turn exactly; memory does without NUL and half characters rather than without the turn."""
-    return text.replace("\x00", "").encode("utf-8", "ignore").decode()
+    """The transcript keeps a turn exactly; memory does without NUL, half characters and the end of a book."""
+    return text.replace("\x00", "").encode("utf-8", "ignore").decode()[:MAX_TEXT]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import RunnableSerializable
+from langchain_core.runnables import Runnable, RunnableSerializable
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from .errors import ScopeError
@@ -19,7 +19,7 @@ from .scope import checked_filters
 
 if TYPE_CHECKING:
     import mem0
-    from langchain_core.runnables.utils import AnyConfigurableField
+    from langchain_core.runnables.utils import AnyConfigurableField, ConfigurableField
 
 _FIXED = frozenset({"user_id", "client"})
 
@@ -96,9 +96,11 @@ class ScopedMemoryRetriever(BaseRetriever):
         return documents_from(found)
 
     def _own(self) -> ScopedMemory:
-        if self._memory.user_id != self.user_id:
-            raise ScopeError("the retriever's user_id was changed after construction; build a retriever for that user")
-        return self._memory
+        # pydantic has ways past __init__: model_construct() leaves the memory out, copy(update=…) changes the user.
+        memory: ScopedMemory | None = getattr(self, "_memory", None)
+        if memory is None or memory.user_id != self.user_id:
+            raise ScopeError("the retriever's user_id was set past its construction; build a retriever for that user")
+        return memory
 
     # -- what would hand the retriever to another user
 
@@ -118,6 +120,12 @@ class ScopedMemoryRetriever(BaseRetriever):
         same = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**{**same, **changes})
 
+    def __copy__(self) -> ScopedMemoryRetriever:
+        return self.model_copy()
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> ScopedMemoryRetriever:
+        return self.model_copy()
+
     def configurable_fields(self, **kwargs: AnyConfigurableField) -> RunnableSerializable[str, list[Document]]:
         """As any runnable's, for every field but the user and the client.
 
@@ -127,6 +135,31 @@ class ScopedMemoryRetriever(BaseRetriever):
         if not _FIXED.isdisjoint(kwargs):
             _refuse()
         return super().configurable_fields(**kwargs)
+
+    def configurable_alternatives(
+        self,
+        which: ConfigurableField,
+        *,
+        default_key: str = "default",
+        prefix_keys: bool = False,
+        **kwargs: Runnable[str, list[Document]] | Callable[[], Runnable[str, list[Document]]],
+    ) -> RunnableSerializable[str, list[Document]]:
+        """As any runnable's; an alternative that is made at call time is looked at then.
+
+        Raises:
+            ScopeError: An alternative is another user's retriever: which user it is, is not for a config to choose.
+        """
+        alternatives = {key: self._same_user(alternative) for key, alternative in kwargs.items()}
+        return super().configurable_alternatives(
+            which, default_key=default_key, prefix_keys=prefix_keys, **alternatives
+        )
+
+    def _same_user(self, alternative: Any) -> Any:
+        if isinstance(alternative, ScopedMemoryRetriever) and alternative.user_id != self.user_id:
+            _refuse()
+        if isinstance(alternative, Runnable):
+            return alternative
+        return lambda: self._same_user(alternative())
 
 
 def documents_from(memories: MemoryList) -> list[Document]:

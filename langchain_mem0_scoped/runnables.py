@@ -5,15 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, convert_to_messages
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+    convert_to_messages,
+)
 from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableGenerator, RunnableLambda
+from langchain_core.runnables.utils import AddableDict
 
 from .chat_history import ScopedChatMessageHistory
-from .clients import check_client
 from .errors import InputError, ScopeError
 from .recall import afrom_other_sessions, from_other_sessions, last_human_text, recall_message
 from .remembering import Remember
@@ -28,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 NOT_SAVED: Final = "scoped_memory_not_saved"
 """The custom event that tells callbacks of a turn that could not be saved; its data names the error's type."""
+
+_SAVED_BY_OUTER: Final = "__scoped_memory_saved_by_outer"
+"""The key in `configurable` that tells a chain inside a wrapped one whose turn that one saves; "__": not for traces."""
 
 _ANSWERS: Final = ("output", "answer", "messages")
 
@@ -56,6 +67,9 @@ def with_scoped_memory(
     `scoped_memory_not_saved`. Where recalling fails the run fails, for an answer without memory would look like one
     with it.
 
+    System messages at the head of the input instruct this one call: they stay at the head of what a chat model is
+    given, and are not logged. A wrapped chain inside another of the same user and session leaves the saving to it.
+
     Args:
         chain: Any runnable. One that takes a dict finds transcript and recall under `history_messages_key`; one that
             takes messages or a str (a chat model) is given them in front of its input.
@@ -63,6 +77,7 @@ def with_scoped_memory(
         transcripts: As in `ScopedMemory`.
         input_messages_key: Where in a dict the user's turn is: a str, a message or a list of messages.
         history_messages_key: Where in a dict the chain wants what came before, such as a MessagesPlaceholder's name.
+            The same key as `input_messages_key`, such as an agent's "messages", gets what came before, then the turn.
         output_messages_key: Where in a dict the chain's answer is; None for "output", "answer" or "messages".
         recall: At most so many memories; 0 for none.
         remember: What of a turn becomes memory; see `remembering.Remember`.
@@ -73,39 +88,42 @@ def with_scoped_memory(
         A runnable with the chain's input and output.
 
     Raises:
-        InputError: client is none. When it runs: the input holds no turn, or a message that cannot be kept exactly.
+        InputError: An argument means nothing. When it runs: the input holds no turn.
         ScopeError: When it runs: user_id or session_id is missing or refused.
 
     Example:
         >>> from langchain_core.runnables import RunnableLambda
         >>> chain = with_scoped_memory(RunnableLambda(lambda given: f"You said {given['input']}"))
     """
-    check_client(client)
     shape = _Shape(input_messages_key, history_messages_key, output_messages_key)
 
-    def history(config: RunnableConfig) -> ScopedChatMessageHistory:
-        # The recall of this wrapper goes by what is asked now, which a history cannot know.
+    def history(user_id: str, session_id: str, recall: int = 0) -> ScopedChatMessageHistory:
         return ScopedChatMessageHistory(
-            *_who(config),
+            user_id,
+            session_id,
             client=client,
             transcripts=transcripts,
-            recall=0,
+            recall=recall,
             remember=remember,
             max_messages=max_messages,
             max_tokens=max_tokens,
         )
 
+    # One that is never used refuses here and now what would else fail every run.
+    history("user", "session", recall)
+
     def enter(given: Any, config: RunnableConfig) -> Runnable[Any, Any]:
-        log, turn = history(config), shape.turn(given)
+        # The recall of this wrapper goes by what is asked now, which a history cannot know: its own stays at 0.
+        log, turn = history(*_who(config)), shape.turn(given)
         asked = (log.memory, last_human_text(turn), log.session_id, recall)
         before = _before(from_other_sessions(*asked) if recall else None, log.messages)
-        return _turn(chain, shape.prepared(given, turn, before), _Saving(log, before, turn, shape))
+        return _turn(chain, shape.prepared(given, turn, before), _Saving(log, turn, shape), config)
 
     async def aenter(given: Any, config: RunnableConfig) -> Runnable[Any, Any]:
-        log, turn = history(config), shape.turn(given)
+        log, turn = history(*_who(config)), shape.turn(given)
         asked = (log.memory, last_human_text(turn), log.session_id, recall)
         before = _before(await afrom_other_sessions(*asked) if recall else None, await log.aget_messages())
-        return _turn(chain, shape.prepared(given, turn, before), _Saving(log, before, turn, shape))
+        return _turn(chain, shape.prepared(given, turn, before), _Saving(log, turn, shape), config)
 
     return RunnableLambda(enter, aenter, name="ScopedMemory")
 
@@ -125,9 +143,14 @@ def _before(known: MemoryList | None, log: list[BaseMessage]) -> list[BaseMessag
     return [recall_message(known), *log] if known else log
 
 
-def _turn(chain: Runnable[Any, Any], prepared: Any, saving: _Saving) -> Runnable[Any, Any]:
+def _turn(chain: Runnable[Any, Any], prepared: Any, saving: _Saving, config: RunnableConfig) -> Runnable[Any, Any]:
+    before: Runnable[Any, Any] = RunnableLambda(lambda _: prepared)
+    outer: tuple[tuple[str, str], ...] = config.get("configurable", {}).get(_SAVED_BY_OUTER, ())
+    who = (saving.log.user_id, saving.log.session_id)
+    if who in outer:
+        return before | chain
     after: RunnableGenerator[Any, Any] = RunnableGenerator(saving.after, saving.aafter)  # type: ignore[arg-type]
-    return RunnableLambda(lambda _: prepared) | chain | after
+    return before | chain.with_config(configurable={_SAVED_BY_OUTER: (*outer, who)}) | after
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,23 +169,47 @@ class _Shape:
                     f"the input has no {self.input_key!r}; name the key of the user's turn: input_messages_key=…"
                 )
             given = given[self.input_key]
-        return _messages(given, HumanMessage)
+        turn = _messages(given, HumanMessage)
+        if not turn:
+            raise InputError("the input holds no message")
+        return turn
 
     def prepared(self, given: Any, turn: Sequence[BaseMessage], before: list[BaseMessage]) -> Any:
         """The chain's input with what came before in it."""
-        if isinstance(given, Mapping):
+        if isinstance(given, Mapping) and self.history_key != self.input_key:
             return {**given, self.history_key: before}
-        return [*before, *turn]
+        said = _said(turn)
+        # Together at the head, where alone some models take system messages.
+        whole = [*turn[: len(turn) - len(said)], *before, *said]
+        return {**given, self.history_key: whole} if isinstance(given, Mapping) else whole
 
-    def answer(self, output: Any) -> list[BaseMessage]:
+    def answer(self, whole: _Whole) -> list[BaseMessage]:
         """The chain's answer as messages."""
-        if isinstance(output, Mapping):
-            keys = _ANSWERS if self.output_key is None else (self.output_key,)
-            found = next((key for key in keys if key in output), None)
-            if found is None:
-                raise InputError(f"the output has none of {', '.join(keys)}; name the answer: output_messages_key=…")
-            output = output[found]
-        return _messages(output, AIMessage)
+        output = whole.value
+        if not isinstance(output, Mapping):
+            return _messages(output, AIMessage)
+        keys = _ANSWERS if self.output_key is None else (self.output_key,)
+        found = next((key for key in keys if key in output), None)
+        if found is not None:
+            return _messages(output[found], AIMessage)
+        if whole.updates and (updated := list(_updated(whole.updates, keys))):
+            return updated
+        raise InputError(f"the output has none of {', '.join(keys)}; name the answer: output_messages_key=…")
+
+
+def _said(turn: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """A turn without the instructions at its head."""
+    return list(dropwhile(lambda message: isinstance(message, SystemMessage), turn))
+
+
+def _updated(updates: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Iterator[BaseMessage]:
+    """What the nodes of a graph added, which streams `{node: {key: …}}`: an agent's answers and tool messages."""
+    for update in updates:
+        for added in update.values():
+            key = next((key for key in keys if key in added), None) if isinstance(added, Mapping) else None
+            if key is not None:
+                messages = _messages(added[key], AIMessage)
+                yield from (message for message in messages if isinstance(message, (AIMessage, ToolMessage)))
 
 
 def _messages(value: Any, of_text: type[BaseMessage]) -> list[BaseMessage]:
@@ -187,7 +234,6 @@ class _Saving:
     """Passes a chain's answer on as it comes, and saves the turn when it is whole."""
 
     log: ScopedChatMessageHistory
-    before: list[BaseMessage]
     turn: list[BaseMessage]
     shape: _Shape
 
@@ -215,16 +261,21 @@ class _Saving:
 
     def new(self, whole: _Whole) -> list[BaseMessage]:
         """The turn's messages. An agent answers with all it was given and then its own, which alone is new."""
-        answer = self.shape.answer(whole.value)
-        for given in ([*self.before, *self.turn], self.turn):
-            if len(answer) >= len(given) and all(map(_same, answer, given)):
-                return [*self.turn, *answer[len(given) :]]
-        return [*self.turn, *answer]
+        answer, turn = self.shape.answer(whole), _said(self.turn)
+        for end in range(len(answer), len(turn) - 1, -1) if turn else ():
+            if all(map(_same, answer[end - len(turn) : end], turn)):
+                answer = answer[end:]
+                break
+        return [*turn, *answer]
 
 
 def _same(one: BaseMessage, other: BaseMessage) -> bool:
-    # An agent gives ids to messages that had none.
-    return one is other or (one.type, one.content) == (other.type, other.content)
+    # An agent gives ids to messages that had none, and may change the text of one that has.
+    return one is other or (one.id is not None and one.id == other.id) or _content(one) == _content(other)
+
+
+def _content(message: BaseMessage) -> tuple[str, Any]:
+    return message.type, message.content
 
 
 class _Whole:
@@ -232,9 +283,12 @@ class _Whole:
 
     def __init__(self) -> None:
         self.value: Any = None
+        self.updates: list[Mapping[str, Any]] = []
         self._begun = False
 
     def take(self, part: Any) -> None:
+        if isinstance(part, Mapping) and not isinstance(part, AddableDict):
+            self.updates.append(part)
         if not self._begun:
             self.value, self._begun = part, True
             return

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -21,6 +20,9 @@ SESSION_KEY: Final = "session_id"
 
 FILTER_OPERATORS: Final = frozenset({"eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "contains", "icontains"})
 """What a filter may ask of a metadata value; the set mem0 documents for every store."""
+
+_DEEPEST: Final = 32
+"""How deep metadata may be nested: what reads it back may already stand deep in its stack."""
 
 _BOUNDS: Final = frozenset({"gt", "gte", "lt", "lte"})
 
@@ -115,16 +117,7 @@ def checked_metadata(metadata: object) -> dict[str, Any]:
     given = dict(metadata)
     for key in given:
         _checked_key(key, _METADATA_KEY, "metadata keys must be str of 1 to 128 letters, digits, '_' or ' .:/@-'")
-    try:
-        text = json.dumps(given, allow_nan=False, ensure_ascii=False)
-        text.encode()
-        copy: dict[str, Any] = json.loads(text)
-        if not any("\x00" in string for string in _strings(copy)):
-            return copy
-        reason = "NUL, which PostgreSQL cannot store"
-    except (TypeError, ValueError, RecursionError) as error:
-        reason = type(error).__name__
-    raise ScopeError(f"metadata must hold JSON values only: str, int, float, bool, None, list, dict ({reason})")
+    return {key: _plain(value, _DEEPEST) for key, value in given.items()}
 
 
 def checked_filters(filters: object) -> dict[str, Any]:
@@ -149,16 +142,23 @@ def checked_filters(filters: object) -> dict[str, Any]:
     }
 
 
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield key
-            yield from _strings(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item)
+def _plain(value: object, depth: int) -> Any:
+    """Copy a JSON value."""
+    kind = type(value)
+    if value is None or kind in (bool, int) or (kind is float and math.isfinite(value)):  # type: ignore[arg-type]
+        return value
+    if kind is str and "\x00" not in value and not _has_surrogate(value):  # type: ignore[operator,arg-type]
+        return value
+    if depth and isinstance(value, (list, tuple)):
+        return [_plain(item, depth - 1) for item in list(value)]
+    if depth and isinstance(value, Mapping):
+        copy = dict(value)
+        if all(type(key) is str for key in copy):
+            return {_plain(key, 0): _plain(item, depth - 1) for key, item in copy.items()}
+    raise ScopeError(
+        "metadata must hold JSON values only, none with NUL or half a surrogate pair, at most "
+        f"{_DEEPEST} deep: str, finite numbers, bool, None, lists, and dicts with str keys"
+    )
 
 
 def _checked_key(key: object, shape: re.Pattern[str], expected: str) -> str:
@@ -201,6 +201,18 @@ def _checked_scalar(value: object) -> str | int | float | bool:
     if type(value) in (int, bool) or (type(value) is float and math.isfinite(value)):
         return value  # type: ignore[return-value]
     raise ScopeError("a filter value must be a str (not '*'), a finite number or a bool; several go into {'in': [...]}")
+
+
+def user_of(session_scope: str | None) -> str | None:
+    """Read the user out of mem0's session scope: in `run_id=s%261&user_id=alice` each value is escaped.
+
+    The format is that of mem0.memory.main._build_session_scope.
+    """
+    for part in (session_scope or "").split("&"):
+        name, _, value = part.partition("=")
+        if name == "user_id":
+            return value.replace("%3D", "=").replace("%26", "&").replace("%25", "%")
+    return None
 
 
 def _has_surrogate(text: str) -> bool:

@@ -13,9 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from .errors import InputError, MemoryNotFoundError, ScopeError
 from .memory import ScopedMemory
 from .records import MemoryRecord
+from .scope import checked_memory_id
 
 _MOST: Final = 50
 """How many memories a model may ask for at once."""
+
+_NO_SUCH: Final = "error: this user has no memory of that id"
+"""A malformed id, a foreign one and a missing one are the same to a model."""
 
 MemoryId = Annotated[str, Field(description="The id of a memory, as search_memory and list_memories return it.")]
 
@@ -107,17 +111,25 @@ class MemoryAction:
 
     def run(self, memory: ScopedMemory, arguments: dict[str, Any]) -> str:
         """Do it; a mistake of the model's comes back as text for it to read."""
+        if _malformed(arguments):
+            return _NO_SUCH
         try:
             return self._act(memory, **arguments)
-        except (ScopeError, InputError, MemoryNotFoundError) as error:
-            return _mistake(error)
+        except MemoryNotFoundError:
+            return _NO_SUCH
+        except InputError as error:
+            return f"error: {error}"
 
     async def arun(self, memory: ScopedMemory, arguments: dict[str, Any]) -> str:
         """Async twin of `run`."""
+        if _malformed(arguments):
+            return _NO_SUCH
         try:
             return await self._aact(memory, **arguments)
-        except (ScopeError, InputError, MemoryNotFoundError) as error:
-            return _mistake(error)
+        except MemoryNotFoundError:
+            return _NO_SUCH
+        except InputError as error:
+            return f"error: {error}"
 
 
 ACTIONS: Final = (
@@ -174,11 +186,12 @@ def _bound_tool(action: MemoryAction, memory: ScopedMemory) -> BaseTool:
     )
 
 
-def _mistake(error: Exception) -> str:
-    # A malformed id and a foreign one are the same to a model as a missing one.
-    if isinstance(error, (ScopeError, MemoryNotFoundError)):
-        return "error: this user has no memory of that id"
-    return f"error: {error}"
+def _malformed(arguments: dict[str, Any]) -> bool:
+    # Looked at beforehand: a ScopeError from further in tells of a foreign row, and is no mistake of the model's.
+    try:
+        return "memory_id" in arguments and not checked_memory_id(arguments["memory_id"])
+    except ScopeError:
+        return True
 
 
 def _told(records: list[MemoryRecord]) -> str:

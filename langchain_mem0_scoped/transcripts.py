@@ -125,10 +125,12 @@ def require_store(client: object) -> TranscriptStore:
     Raises:
         BackendError: Nowhere.
     """
-    store = store_of(client)
+    store, bound = store_of(client), client in _bound
     if store is None:
         raise BackendError(
             "this client keeps no transcripts: pass transcripts= with a SQLAlchemy URL such as 'sqlite:///chats.db'"
         )
+    if bound:
+        return store
     with MAKING:
         return _bound.setdefault(client, (_OWN, store))[1]

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ..scope import user_of
+
 if TYPE_CHECKING:
     import sqlite3
 
@@ -82,15 +84,6 @@ def _scopes_of(connection: sqlite3.Connection, user_id: str) -> list[str]:
     """The session scopes that name this user, parsed: in `run_id=s%261&user_id=alice` each value is escaped."""
     scopes = (row[0] for row in connection.execute("SELECT DISTINCT session_scope FROM messages"))
     return [scope for scope in scopes if user_of(scope) == user_id]
-
-
-def user_of(session_scope: str | None) -> str | None:
-    """Read the user out of mem0's session scope (mem0.memory.main._build_session_scope)."""
-    for part in (session_scope or "").split("&"):
-        name, _, value = part.partition("=")
-        if name == "user_id":
-            return value.replace("%3D", "=").replace("%26", "&").replace("%25", "%")
-    return None
 
 
 def _batches(values: Sequence[str]) -> Iterator[Sequence[str]]:

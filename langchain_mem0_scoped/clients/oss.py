@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from ..errors import BackendError, ErasureError, InputError, ScopedMemoryError
+from ..forks import MAKING
 from ..scope import Scope
 from .history_db import HistoryDb, history_db_of
 from .port import Batch, Partitioned, Port, Question, Row
@@ -68,16 +69,22 @@ class OssPort(Port):
     def _add_one_by_one(self, user_id: str, batch: Batch, start: datetime) -> list[Row]:
         """Verbatim text on a store without transactions: in order by its date, and taken back where one fails."""
         added: list[Row] = []
+        moments = [start + timedelta(microseconds=position) for position in range(len(batch.messages))]
         try:
-            for position, message in enumerate(batch.messages):
-                moment = start + timedelta(microseconds=position)
+            for moment, message in zip(moments, batch.messages, strict=True):
                 added += self._add_some(user_id, batch, [message], infer=False, now=moment)
         except BackendError as error:
             failure = error
         else:
             return added
-        for row in added:
-            self.delete(user_id, row["id"])
+        # The row of the message that failed may be there as well: mem0 writes its history after it.
+        stamp = batch.said_at or moments[len(added)].isoformat()
+        known = {row["id"] for row in added}
+        for row in self._own(user_id, self._all_rows({"user_id": user_id})):
+            if row["id"] in known or (
+                row.get("created_at") == stamp and row["memory"] == batch.messages[len(added)]["content"]
+            ):
+                self.delete(user_id, row["id"])
         raise failure
 
     def _add_some(
@@ -256,7 +263,8 @@ class OssPort(Port):
         """mem0 skips cleaning entities in a process that has not opened their store; the property opens it."""
         if self._client._entity_store is not None:
             return
-        with warnings.catch_warnings():
+        # Filters of warnings are the process's: one thread at a time may change them.
+        with MAKING, warnings.catch_warnings():
             # Local Qdrant warns that it has no payload indexes; where warnings are errors, that would stop an erasure.
             warnings.simplefilter("ignore", UserWarning)
             self._call("open the entity store", lambda: self._client.entity_store)

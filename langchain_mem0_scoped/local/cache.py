@@ -39,7 +39,7 @@ class Snapshot:
     @property
     def size(self) -> int:
         """Bytes in memory, nearly."""
-        return self.rows.vectors.nbytes + self.rows.terms.nbytes * 2 + 150 * len(self.ids)
+        return self.rows.vectors.nbytes + self.rows.terms.nbytes * 2 + 150 * len(self.ids) + 2_000
 
     def followed_by(self, added: Snapshot) -> Snapshot:
         """This with rows behind it that were written since."""

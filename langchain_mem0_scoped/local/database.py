@@ -71,6 +71,7 @@ class Database:
         self._lent = 0
         self._paused = False
         self._closed = False
+        self._owes_truncation = False
         self._writer = threading.Lock()
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise BackendError(f"the embedded store needs SQLite 3.35, this Python has {sqlite3.sqlite_version}")
@@ -158,13 +159,22 @@ class Database:
             if self._closed:
                 raise BackendError("the embedded store is closed; build a new client with local_memory(path)")
             self._lent += 1
-            if self._idle:
-                return self._idle.pop()
+            connection = self._idle.pop() if self._idle else None
         try:
-            return self._connect()
+            self._check_same_file()
+            return connection or self._connect()
         except BaseException:
-            self._give_back(None)
+            self._give_back(connection)
             raise
+
+    def _check_same_file(self) -> None:
+        """A connection goes on serving a file that was deleted or replaced; what it then acknowledges is lost."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._identity:
+            raise BackendError("the memory file was deleted or replaced; build a new client with local_memory(path)")
 
     def _give_back(self, connection: sqlite3.Connection | None) -> None:
         with self._pool:
@@ -243,32 +253,40 @@ class Database:
                         connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise _failure(error, self.path) from None
+        if self._owes_truncation:
+            # The write is done and acknowledged whatever comes of this.
+            with suppress(BackendError):
+                self._truncated()
 
     def truncate(self) -> None:
         """Move everything from the write-ahead log into the file and empty the log, where deleted text still stands.
 
         Raises:
-            ErasureError: A reader of this or another process kept the log in use for 5 s.
+            ErasureError: A reader of this or another process kept the log in use for 5 s. The next write tries again.
         """
+        self._owes_truncation = True
         deadline = time.monotonic() + _TRUNCATE_SECONDS
+        while not self._truncated():
+            if time.monotonic() > deadline:
+                raise ErasureError(
+                    "deleted, but its bytes stand in the write-ahead log while another connection reads the file; "
+                    "they go with the next write after that, or with delete_all",
+                    kinds=("bytes",),
+                )
+
+    def _truncated(self) -> bool:
         try:
+            # The writers' turn is given up between attempts.
             with self._writer, self._connection() as connection:
-                connection.execute("PRAGMA busy_timeout=200")
+                connection.execute("PRAGMA busy_timeout=100")
                 try:
-                    while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-                        if time.monotonic() > deadline:
-                            break
-                    else:
-                        return
+                    (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                 finally:
                     connection.execute(f"PRAGMA busy_timeout={int(_BUSY_SECONDS * 1000)}")
         except sqlite3.Error as error:
             raise _failure(error, self.path) from None
-        raise ErasureError(
-            "deleted, but its bytes still stand in the write-ahead log: another connection is reading the file; "
-            "close it and delete again",
-            kinds=("bytes",),
-        )
+        self._owes_truncation = bool(busy)
+        return not busy
 
 
 def _check_header(path: Path) -> None:
@@ -308,8 +326,10 @@ def _without_litter(path: Path) -> Iterator[None]:
     before = {suffix for suffix in ("-wal", "-shm") if _size(path, suffix) is not None}
     try:
         yield
-    except BaseException:
-        if not before and not _size(path, "-wal"):
+    except sqlite3.DatabaseError as error:
+        # Only for what no other process can have open either.
+        unreadable = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+        if unreadable and not before and not _size(path, "-wal"):
             for suffix in ("-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
         raise
@@ -382,12 +402,11 @@ def _failure(error: OSError | sqlite3.Error, path: Path) -> BackendError:
 
 _open_databases: WeakSet[Database] = WeakSet()
 _forking: list[Database] = []
-_one_fork = threading.Lock()
 
 
 def _before_fork() -> None:
-    # Two threads may fork at the same time; pausing lets the other in.
-    _one_fork.acquire()
+    # So that no file is opened after the list is made, and no second thread forks while this one pauses.
+    MAKING.acquire()
     _forking[:] = list(_open_databases)
     for database in _forking:
         database._pause()
@@ -396,13 +415,13 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     while _forking:
         _forking.pop()._resume()
-    _one_fork.release()
+    MAKING.release()
 
 
 def _after_fork_in_child() -> None:
     while _forking:
         _forking.pop()._resume_in_child()
-    _one_fork.release()
+    MAKING.release()
 
 
 if hasattr(os, "register_at_fork"):

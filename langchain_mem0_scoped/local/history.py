@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ..errors import ScopeError
+from ..scope import user_of
 from . import partitions
-from .partitions import Kind
-from .unit import Work, id_bytes, id_text
-from .vector_store import LocalVectorStore
+from .partitions import Kind, id_bytes, id_text
+from .unit import Work
+from .vector_store import LocalVectorStore, one_user
 
 
 class LocalHistory:
@@ -87,7 +87,7 @@ class LocalHistory:
     def save_messages(self, messages: Sequence[dict[str, Any]], session_scope: str) -> None:
         """Keep messages for the next extraction prompt of the same scope; the commit drops all but the last ten."""
         now = datetime.now(UTC).isoformat()
-        with self._work.unit(_user_of(session_scope)) as unit:
+        with self._work.unit(one_user(user_of(session_scope))) as unit:
             for message in messages:
                 kept = {name: message.get(name) for name in ("role", "content", "name")}
                 unit.messages.append((session_scope, {**kept, "created_at": now}))
@@ -96,7 +96,7 @@ class LocalHistory:
         """Return the messages kept for a scope, the oldest first."""
         database = self._work.database
         with self._work.reading() as connection:
-            partition = partitions.find(connection, _user_of(session_scope), database.salt)
+            partition = partitions.find(connection, one_user(user_of(session_scope)), database.salt)
             if partition is None:
                 return []
             kept = [
@@ -107,21 +107,8 @@ class LocalHistory:
         return kept[-limit:]
 
     def reset(self) -> None:
-        """Refused: it would delete everybody's history.
-
-        Raises:
-            ScopeError: Always.
-        """
-        raise ScopeError("the embedded store erases one user at a time; delete its file to erase everybody")
+        """Refused, as the vector store's: it would delete everybody's history."""
+        self._memories.reset()
 
     def close(self) -> None:
         """Nothing of its own to close."""
-
-
-def _user_of(session_scope: str) -> str:
-    """Read the user out of mem0's session scope, `agent_id=a&user_id=b` with %, & and = escaped."""
-    for part in session_scope.split("&"):
-        name, _, value = part.partition("=")
-        if name == "user_id" and value:
-            return value.replace("%3D", "=").replace("%26", "&").replace("%25", "%")
-    raise ScopeError("the embedded store is partitioned by user: every call must name exactly one user_id")

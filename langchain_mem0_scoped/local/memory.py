@@ -11,7 +11,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
 from mem0.configs.base import MemoryConfig
 
-from ..errors import InputError, ScopeError
+from ..errors import InputError
 from . import partitions
 from .assembled import AssembledMemory
 from .cache import Cache
@@ -21,7 +21,7 @@ from .models import ChatModel, Embedder, fingerprint_of
 from .partitions import Kind
 from .transcripts import LocalTranscripts
 from .unit import Work
-from .vector_store import LocalVectorStore
+from .vector_store import LocalVectorStore, one_user
 
 
 def local_memory(
@@ -108,7 +108,7 @@ class LocalMemory(AssembledMemory):
     def update(self, memory_id: str, *args: Any, **options: Any) -> dict[str, Any]:
         """As mem0's; the old text is then nowhere in the file."""
         with self._work.unit(self._owner(memory_id)) as unit:
-            unit.forget_text_of.add(memory_id)
+            unit.corrected.add(memory_id)
             unit.forget_messages = True
             answer: dict[str, Any] = super().update(memory_id, *args, **options)
         self._database.truncate()
@@ -170,10 +170,8 @@ class LocalMemory(AssembledMemory):
 
 
 def _named(user_id: str | None) -> str:
-    if not isinstance(user_id, str) or not user_id.strip() or user_id.strip() == "*":
-        raise ScopeError("the embedded store is partitioned by user: every call must name exactly one user_id")
     # As mem0 trims it (mem0.memory.main._validate_and_trim_entity_id).
-    return user_id.strip()
+    return one_user(user_id.strip() if isinstance(user_id, str) else user_id)
 
 
 def _texts(messages: Any) -> list[str]:

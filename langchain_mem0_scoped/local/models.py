@@ -16,6 +16,7 @@ from mem0.memory.utils import extract_json, remove_code_blocks
 
 from ..errors import BackendError
 from ..messages import checked_text
+from .embeddings import OfflineEmbeddings
 from .unit import Work
 
 T = TypeVar("T")
@@ -33,6 +34,10 @@ def fingerprint_of(embeddings: Embeddings) -> str:
     given = getattr(embeddings, "fingerprint", None)
     if isinstance(given, str):
         return given
+    beneath = getattr(embeddings, "underlying_embeddings", None)
+    if isinstance(beneath, Embeddings):
+        # A cache such as LangChain's CacheBackedEmbeddings hands on another's vectors.
+        return fingerprint_of(beneath)
     kind = type(embeddings)
     values = ((name, getattr(embeddings, name, None)) for name in _IDENTIFYING)
     told = (f"{name}={value}" for name, value in values if isinstance(value, (str, int)))
@@ -47,8 +52,6 @@ class Embedder(EmbeddingBase):
         self._embeddings = embeddings
         self._work = work
         self._thread = local()
-        # Ours gives an array, which mem0 only hands on to the store.
-        self._query: Callable[[str], Vector] = getattr(embeddings, "embed_array", embeddings.embed_query)
 
     @contextmanager
     def ahead(self, texts: Sequence[str]) -> Iterator[None]:
@@ -66,6 +69,12 @@ class Embedder(EmbeddingBase):
             return _reporting(self._work, "embedding", lambda: self._query(text))
         known: dict[str, Vector] = getattr(self._thread, "known", {})
         return known[text] if text in known else self._documents([text])[0]
+
+    def _query(self, text: str) -> Vector:
+        # Ours gives an array, which mem0 only hands on to the store; a list and back would cost half as much again.
+        if type(self._embeddings) is OfflineEmbeddings:
+            return self._embeddings.embed_array(text)  # type: ignore[return-value]
+        return self._embeddings.embed_query(text)
 
     def embed_batch(self, texts: Sequence[str], memory_action: str = "add") -> list[Vector]:
         """Embed several texts."""
@@ -92,21 +101,27 @@ class ChatModel(LLMBase):
         self._model = model
         self._work = work
 
-    def generate_response(self, messages: list[dict[str, str]], **_: Any) -> str:
-        """Ask the model; mem0's prompt itself asks for JSON.
+    def generate_response(
+        self, messages: list[dict[str, str]], response_format: dict[str, str] | None = None, **_: Any
+    ) -> str:
+        """Ask the model; where mem0 wants JSON, its prompt asks for it.
 
         Raises:
             BackendError: The answer is not what was asked for. mem0 would take it for "nothing to remember".
         """
-        return _reporting(self._work, "the language model", lambda: _checked_answer(self._model.invoke(messages).text))
+
+        def answer() -> str:
+            text = self._model.invoke(messages).text
+            return text if response_format is None else _checked_answer(text)
+
+        return _reporting(self._work, "the language model", answer)
 
 
 def _checked_answer(answer: str) -> str:
     try:
         facts = _facts(remove_code_blocks(answer))
-        texts = [fact["text"] for fact in facts if fact.get("text")]
-        for text in texts:
-            checked_text(text, "a fact")
+        for fact in facts:
+            checked_text(fact["text"], "a fact")
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         reason = type(error).__name__
     else:

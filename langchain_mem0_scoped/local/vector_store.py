@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -16,11 +16,12 @@ from mem0.vector_stores.base import VectorStoreBase
 from numpy.typing import NDArray
 
 from ..errors import BackendError, ScopeError
-from . import partitions, ranking
+from ..scope import checked_id
+from . import partitions, ranking, texts
 from .cache import Cache, Snapshot
 from .conditions import meets
-from .partitions import Kind, Partition
-from .unit import Pending, Unit, Work, id_bytes, id_text
+from .partitions import Kind, Partition, id_bytes, id_text, links_of
+from .unit import Pending, Unit, Work
 
 # Recomputed where it is needed, and a second copy of the text otherwise.
 _NOT_STORED: Final = frozenset({"user_id", "text_lemmatized"})
@@ -64,7 +65,7 @@ class LocalVectorStore(VectorStoreBase):
         self, query: str, vectors: Sequence[float], top_k: int = 5, filters: dict[str, Any] | None = None
     ) -> list[Hit]:
         """Rank one user's rows: memories by meaning and words together, entities by meaning alone."""
-        user_id, conditions = _of_one_user(filters)
+        user_id, conditions = _ofone_user(filters)
         vector = np.asarray(vectors)
         with self._work.reading() as connection:
             partition = partitions.find(connection, user_id, self._database.salt)
@@ -103,13 +104,13 @@ class LocalVectorStore(VectorStoreBase):
     ) -> list[Hit]:
         # A score of 0 has nothing in common with the query.
         alike = int(np.count_nonzero(scores > 0.0))
-        last_day = "" if getattr(self._thread, "expired_too", False) else datetime.now(UTC).date().isoformat()
+        everything, today = getattr(self._thread, "expired_too", False), datetime.now(UTC).date()
         hits: list[Hit] = []
         seen, wanted = 0, min(top_k, alike)
         while True:
             some = ranking.top(scores, wanted)[seen:]
             for index, payload in self._payloads(connection, snapshot, some, user_id):
-                if payload.get("expiration_date", "9") >= last_day and (not conditions or meets(payload, conditions)):
+                if (everything or not _expired(payload, today)) and (not conditions or meets(payload, conditions)):
                     hits.append(Hit(id_text(snapshot.ids[index]), payload, float(scores[index])))
             if len(hits) >= top_k or wanted >= alike:
                 return hits[:top_k]
@@ -136,6 +137,7 @@ class LocalVectorStore(VectorStoreBase):
         for index in indices:
             pending = snapshot.pending.get(index)
             body = partitions.load(bodies[snapshot.refs[index]]) if pending is None else dict(pending)
+            self._note(snapshot.ids[index], body)
             yield index, _with_owner(body, user_id)
 
     def _snapshot(self, connection: sqlite3.Connection, user_id: str, partition: Partition | None) -> Snapshot | None:
@@ -163,7 +165,19 @@ class LocalVectorStore(VectorStoreBase):
                 "WHERE id = ? AND parent = 0",
                 (id_bytes(vector_id),),
             ).fetchone()
-        return None if row is None else Hit(vector_id, _with_owner(partitions.load(row[0]), owner))
+        if row is None:
+            return None
+        if unit is not None:
+            unit.bodies.setdefault(vector_id, texts.unpadded(row[0]))
+        body = partitions.load(row[0])
+        self._note(id_bytes(vector_id), body)
+        return Hit(vector_id, _with_owner(body, owner))
+
+    def _note(self, raw: bytes, body: dict[str, Any]) -> None:
+        """Remember what the current call goes by, before mem0 writes into it."""
+        unit = self._work.current
+        if unit is not None and self._kind is Kind.ENTITY:
+            unit.links.setdefault(id_text(raw), links_of(body))
 
     def owner_of(self, vector_id: str) -> str | None:
         """Whose row this is, or None where there is none."""
@@ -180,7 +194,7 @@ class LocalVectorStore(VectorStoreBase):
 
     def list(self, filters: dict[str, Any] | None = None, top_k: int | None = None) -> list[list[Hit]]:
         """List one user's rows, what was said last first."""
-        user_id, conditions = _of_one_user(filters)
+        user_id, conditions = _ofone_user(filters)
         wanted = sys.maxsize if top_k is None else top_k
         hits: list[Hit] = []
         for item_id, payload in self._latest(user_id):
@@ -205,6 +219,7 @@ class LocalVectorStore(VectorStoreBase):
                 pending = changes.get(item_id)
                 if item_id in changes and pending is None:
                     continue
+                self._note(raw, body)
                 yield item_id, _with_owner(dict(pending.payload) if pending else body, user_id)
 
     # -- writing
@@ -219,7 +234,7 @@ class LocalVectorStore(VectorStoreBase):
         if payloads is None or ids is None:
             raise ValueError("the embedded store needs a payload and an id for every vector")
         for vector, payload, item_id in zip(vectors, payloads, ids, strict=True):
-            user_id = _one_user(payload.get("user_id"))
+            user_id = one_user(payload.get("user_id"))
             with self._work.unit(user_id) as unit:
                 id_bytes(item_id)
                 unit.items[self._kind][item_id] = Pending(_stored(payload), _packed(unit, vector), fresh=True)
@@ -228,20 +243,26 @@ class LocalVectorStore(VectorStoreBase):
         self, vector_id: str, vector: Sequence[float] | None = None, payload: Mapping[str, Any] | None = None
     ) -> None:
         """Replace a row's vector, its payload, or both. Its user cannot be changed."""
-        current = self.get(vector_id)
-        if current is None:
-            raise ValueError("no row of that id")
-        owner = current.payload["user_id"]
+        owner = self._owner(vector_id)
         if payload is not None and payload.get("user_id", owner) != owner:
             raise ScopeError("a row cannot be moved to another user")
         with self._work.unit(owner) as unit:
+            current = self.get(vector_id)
+            if current is None:
+                raise ValueError("no row of that id")
             changed = _stored(current.payload if payload is None else payload)
             packed = self._vector_of(vector_id) if vector is None else _packed(unit, vector)
             before = unit.items[self._kind].get(vector_id)
             if before is None:
-                unit.items[self._kind][vector_id] = Pending(changed, packed, False, _links_of(current.payload))
+                unit.items[self._kind][vector_id] = Pending(changed, packed, fresh=False)
             else:
                 before.payload, before.vector = changed, packed or before.vector
+
+    def _owner(self, vector_id: str) -> str:
+        owner = self.owner_of(vector_id)
+        if owner is None:
+            raise ValueError("no row of that id")
+        return owner
 
     def _vector_of(self, vector_id: str) -> bytes | None:
         """The vector there is; an entity's is needed again where another call removes the entity meanwhile."""
@@ -256,17 +277,13 @@ class LocalVectorStore(VectorStoreBase):
 
     def delete(self, vector_id: str) -> None:
         """Remove a row."""
-        current = self.get(vector_id)
-        if current is None:
-            raise ValueError("no row of that id")
-        with self._work.unit(current.payload["user_id"]) as unit:
+        with self._work.unit(self._owner(vector_id)) as unit:
+            self.get(vector_id)
             before = unit.items[self._kind].get(vector_id)
             if before is not None and before.fresh:
                 del unit.items[self._kind][vector_id]
                 return
-            links = _links_of(current.payload) if before is None else before.base_links
             unit.items[self._kind][vector_id] = None
-            unit.removed_links[vector_id] = links
 
     # -- the rest of mem0's interface, which has no meaning here
 
@@ -291,18 +308,25 @@ class LocalVectorStore(VectorStoreBase):
         Raises:
             ScopeError: Always.
         """
-        raise ScopeError("the embedded store erases one user at a time; delete its file to erase everybody")
+        raise ScopeError(
+            "the embedded store erases one user at a time; for everybody, close every client and delete its files"
+        )
 
 
-def _of_one_user(filters: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
+def _ofone_user(filters: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
     conditions = dict(filters or {})
-    return _one_user(conditions.pop("user_id", None)), conditions
+    return one_user(conditions.pop("user_id", None)), conditions
 
 
-def _one_user(user_id: object) -> str:
-    if not isinstance(user_id, str) or not user_id or user_id == "*":
+def one_user(user_id: object) -> str:
+    """Take the one user every call on this store is about.
+
+    Raises:
+        ScopeError: There is none, or one that could stand for several; see `scope.checked_id`.
+    """
+    if user_id is None:
         raise ScopeError("the embedded store is partitioned by user: every call must name exactly one user_id")
-    return user_id
+    return checked_id(user_id, "user_id")
 
 
 def _with_owner(body: dict[str, Any], user_id: str) -> dict[str, Any]:
@@ -314,6 +338,17 @@ def _stored(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in payload.items() if key not in _NOT_STORED}
 
 
+def _expired(payload: Mapping[str, Any], today: date) -> bool:
+    """As mem0 sees it (mem0.memory.main._payload_is_expired): what is no date never expires."""
+    last_day = payload.get("expiration_date")
+    if not last_day:
+        return False
+    try:
+        return date.fromisoformat(str(last_day)) < today
+    except ValueError:
+        return False
+
+
 def _packed(unit: Unit, vector: Sequence[float]) -> bytes:
     given = np.asarray(vector, dtype=np.float64)
     if given.ndim != 1 or not given.size or not np.isfinite(given).all():
@@ -322,10 +357,6 @@ def _packed(unit: Unit, vector: Sequence[float]) -> bytes:
         raise BackendError("the embedding returned vectors of different dimensions")
     unit.dimensions = given.size
     return ranking.unit_vector(given).tobytes()
-
-
-def _links_of(payload: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset(payload.get("linked_memory_ids") or ())
 
 
 def _overlaid(stored: Snapshot | None, changes: Mapping[str, Pending | None]) -> Snapshot | None:

@@ -21,7 +21,7 @@ def test_every_block_runs(capsys: pytest.CaptureFixture[str]) -> None:
         exec(compile(block, f"README.md, Python block {number + 1}", "exec"), namespace)
     printed = capsys.readouterr().out
     assert "I fly to Oslo on Friday" in printed
-    assert printed.count("reserved name") == 3
+    assert printed.count("is reserved") == 3
     assert "this user has no memory of that id" in printed
 
 

@@ -106,6 +106,7 @@ class TestLoading:
             return load()
 
         monkeypatch.setattr(room, "_load", cache(counted))
+        monkeypatch.setattr(room, "_loaded", None)
         texts = [f"The dog number {n} plays the violin" for n in range(50)]
         found: dict[int, list[list[float]]] = {}
         start = threading.Barrier(8)

@@ -1,0 +1,143 @@
+"""The same users, texts and questions on other stores: mem0's default, local Qdrant, and LangGraph's InMemoryStore."""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+from uuid import uuid4
+
+from langgraph.store.memory import InMemoryStore
+from mem0 import Memory
+from mem0.utils.lemmatization import lemmatize_for_bm25
+from tqdm import tqdm
+
+from langchain_mem0_scoped import ScopedMemory, local_memory
+from langchain_mem0_scoped.local.assembled import plain_memory
+from langchain_mem0_scoped.local.embeddings import OfflineEmbeddings
+from langchain_mem0_scoped.local.memory import LocalMemory
+
+from . import corpus, stores
+from .measure import Result, Settings, in_turn, pooled, ratio_of_medians
+
+_USERS: Final = 1_000
+_K: Final = 5
+_LOADED_AT_ONCE: Final = 500
+_WARM_UP: Final = 10
+
+
+def qdrant(settings: Settings) -> Iterator[Result]:
+    """mem0 with its own defaults: local Qdrant."""
+    ours = stores.store_of(_USERS, settings.cache)
+    client = _loaded_qdrant(settings.cache / f"qdrant-{_USERS}")
+    try:
+
+        def search(user: int, query: str) -> object:
+            return client.search(query, filters={"user_id": stores.user_name(user)}, top_k=_K)["results"]
+
+        yield _compared(ours, "mem0's default store (local Qdrant)", search, batches=6, searches=20, target=800)
+    finally:
+        client.close()
+        client.vector_store.client.close()
+
+
+def in_memory_store(settings: Settings) -> Iterator[Result]:
+    """LangGraph's store, a namespace for each user."""
+    ours = stores.store_of(_USERS, settings.cache)
+    store = InMemoryStore(index={"dims": OfflineEmbeddings.dims, "embed": OfflineEmbeddings(), "fields": ["text"]})
+    for user in tqdm(range(_USERS), desc="loading InMemoryStore", unit="user"):
+        for text in corpus.memories(user, stores.PER_USER):
+            store.put((stores.user_name(user), "memories"), str(uuid4()), {"text": text})
+
+    def search(user: int, query: str) -> object:
+        return store.search((stores.user_name(user), "memories"), query=query, limit=_K)
+
+    yield _compared(ours, "LangGraph's InMemoryStore", search, batches=7, searches=200, target=3)
+
+
+def _compared(
+    path: Path, peer: str, search: Callable[[int, str], object], batches: int, searches: int, target: float
+) -> Result:
+    """Ask all the same in turn: the peer, a client that has seen every user before, and one that has seen none.
+
+    Both peers keep all vectors in memory, so the client to compare with is one that has been at work for a while, too.
+    What a user costs who has not been seen since the start stands beside it.
+    """
+    random = Random(2)
+    used = local_memory(path)
+    for user in range(_USERS):
+        ScopedMemory(stores.user_name(user), client=used).search("anything")
+    timed = []
+    found = [0, 0]
+    for batch in tqdm(range(batches), desc=f"search, {peer}", unit="batch"):
+        fresh = local_memory(path)
+        users = random.sample(range(_USERS), searches + _WARM_UP)
+        asked = list(zip(users, corpus.questions(f"{peer}/{batch}", searches + _WARM_UP), strict=True))
+        sides = in_turn(
+            [partial(search, user, query) for user, query in asked],
+            [partial(_ours, used, user, query) for user, query in asked],
+            [partial(_ours, fresh, user, query) for user, query in asked],
+        )
+        timed.append(tuple(side[_WARM_UP:] for side in sides))
+        found[0] += sum(_length(search(user, query)) for user, query in asked[:3])
+        found[1] += sum(_length(_ours(used, user, query)) for user, query in asked[:3])
+        fresh.close()
+    used.close()
+    if not all(found):
+        raise RuntimeError("a store that finds nothing is no store to compare with")
+    titles = "p50 there, ms", "p50 here, ms", "p50 here, user not seen before, ms"
+    detail = {title: pooled(timed, side) * 1e3 for side, title in enumerate(titles)}
+    ratio = ratio_of_medians([(batch[0], batch[1]) for batch in timed])
+    title = f"search p50 at {_USERS:,} users, times faster than {peer}"
+    return Result(title, ratio, "x", target, at_most=False, detail=detail)
+
+
+def _ours(client: LocalMemory, user: int, query: str) -> object:
+    return ScopedMemory(stores.user_name(user), client=client).search(query, k=_K)
+
+
+def _length(rows: Any) -> int:
+    return len(rows)
+
+
+def _loaded_qdrant(folder: Path) -> Memory:
+    """Open it as it was left in the cache, or load it: a commit for each of 20,000 rows takes minutes on some disks."""
+    marker = folder / "complete"
+    if not marker.exists() or marker.read_text() != str(corpus.VERSION):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        client = plain_memory(folder)
+        _load_qdrant(client)
+        marker.write_text(str(corpus.VERSION))
+        return client
+    return plain_memory(folder)
+
+
+def _load_qdrant(client: Memory) -> None:
+    """Insert by batches what mem0.add would insert one by one, an hour's work."""
+    embeddings = OfflineEmbeddings()
+    rows = [(user, text) for user in range(_USERS) for text in corpus.memories(user, stores.PER_USER)]
+    for start in tqdm(range(0, len(rows), _LOADED_AT_ONCE), desc="loading Qdrant", unit="batch"):
+        some = rows[start : start + _LOADED_AT_ONCE]
+        client.vector_store.insert(
+            vectors=embeddings.embed_documents([text for _, text in some]),
+            payloads=[_payload(user, text) for user, text in some],
+            ids=[str(uuid4()) for _ in some],
+        )
+
+
+def _payload(user: int, text: str) -> dict[str, str]:
+    """What mem0.memory.main.Memory._create_memory stores."""
+    now = datetime.now(UTC).isoformat()
+    return {
+        "user_id": stores.user_name(user),
+        "role": "user",
+        "data": text,
+        "hash": hashlib.md5(text.encode()).hexdigest(),
+        "created_at": now,
+        "updated_at": now,
+        "text_lemmatized": lemmatize_for_bm25(text),
+    }

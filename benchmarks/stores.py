@@ -1,0 +1,107 @@
+"""The embedded stores that are searched: built once through ScopedMemory.add, found again in the cache directory."""
+
+import json
+import sqlite3
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from tqdm import tqdm
+
+from langchain_mem0_scoped import ScopedMemory, local_memory
+from langchain_mem0_scoped.local.embeddings import OfflineEmbeddings
+from langchain_mem0_scoped.local.memory import LocalMemory
+
+from . import corpus
+
+PER_USER: Final = 20
+_SESSIONS: Final = 4
+
+
+def user_name(user: int) -> str:
+    """The user id of a user's number."""
+    return f"user-{user:06}"
+
+
+def store_of(users: int, folder: Path) -> Path:
+    """Return the path of a store with so many users of 20 memories each; build it where there is none that fits.
+
+    Every user speaks in four sessions, and all users have their first session before anybody has a second: in a store
+    that was filled one user after the other, each user's texts would lie side by side, which no real one has.
+    """
+    path = folder / f"users-{users}.db"
+    marker = path.with_suffix(".json")
+    wanted = {"users": users, "per_user": PER_USER, "sessions": _SESSIONS, **_layout()}
+    if marker.exists() and json.loads(marker.read_text()) == wanted:
+        return path
+    for old in folder.glob(f"{path.name}*"):
+        old.unlink()
+    marker.unlink(missing_ok=True)
+    client = local_memory(path)
+    _do_without_fsync(client)
+    with tqdm(total=users * _SESSIONS, desc=f"building {users:,} users", unit="session", mininterval=1) as bar:
+        for session in range(_SESSIONS):
+            for user in range(users):
+                _say(client, user, session)
+                bar.update()
+    client.close()
+    _checkpoint(path)
+    marker.write_text(json.dumps(wanted, indent=2) + "\n")
+    return path
+
+
+def add_user(client: LocalMemory, user: int) -> None:
+    """Add all that a user says, as `store_of` does."""
+    for session in range(_SESSIONS):
+        _say(client, user, session)
+
+
+def _say(client: LocalMemory, user: int, session: int) -> None:
+    said = corpus.memories(user, PER_USER)[session::_SESSIONS]
+    ScopedMemory(user_name(user), client=client).add(said, session_id=f"session-{session}")
+
+
+def warm(path: Path) -> None:
+    """Read a file once, so that the system has it in memory: disks are not what is measured."""
+    with path.open("rb") as file:
+        while file.read(1 << 24):
+            pass
+
+
+def _layout() -> dict[str, object]:
+    """What a store built today looks like inside: one that was built otherwise is not used again."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "empty.db"
+        local_memory(path).close()
+        connection = sqlite3.connect(path)
+        schema = [
+            sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL ORDER BY name")
+        ]
+        connection.close()
+    return {"schema": schema, "embedding": OfflineEmbeddings.fingerprint, "corpus": corpus.VERSION}
+
+
+def _do_without_fsync(client: LocalMemory) -> None:
+    """While a store is being built, nothing in it needs to outlive a crash. What is measured opens the file anew."""
+    database = client._database
+    connect = database._connect
+
+    def connect_fast() -> sqlite3.Connection:
+        connection = connect()
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute("PRAGMA wal_autocheckpoint=20000")
+        connection.execute("PRAGMA cache_size=-500000")
+        return connection
+
+    database._connect = connect_fast  # type: ignore[method-assign]
+    while database._idle:
+        database._idle.pop().close()
+
+
+def _checkpoint(path: Path) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    deadline = time.monotonic() + 600
+    while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    connection.close()

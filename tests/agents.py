@@ -1,0 +1,283 @@
+"""Chat models that say what they were told to or what they were given, and ears for callbacks. No network."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import mem0
+from langchain.agents import create_agent
+from langchain_core.callbacks import BaseCallbackHandler, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.tools import BaseTool, tool
+from pydantic import ConfigDict, Field
+
+from langchain_mem0_scoped import ScopedChatMessageHistory, ScopedMemory, ScopedMemoryMiddleware, local_memory
+from tests.support import texts_of
+from tests.worlds import WordEmbeddings
+
+WAYS: Final = ("invoke", "ainvoke", "stream", "astream", "batch", "abatch", "astream_events")
+"""Every way to run a runnable."""
+
+
+def config_of(user_id: str, session_id: str = "s1", **more: Any) -> RunnableConfig:
+    """What a server passes on: whose turn this is, and in which session."""
+    return {"configurable": {"user_id": user_id, "session_id": session_id}, **more}  # type: ignore[typeddict-item]
+
+
+async def ask(mode: str, runnable: Runnable[Any, Any], given: Any, *args: Any, **kwargs: Any) -> Any:
+    """Invoke, or ainvoke."""
+    if mode == "async":
+        return await runnable.ainvoke(given, *args, **kwargs)
+    return runnable.invoke(given, *args, **kwargs)
+
+
+class EchoModel(BaseChatModel):
+    """Answers with the text of everything it was given, or by a function of it; streams word by word.
+
+    Attributes:
+        seen: What it was given, call by call.
+        says: What it answers to the messages; None to echo them.
+        fails: Called with the number of the chunk, before it is given: where a test fails the model, or looks around.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    seen: list[list[BaseMessage]] = Field(default_factory=list)
+    says: Callable[[list[BaseMessage]], str] | None = None
+    fails: Callable[[int], None] | None = None
+
+    @property
+    def _llm_type(self) -> str:
+        return "echo"
+
+    def _said(self, messages: list[BaseMessage]) -> str:
+        self.seen.append(list(messages))
+        return echo(messages) if self.says is None else self.says(messages)
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        if self.fails is not None:
+            self.fails(0)
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(self._said(messages)))])
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        for number, word in enumerate(words_of(self._said(messages))):
+            if self.fails is not None:
+                self.fails(number)
+            chunk = ChatGenerationChunk(message=AIMessageChunk(content=word))
+            if run_manager:
+                run_manager.on_llm_new_token(word, chunk=chunk)
+            yield chunk
+
+
+def echo(messages: Sequence[BaseMessage]) -> str:
+    """Everything a model was given, as its answer."""
+    return "I was given: " + " | ".join(message.text for message in messages)
+
+
+def words_of(text: str) -> list[str]:
+    """A text in pieces that add up to it."""
+    return text.replace(" ", " \x00").split("\x00")
+
+
+class ScriptedAgent(BaseChatModel):
+    """A model for agents: says the next of its lines, whoever asks; a line that is an error is raised.
+
+    Attributes:
+        lines: What it says, in order.
+        seen: What it was given, call by call.
+        offered: The names and argument schemas of the tools that were bound to it.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    lines: list[Any]
+    seen: list[list[BaseMessage]] = Field(default_factory=list)
+    offered: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted-agent"
+
+    def bind_tools(
+        self, tools: Sequence[Any], *, tool_choice: str | None = None, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        for offered in tools:
+            if isinstance(offered, BaseTool):
+                self.offered[offered.name] = offered.tool_call_schema
+        return self
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        line = self.lines[len(self.seen)]
+        self.seen.append(list(messages))
+        if isinstance(line, Exception):
+            raise line
+        message = line(messages) if callable(line) else AIMessage(line) if isinstance(line, str) else line
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+def calls(name: str, call_id: str = "c1", **arguments: Any) -> AIMessage:
+    """A message in which a model calls one tool."""
+    return AIMessage("", tool_calls=[{"name": name, "args": arguments, "id": call_id, "type": "tool_call"}])
+
+
+class FailingEmbeddings(WordEmbeddings):
+    """Fails, once told to, where memories are written, where they are searched for, or both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fail_writing = self.fail_searching = False
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        if self.fail_writing:
+            raise ConnectionError(f"no embedding of {texts}")
+        return super().embed_documents(texts)
+
+    def embed_query(self, text: str) -> list[float]:
+        if self.fail_searching:
+            raise ConnectionError(f"no embedding of {text}")
+        return super().embed_query(text)
+
+
+class Ears(BaseCallbackHandler):
+    """Notes the custom events that callbacks are told of."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, Any]] = []
+
+    def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        self.events.append((name, data))
+
+
+class Together:
+    """Lets several threads meet: a chain that calls it goes on when all have come."""
+
+    def __init__(self, several: int) -> None:
+        self._barrier = threading.Barrier(several)
+
+    def __call__(self, given: Any) -> Any:
+        self._barrier.wait(timeout=30)
+        return given
+
+
+async def collected(stream: AsyncIterator[Any]) -> list[Any]:
+    """All of an async stream."""
+    return [part async for part in stream]
+
+
+async def run(way: str, chain: Runnable[Any, Any], given: Any, config: Any) -> Any:
+    """Run a chain one way; what comes in parts is added up."""
+    if way in ("invoke", "ainvoke"):
+        return await ask("async" if way == "ainvoke" else "sync", chain, given, config)
+    if way == "batch":
+        return chain.batch([given], config)[0]
+    if way == "abatch":
+        return (await chain.abatch([given], config))[0]
+    if way == "stream":
+        return summed(list(chain.stream(given, config)))
+    if way == "astream":
+        return summed(await collected(chain.astream(given, config)))
+    events = [event async for event in chain.astream_events(given, config, version="v2")]
+    return summed([event["data"]["chunk"] for event in events if event["event"] == "on_chain_stream" and root(event)])
+
+
+def root(event: Any) -> bool:
+    return not event["parent_ids"]
+
+
+def summed(parts: list[Any]) -> Any:
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = whole + part
+    return whole
+
+
+def transcript(client: mem0.Memory, user_id: str, session_id: str = "s1") -> list[BaseMessage]:
+    return ScopedChatMessageHistory(user_id, session_id, client=client, recall=0).messages
+
+
+def said(client: mem0.Memory, user_id: str, session_id: str = "s1") -> list[tuple[str, str]]:
+    return [(message.type, message.text) for message in transcript(client, user_id, session_id)]
+
+
+def remembered(client: mem0.Memory, user_id: str) -> list[str]:
+    """What is remembered of a user, oldest first."""
+    return texts_of(ScopedMemory(user_id, client=client).get_all())[::-1]
+
+
+def constant(text: str = "ok") -> EchoModel:
+    return EchoModel(says=lambda _: text)
+
+
+def text_of(answer: Any) -> str:
+    return answer if isinstance(answer, str) else answer.text
+
+
+# -- agents with the middleware
+
+PEANUTS, SEAT = "I am allergic to peanuts", "I prefer a window seat"
+ALLERGY = "What am I allergic to?"
+
+
+@contextmanager
+def alice_and_bob(folder: Path, embeddings: FailingEmbeddings) -> Iterator[mem0.Memory]:
+    """A client that knows something of both."""
+    client = local_memory(folder / "m.db", embeddings=embeddings)
+    ScopedMemory("alice", client=client).add([PEANUTS, SEAT], session_id="earlier", infer=False)
+    ScopedMemory("bob", client=client).add("I am allergic to bee stings", session_id="earlier", infer=False)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@tool
+def look(where: str) -> str:
+    """Look somewhere."""
+    return f"looked in {where}"
+
+
+def human(text: str) -> dict[str, Any]:
+    return {"messages": [HumanMessage(text)]}
+
+
+def thread(name: str = "t1") -> dict[str, Any]:
+    return {"configurable": {"thread_id": name}}
+
+
+def agent(client: mem0.Memory, *lines: Any, **options: Any) -> tuple[Any, ScriptedAgent]:
+    """An agent and the scripted model in it."""
+    known = {name: options.pop(name) for name in ("recall", "remember", "tools", "user_id") if name in options}
+    model = ScriptedAgent(lines=list(lines))
+    middleware = [ScopedMemoryMiddleware(client=client, **known), *options.pop("more", [])]
+    return create_agent(model, options.pop("offers", []), middleware=middleware, **options), model
+
+
+def system(model: ScriptedAgent, call: int = -1) -> str:
+    """The system message of a request, "" where there is none."""
+    return "".join(message.text for message in model.seen[call] if isinstance(message, SystemMessage))

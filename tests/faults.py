@@ -1,0 +1,280 @@
+"""What goes wrong on purpose: processes to be killed, models that fail; and what errors and logs tell of it."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import sqlite3
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NoReturn
+
+from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.embeddings import Embeddings
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+
+from langchain_mem0_scoped import ScopedMemory, local_memory
+from langchain_mem0_scoped.local.embeddings import OfflineEmbeddings
+from langchain_mem0_scoped.local.memory import LocalMemory
+
+PATIENCE: Final = 60.0
+"""Seconds after which a test stops waiting for a process or a thread: a deadlock, never a slow machine."""
+
+# Children come from a server that has everything imported and does nothing else: they start fast, and no thread of it
+# holds a lock then, as one of pytest's may.
+PROCESSES: Final = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["__main__", "tests.children"])
+
+
+class ChildFailed(AssertionError):
+    """A child process raised; the text is its traceback."""
+
+
+class Child:
+    """A process of its own that runs one function of tests/children.py, given a pipe and the arguments.
+
+    Used as a context manager, it is gone when the block ends.
+    """
+
+    def __init__(self, work: Callable[..., None], *args: Any, start_method: str = "forkserver") -> None:
+        context = PROCESSES if start_method == "forkserver" else multiprocessing.get_context(start_method)
+        self._killed = False
+        self._pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_run_child, args=(work, theirs, args))  # type: ignore[attr-defined]
+        self.process.start()
+        theirs.close()  # so that the pipe ends with the process
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if kind is None and not self._killed:
+            self.finish()
+        self.kill()
+        self._pipe.close()
+
+    def say(self, value: object) -> None:
+        self._pipe.send(value)
+
+    def hear(self) -> Any:
+        """The next value the child sends.
+
+        Raises:
+            ChildFailed: It raised, or was still silent after a minute.
+            EOFError: It is gone.
+        """
+        if not self._pipe.poll(PATIENCE):
+            raise ChildFailed("the child process hangs")
+        value = self._pipe.recv()
+        if isinstance(value, ChildFailed):
+            raise value
+        return value
+
+    def hear_all(self) -> list[Any]:
+        """Everything it sends until it is gone."""
+        heard: list[Any] = []
+        while True:
+            try:
+                heard.append(self.hear())
+            except (EOFError, ConnectionResetError):
+                return heard
+
+    def kill(self) -> None:
+        """SIGKILL: it cannot finish anything."""
+        self._killed = True
+        self.process.kill()
+        self.process.join()
+
+    def finish(self) -> None:
+        """Wait for it to end by itself."""
+        self.hear_all()
+        self.process.join(PATIENCE)
+        assert self.process.exitcode == 0, f"the child process ended with {self.process.exitcode}"
+
+
+def _run_child(work: Callable[..., None], pipe: Connection, args: Sequence[Any]) -> None:
+    try:
+        work(pipe, *args)
+    except BaseException:
+        pipe.send(ChildFailed(traceback.format_exc()))
+    finally:
+        pipe.close()
+
+
+# -- a store
+
+
+@contextmanager
+def store(path: Path | str, **options: Any) -> Iterator[LocalMemory]:
+    """The embedded store, closed at the end: an unclosed connection is a warning, and warnings are errors."""
+    with closing(local_memory(path, **options)) as client:
+        yield client
+
+
+def assert_sound(path: Path) -> None:
+    """SQLite finds nothing wrong with the file, and what it says fits together."""
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        counts = dict(connection.execute("SELECT kind, count(*) FROM items GROUP BY kind"))
+        ids = connection.execute("SELECT count(*) FROM ids").fetchone()[0]
+        assert ids == counts.get(0, 0) + counts.get(1, 0)
+        textless = "SELECT count(*) FROM items LEFT JOIN texts USING (ref) WHERE body IS NULL"
+        assert connection.execute(textless).fetchone() == (0,)
+        shared = "SELECT count(*) - count(DISTINCT ref) FROM items"
+        assert connection.execute(shared).fetchone() == (0,)
+
+
+def rows_in(path: Path) -> int:
+    """How many rows of any kind the file holds, whosever they are."""
+    with closing(sqlite3.connect(path)) as connection:
+        count: int = connection.execute("SELECT count(*) FROM items").fetchone()[0]
+        return count
+
+
+def files_beside(path: Path) -> dict[str, bytes]:
+    """The file and everything beside it, byte for byte."""
+    return {file.name: file.read_bytes() for file in sorted(path.parent.iterdir()) if file.is_file()}
+
+
+def open_files(path: Path) -> int:
+    """How many descriptors this process has on the store's file, its log and its index."""
+    wanted = {str(path), f"{path}-wal", f"{path}-shm", f"{path}-journal"}
+    found = 0
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            found += os.readlink(f"/proc/self/fd/{descriptor}").removesuffix(" (deleted)") in wanted
+        except FileNotFoundError:  # the one listdir itself had open
+            continue
+    return found
+
+
+def call(memory: ScopedMemory, mode: str, verb: str, *args: Any, **options: Any) -> Any:
+    """Call a verb, or its async twin in an event loop of its own."""
+    if mode == "sync":
+        return getattr(memory, verb)(*args, **options)
+
+    async def twin() -> Any:
+        return await getattr(memory, f"a{verb}")(*args, **options)
+
+    return asyncio.run(twin())
+
+
+# -- models that fail
+
+
+class Failing(Exception):
+    """What a broken provider raises: its text quotes what it was sent, as those of real ones do."""
+
+
+class Embedding(Embeddings):
+    """The offline embedding, until something is done to a text.
+
+    Args:
+        on: Called with every text; may raise, wait, or return what is handed out instead of a vector.
+    """
+
+    fingerprint = OfflineEmbeddings.fingerprint
+
+    def __init__(self, on: Callable[[str], Sequence[float] | None]) -> None:
+        self._on = on
+        self._real = OfflineEmbeddings()
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return [self.embed_query(text) for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        instead = self._on(text)
+        return self._real.embed_query(text) if instead is None else list(instead)
+
+
+class Bag(Embeddings):
+    """An embedding of another name and width: letters counted."""
+
+    def __init__(self, width: int = 64) -> None:
+        self.fingerprint = f"bag/{width}"
+        self._width = width
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return [self.embed_query(text) for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        vector = [0.0] * self._width
+        for character in text:
+            vector[ord(character) % self._width] += 1.0
+        return vector
+
+
+class Scripted(BaseChatModel):
+    """A chat model that answers as it is told, or raises what it is told."""
+
+    answers: list[Any]
+    asked: int = 0
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        answer = self.answers[min(self.asked, len(self.answers) - 1)]
+        self.asked += 1
+        if isinstance(answer, BaseException):
+            raise answer
+        if callable(answer):
+            answer = answer("\n".join(str(message.content) for message in messages))
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(answer))])
+
+
+def raising(error: BaseException) -> NoReturn:
+    """Raise, where only an expression may stand."""
+    raise error
+
+
+# -- errors
+
+
+def chain_of(error: BaseException) -> list[BaseException]:
+    """The error and every other that can be reached from it: causes and contexts, suppressed ones too, and groups."""
+    found: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        link = waiting.pop()
+        if link is None or link in found:
+            continue
+        found.append(link)
+        waiting += [link.__cause__, link.__context__, *getattr(link, "exceptions", ())]
+    return found
+
+
+def told_by(error: BaseException) -> str:
+    """Everything an error, its chain and a traceback of it say, attributes and notes included."""
+    parts = ["".join(traceback.format_exception_only(link)) for link in chain_of(error)]
+    for link in chain_of(error):
+        parts += [str(link), repr(link), repr(link.args), repr(vars(link)), *getattr(link, "__notes__", ())]
+    return "\n".join(parts)
+
+
+def told_by_logs(records: Sequence[Any]) -> str:
+    """Everything log records say: text, arguments, exceptions, extras."""
+    parts: list[str] = []
+    for record in records:
+        parts += [record.getMessage(), repr(_plain(vars(record))), str(record.exc_text)]
+        if record.exc_info and isinstance(record.exc_info[1], BaseException):
+            parts.append(told_by(record.exc_info[1]))
+    return "\n".join(parts)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: repr(value) for name, value in values.items()}

@@ -1,0 +1,168 @@
+"""What several test files share: two real clients, sync and async alike, a spy on what reaches mem0, some texts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import mem0
+
+from langchain_mem0_scoped import ScopedMemory, local_memory
+from langchain_mem0_scoped.local.assembled import plain_memory
+
+CLIENTS: Final = ("embedded", "qdrant")
+MODES: Final = ("sync", "async")
+
+VERBS: Final = ("add", "search", "get_all", "get", "update", "delete", "history", "delete_all", "count")
+"""Every verb of ScopedMemory; each has an async twin whose name begins with an a."""
+
+TEXTS: Final = (
+    "I am vegetarian and I never eat meat or fish",
+    "I prefer a window seat on long flights",
+    "My daughter Frieda plays the cello in an orchestra",
+    "I am allergic to peanuts and to penicillin",
+    "The spare key lies under the blue flowerpot",
+    "Ich wohne in Köln, gleich neben dem Dom",
+    "猫が二匹います 🐈🐈",
+)
+"""Memories about different things, each with words of its own."""
+
+NOBODYS_ID: Final = "00000000-0000-4000-8000-000000000000"
+"""A memory id that no row has."""
+
+_numbers = count()
+
+
+def new_user(name: str = "user") -> str:
+    """A user nobody has heard of: so that tests can share one client."""
+    return f"u{next(_numbers)}_{uuid4().hex[:8]}_{name}"
+
+
+@contextmanager
+def opened(kind: str, folder: Path) -> Iterator[mem0.Memory]:
+    """One of the two clients, closed for good afterwards: an unclosed file is a warning, and warnings are errors.
+
+    Neither waits for the disk: what survives a power cut is not what these tests look at.
+    """
+    if kind == "embedded":
+        client = local_memory(folder / "m.db")
+        connect = client._database._connect
+        client._database._connect = lambda: _unsynced(connect())  # type: ignore[method-assign]
+        try:
+            yield client
+        finally:
+            client.close()
+    else:
+        client = plain_memory(folder)
+        _unsynced(client.db.connection)
+        _unsynced(client.vector_store.client._client.collections["memories"].storage.storage)
+        try:
+            yield client
+        finally:
+            close_plain(client)
+
+
+def _unsynced(connection: sqlite3.Connection) -> sqlite3.Connection:
+    connection.execute("PRAGMA synchronous=OFF")
+    return connection
+
+
+def close_plain(client: mem0.Memory) -> None:
+    """Close mem0 as it comes: its own close leaves the vector store open."""
+    client.close()
+    client.vector_store.client.close()
+
+
+class Call:
+    """Calls a verb of ScopedMemory, or its async twin in an event loop of its own."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+
+    def __call__(self, memory: ScopedMemory, verb: str, *args: Any, **kwargs: Any) -> Any:
+        if self.mode == "sync":
+            return getattr(memory, verb)(*args, **kwargs)
+
+        async def run() -> Any:
+            return await getattr(memory, f"a{verb}")(*args, **kwargs)
+
+        return asyncio.run(run())
+
+
+class Spy:
+    """Records every call that reaches a mem0.Memory or its parts, and lets it through.
+
+    Everything stays real; while the block runs, each bound method is shadowed by one that takes its name down.
+    """
+
+    _CLIENT = ("add", "search", "get_all", "get", "update", "delete", "delete_all", "history", "reset", "erase")
+    _STORE = ("insert", "search", "keyword_search", "list", "get", "update", "delete", "reset", "delete_col")
+    _MODEL = ("embed", "embed_batch")
+    _HISTORY = ("add_history", "batch_add_history", "get_history", "save_messages", "get_last_messages", "reset")
+
+    def __init__(self, client: mem0.Memory) -> None:
+        self.calls: list[str] = []
+        self._watched = [
+            ("", client, self._CLIENT),
+            ("vector_store.", client.vector_store, self._STORE),
+            ("embedding_model.", client.embedding_model, self._MODEL),
+            ("db.", client.db, self._HISTORY),
+        ]
+
+    def __enter__(self) -> Spy:
+        for prefix, target, names in self._watched:
+            for name in names:
+                if hasattr(target, name):
+                    setattr(target, name, self._recorded(prefix + name, getattr(target, name)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for _prefix, target, names in self._watched:
+            for name in names:
+                target.__dict__.pop(name, None)
+
+    def _recorded(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls.append(name)
+            return method(*args, **kwargs)
+
+        return call
+
+
+def label(value: object) -> str:
+    """The id of a test case: short, and the same in every process, or pytest-xdist gives up."""
+    text = ascii(sorted(map(ascii, value)) if isinstance(value, (set, frozenset)) else value)
+    return type(value).__name__ if " at 0x" in text else text[:50]
+
+
+def texts_of(records: Any) -> list[str]:
+    """The texts of records, in their order."""
+    return [record["memory"] for record in records]
+
+
+def run_python(code: str, **environment: str | None) -> str:
+    """Run code in a fresh interpreter; return both its outputs. A variable given as None is taken away."""
+    env = os.environ | {name: value for name, value in environment.items() if value is not None}
+    for name in (name for name, value in environment.items() if value is None):
+        env.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, "-W", "error::ResourceWarning", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=env,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr

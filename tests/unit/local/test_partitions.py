@@ -1,0 +1,177 @@
+"""One user's place in the file: found by the whole id, in the order of writing, and gone as a whole."""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from langchain_mem0_scoped.local import partitions
+from langchain_mem0_scoped.local.database import Database
+from langchain_mem0_scoped.local.partitions import Item, Kind, Partition
+from tests.worlds import left_in
+
+SALT = b"salt" * 4
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path / "memory.db", "tests")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def connection(database: Database) -> Iterator[sqlite3.Connection]:
+    """Inside one write transaction."""
+    with database.writing() as connection:
+        yield connection
+
+
+def item(kind: Kind = Kind.MEMORY, text: str = "text", parent: int = 0, said: float = 0.0) -> Item:
+    return Item(kind, uuid4().bytes, {"data": text}, parent, b"\0\0\x80?", b"", 1, said)
+
+
+def filled(connection: sqlite3.Connection, user_id: str, *items: Item) -> Partition:
+    partition = partitions.create(connection, user_id, SALT)
+    for one in items:
+        partition = partitions.insert(connection, partition, one)
+    partitions.close(connection, partition, searched=True)
+    return partition
+
+
+def test_a_partition_is_found_by_its_whole_id(connection: sqlite3.Connection) -> None:
+    created = filled(connection, "u_alice")
+    assert partitions.find(connection, "u_alice", SALT) == replace(created, version=1)
+    for other in ["u_alic", "u_alice2", "U_ALICE", "u_alice ", "*", ""]:
+        assert partitions.find(connection, other, SALT) is None
+
+
+def test_two_ids_of_one_tag_are_two_users(connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 bits may collide; the id itself is what is compared."""
+    monkeypatch.setattr(partitions, "tag_of", lambda user_id, salt: 7)
+    alice, bob = filled(connection, "u_alice", item()), filled(connection, "u_bob", item())
+    for user_id, created in {"u_alice": alice, "u_bob": bob}.items():
+        found = partitions.find(connection, user_id, SALT)
+        assert found is not None
+        assert found.pid == created.pid
+    partitions.erase(connection, "u_alice", SALT, alice)
+    assert partitions.find(connection, "u_alice", SALT) is None
+    assert len(partitions.rows_of(connection, bob.pid, Kind.MEMORY)) == 1
+
+
+def test_the_tag_depends_on_the_file_and_fits_an_integer_of_sqlite() -> None:
+    assert partitions.tag_of("u_alice", SALT) != partitions.tag_of("u_alice", b"tlas" * 4)
+    assert all(-(2**63) <= partitions.tag_of(f"u_{number}", SALT) < 2**63 for number in range(200))
+
+
+def test_users_have_keys_of_their_own(connection: sqlite3.Connection) -> None:
+    assert filled(connection, "u_alice").key != filled(connection, "u_bob").key
+
+
+def test_rows_come_in_the_order_of_writing_and_the_latest_said_first(connection: sqlite3.Connection) -> None:
+    rows = [item(text=str(number), said=said) for number, said in enumerate([5.0, 9.0, 5.0, 1.0])]
+    partition = filled(connection, "u_alice", *rows, item(Kind.ENTITY, "entity"))
+    written = partitions.rows_of(connection, partition.pid, Kind.MEMORY)
+    assert [body["data"] for _, _, body in written] == ["0", "1", "2", "3"]
+    assert [seq for seq, _, _ in written] == [0, 1, 2, 3]
+    last = partitions.rows_of(connection, partition.pid, Kind.MEMORY, last=2)
+    assert [body["data"] for _, _, body in last] == ["2", "3"]
+    latest = partitions.latest_rows(connection, partition.pid, Kind.MEMORY)
+    # Of what was said at once, the last that was written comes first.
+    assert [body["data"] for _, body in latest] == ["1", "2", "0", "3"]
+
+
+def test_sequences_count_per_user(connection: sqlite3.Connection) -> None:
+    alice, bob = partitions.create(connection, "u_alice", SALT), partitions.create(connection, "u_bob", SALT)
+    for _ in range(3):
+        alice, bob = partitions.insert(connection, alice, item()), partitions.insert(connection, bob, item())
+    for partition in (alice, bob):
+        assert [row[0] for row in partitions.rows_of(connection, partition.pid, Kind.MEMORY)] == [0, 1, 2]
+
+
+def test_a_rewritten_row_keeps_its_place_and_its_id(database: Database) -> None:
+    old, new = item(text="an old zyzzogeton"), item(text="something new")
+    with database.writing() as connection:
+        partition = filled(connection, "u_alice", item(text="first"), old, item(text="last"))
+    with database.writing() as connection:
+        partitions.rewrite(connection, partition, 1, replace(new, id=old.id))
+        rows = partitions.rows_of(connection, partition.pid, Kind.MEMORY)
+        assert [(seq, body["data"]) for seq, _, body in rows] == [(0, "first"), (1, "something new"), (2, "last")]
+        assert rows[1][1] == old.id
+    database.truncate()
+    assert left_in(database.path, "zyzzogeton", "something new") == ["something new"]
+
+
+def test_a_row_is_owned_by_whom_it_was_written_for(connection: sqlite3.Connection) -> None:
+    mine, history = item(), item(Kind.HISTORY)
+    partition = filled(connection, "u_alice", mine, history)
+    assert partitions.owner_of(connection, mine.id) == ("u_alice", partition.pid, Kind.MEMORY, 0)
+    assert partitions.owner_of(connection, history.id) is None, "history is not reached by ids"
+    assert partitions.owner_of(connection, uuid4().bytes) is None
+    partitions.remove(connection, partition, Kind.MEMORY, 0, [0])
+    assert partitions.owner_of(connection, mine.id) is None
+
+
+def test_an_id_is_unique_in_the_file(connection: sqlite3.Connection) -> None:
+    mine = item()
+    filled(connection, "u_alice", mine)
+    with pytest.raises(sqlite3.IntegrityError):
+        filled(connection, "u_bob", mine)
+
+
+def test_an_erasure_counts_by_kind_and_leaves_the_rest(database: Database) -> None:
+    with database.writing() as connection:
+        kinds = [Kind.MEMORY, Kind.MEMORY, Kind.ENTITY, Kind.HISTORY, Kind.MESSAGE, Kind.MESSAGE, Kind.MESSAGE]
+        alice = filled(connection, "u_alice", *(item(kind, "a zyzzogeton") for kind in kinds))
+        bob = filled(connection, "u_bob", item(text="bob's"))
+    with database.writing() as connection:
+        counts = partitions.erase(connection, "u_alice", SALT, alice)
+        expected = {"memories": 2, "entities": 1, "history": 1, "messages": 3}
+        assert {name: count for name, count in counts.items() if count} == expected
+        assert partitions.find(connection, "u_alice", SALT) is None
+        assert [body["data"] for _, _, body in partitions.rows_of(connection, bob.pid, Kind.MEMORY)] == ["bob's"]
+        again = filled(connection, "u_alice")
+        assert again.pid > alice.pid, "a number is never used again, so no cache can mistake one for the other"
+        assert again.key != alice.key
+    database.truncate()
+    assert left_in(database.path, "zyzzogeton") == []
+
+
+def test_an_erasure_is_remembered_for_its_user_alone(connection: sqlite3.Connection) -> None:
+    before = {user: partitions.beginning(connection, user, SALT) for user in ("u_alice", "u_bob")}
+    partitions.erase(connection, "u_alice", SALT, None)
+    after = partitions.beginning(connection, "u_alice", SALT)
+    assert partitions.erased_since(connection, "u_alice", SALT, before["u_alice"])
+    assert not partitions.erased_since(connection, "u_alice", SALT, after)
+    assert not partitions.erased_since(connection, "u_bob", SALT, before["u_bob"])
+
+
+def test_a_partition_tells_an_erasure_when_the_list_has_forgotten_it(connection: sqlite3.Connection) -> None:
+    alice = partitions.create(connection, "u_alice", SALT)
+    before = partitions.beginning(connection, "u_alice", SALT)
+    partitions.erase(connection, "u_alice", SALT, alice)
+    connection.execute("DELETE FROM erasures")
+    assert partitions.erased_since(connection, "u_alice", SALT, before)
+    # Nor does a new beginning hide it.
+    partitions.create(connection, "u_alice", SALT)
+    assert partitions.erased_since(connection, "u_alice", SALT, before)
+
+
+def test_old_erasures_are_forgotten_but_their_numbers_are_not_used_again(connection: sqlite3.Connection) -> None:
+    partitions.erase(connection, "u_alice", SALT, None)
+    first = partitions.beginning(connection, "u_bob", SALT)
+    connection.execute("UPDATE erasures SET at = at - 4000")
+    partitions.erased_since(connection, "u_bob", SALT, first)
+    assert connection.execute("SELECT count(*) FROM erasures").fetchone() == (0,)
+    partitions.erase(connection, "u_alice", SALT, None)
+    assert partitions.beginning(connection, "u_bob", SALT).erasures > first.erasures
+
+
+def test_bodies_are_stored_as_readable_text() -> None:
+    body = {"data": "Grüße, 素食", "n": 1.5, "deep": {"list": [1, None, True]}}
+    raw = partitions.dump(body)
+    assert "Grüße, 素食".encode() in raw, "or a scan for what was left behind would see nothing"
+    assert partitions.load(raw + b"\0" * 9) == body

@@ -1,0 +1,539 @@
+"""Every known way into another user's memory: refused before anything is sent, and seen to work on plain mem0."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+import mem0
+import pytest
+from mem0.llms.base import LLMBase
+
+from langchain_mem0_scoped import MemoryNotFoundError, ScopedMemory, ScopeError
+from tests.support import NOBODYS_ID, VERBS, Call, Spy, new_user, opened, texts_of
+
+# The tests open mem0's entity store themselves, on a local Qdrant that then warns of an index it has no use for.
+pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
+
+ALICE, BOB = "u_alice", "u_bob"
+HERS, HIS = "I am vegetarian and the spare key lies under the flowerpot", "I prefer a window seat on flights"
+QUERY = "vegetarian food and the spare key"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Alice has a memory, Bob has one, and Bob attacks."""
+
+    client: mem0.Memory
+    hers: str
+
+    @property
+    def bob(self) -> ScopedMemory:
+        return ScopedMemory(BOB, client=self.client)
+
+    def refused(self, act: Callable[[], object]) -> None:
+        """The act is a ScopeError and nothing of it reaches mem0, its store, its embedding or its history."""
+        with Spy(self.client) as spy, pytest.raises(ScopeError) as caught:
+            act()
+        assert spy.calls == []
+        assert caught.type is ScopeError
+        assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+@pytest.fixture(scope="module")
+def stage(client: mem0.Memory) -> Iterator[Stage]:
+    """The same two rows for every attack; at the end both are as they were, and the owner finds hers."""
+    alice = ScopedMemory(ALICE, client=client)
+    hers = alice.add(HERS)[0]["id"]
+    ScopedMemory(BOB, client=client).add(HIS)
+    before = alice.get(hers), client.get(hers), alice.history(hers)
+    with Spy(client) as spy:
+        assert texts_of(alice.search(QUERY)) == [HERS]
+    assert spy.calls  # the spy does see what is sent
+    yield Stage(client, hers)
+    assert (alice.get(hers), client.get(hers), alice.history(hers)) == before
+    assert texts_of(alice.search(QUERY)) == texts_of(alice.get_all()) == [HERS]
+    assert texts_of(ScopedMemory(BOB, client=client).get_all()) == [HIS]
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[mem0.Memory]:
+    """mem0 as it comes, with one memory of Alice and one of Bob."""
+    with opened("qdrant", tmp_path) as client:
+        for user_id, text in ((ALICE, HERS), (BOB, HIS)):
+            client.add(text, user_id=user_id, infer=False, metadata={"session_id": f"s_{user_id}"})
+        yield client
+
+
+def found(client: mem0.Memory, **filters: Any) -> list[str]:
+    return texts_of(client.search(QUERY, filters=filters, threshold=0.0)["results"])
+
+
+def listed(client: mem0.Memory, **filters: Any) -> list[str]:
+    return texts_of(client.get_all(filters=filters)["results"])
+
+
+# -- the user id itself: a scope for it cannot be built, so there is no verb to call
+
+
+class Tenant(StrEnum):
+    ALICE = ALICE
+
+
+class OldTenant(str, Enum):  # noqa: UP042  # as much code has it
+    ALICE = ALICE
+
+
+USER_IDS: dict[str, Any] = {
+    "wildcard": "*",
+    "empty": "",
+    "blank": " ",
+    "None": None,
+    "True": True,
+    "int": 1,
+    "float": 1.0,
+    "padded": f" {ALICE}",
+    "padded after": f"{ALICE} ",
+    "newline": f"{ALICE}\n",
+    "tab": f"\t{ALICE}",
+    "NBSP": f"{ALICE}\u00a0",
+    "zero-width": f"u\u200b{ALICE[1:]}",
+    "BOM": f"\ufeff{ALICE}",
+    "bidi": f"\u202e{ALICE}",
+    "NUL": f"{ALICE}\0",
+    "not NFC": "u_ange\u0301lique",
+    "dot": ".",
+    "dots": "..",
+    "Enum": Tenant.ALICE,
+    "str Enum": OldTenant.ALICE,
+    "UUID": UUID(int=1),
+    "bytes": ALICE.encode(),
+    "list": [ALICE],
+    "list of users": [BOB, ALICE],
+    "operator": {"ne": BOB},
+    "in": {"in": [BOB, ALICE]},
+    "OR": {"OR": [{"user_id": ALICE}]},
+}
+
+
+@pytest.mark.parametrize("user_id", USER_IDS.values(), ids=USER_IDS)
+def test_no_scope_for(stage: Stage, user_id: Any) -> None:
+    stage.refused(lambda: ScopedMemory(user_id, client=stage.client))
+    stage.refused(lambda: ScopedMemory.factory(stage.client)(user_id))
+
+
+def test_plain_wildcard_reads_everybody(plain: mem0.Memory) -> None:
+    assert set(found(plain, user_id="*")) == set(listed(plain, user_id="*")) == {HERS, HIS}
+
+
+def test_plain_wildcard_erases_everybody(plain: mem0.Memory) -> None:
+    plain.delete_all(user_id="*")
+    assert listed(plain, user_id=ALICE) == listed(plain, user_id=BOB) == []
+
+
+def test_plain_wildcard_puts_everybody_into_the_prompt(plain: mem0.Memory) -> None:
+    class Overhearing(LLMBase):
+        prompts = ""
+
+        def generate_response(self, messages: list[dict[str, str]], **_: Any) -> str:
+            self.prompts += str(messages)
+            return '{"memory": []}'
+
+    plain.llm = model = Overhearing()
+    plain.add(QUERY, user_id="*")
+    assert HERS in model.prompts
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(1, "1"), (" a", "a"), ("a\n", "a"), ("a\u00a0", "a"), (UUID(int=1), str(UUID(int=1)))],
+    ids=["int and str", "padded", "newline", "NBSP", "UUID and str"],
+)
+def test_plain_ids_that_look_alike_are_one_user(plain: mem0.Memory, one: Any, other: Any) -> None:
+    plain.add("of the one", user_id=one, infer=False)
+    assert listed(plain, user_id=other) == ["of the one"]
+
+
+def test_plain_enum_is_its_value(plain: mem0.Memory) -> None:
+    # A StrEnum prints as its value, so it is the same user. (str, Enum) prints as its name: two users, on Python 3.11
+    # and later alone; which of the two it is depends on a base class far away.
+    assert listed(plain, user_id=Tenant.ALICE) == [HERS]
+
+
+@pytest.mark.parametrize(
+    "user_id", ["alice", "Alice", "alicé", "\u0430lice", "alice.", "1", "01", "u%5Falice", "a,b", "a", "b"]
+)
+def test_ids_that_only_look_alike_are_two_users(client: mem0.Memory, call: Call, user_id: str) -> None:
+    others = ["ALICE", "alice1", "alic", "a,b,c", "10", "ä", "%", "_____"]
+    try:
+        call(ScopedMemory(user_id, client=client), "add", "only mine")
+        for other in others:
+            memory = ScopedMemory(other, client=client)
+            assert call(memory, "get_all") == []
+            assert call(memory, "search", "only mine") == []
+    finally:
+        receipts = [ScopedMemory(one, client=client).delete_all() for one in (*others, user_id)]
+    assert [receipt.memories for receipt in receipts] == [0] * len(others) + [1]
+
+
+# -- arguments: no verb takes another user
+
+
+@pytest.mark.parametrize("prefix", ["", "a"], ids=["sync", "async"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_verb_has_an_argument_for_a_user(verb: str, prefix: str) -> None:
+    parameters = inspect.signature(getattr(ScopedMemory, prefix + verb)).parameters
+    assert not {"user_id", "agent_id", "app_id", "run_id", "actor_id", "filter", "scope", "kwargs"} & set(parameters)
+    # A catch-all would pass names on to mem0 that this package has never heard of.
+    assert not any(one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL) for one in parameters.values())
+
+
+def test_the_user_of_a_scope_cannot_be_set(stage: Stage) -> None:
+    memory = stage.bob
+    for name in ("user_id", "anything"):
+        with pytest.raises(AttributeError):
+            setattr(memory, name, ALICE)
+    with pytest.raises(AttributeError):
+        del memory.user_id
+    assert memory.user_id == BOB
+
+
+# -- filters
+
+ALICES = {"user_id": ALICE}
+FILTERS: dict[str, Any] = {
+    "user_id": ALICES,
+    "user_id wildcard": {"user_id": "*"},
+    "user_id own": {"user_id": BOB},
+    "user_id None": {"user_id": None},
+    "user_id list": {"user_id": [ALICE]},
+    "user_id ne": {"user_id": {"ne": BOB}},
+    "user_id in": {"user_id": {"in": [BOB, ALICE]}},
+    "user_id nin": {"user_id": {"nin": [BOB]}},
+    "user_id contains": {"user_id": {"contains": "u"}},
+    "user_id gte": {"user_id": {"gte": ""}},
+    "user_id unknown operator": {"user_id": {"$regex": ".*"}},
+    "USER_ID": {"USER_ID": ALICE},
+    "fullwidth user_id": {"\uff55ser_id": ALICE},
+    "padded user_id": {"user_id ": ALICE},
+    "dotted user_id": {"metadata.user_id": ALICE},
+    "run_id wildcard": {"run_id": "*"},
+    "agent_id wildcard": {"agent_id": "*"},
+    "app_id wildcard": {"app_id": "*"},
+    "actor_id wildcard": {"actor_id": "*"},
+    "run_id": {"run_id": "r"},
+    "agent_id": {"agent_id": "a"},
+    "actor_id": {"actor_id": ALICE},
+    "AND": {"AND": [ALICES]},
+    "AND wildcard": {"AND": [{"user_id": "*"}]},
+    "AND ne": {"AND": [{"user_id": {"ne": BOB}}]},
+    "AND empty": {"AND": []},
+    "AND harmless": {"AND": [{"topic": "food"}]},
+    "OR": {"OR": [ALICES]},
+    "OR wildcard": {"OR": [{"user_id": "*"}, {"user_id": BOB}]},
+    "NOT": {"NOT": [{"user_id": BOB}]},
+    "$and": {"$and": [ALICES]},
+    "$or": {"$or": [ALICES]},
+    "$not": {"$not": [{"user_id": BOB}]},
+    "and": {"and": [ALICES]},
+    "Or": {"Or": [ALICES]},
+    "AND after a harmless key": {"topic": "food", "AND": [ALICES]},
+    "AND before a harmless key": {"AND": [ALICES], "topic": "food"},
+    "AND below a key": {"topic": {"AND": [ALICES]}},
+    "user_id below a key": {"topic": {"user_id": ALICE}},
+    "list below a key": {"topic": [ALICES]},
+    "unknown operator": {"topic": {"$gt": ""}},
+    "two operators, one unknown": {"topic": {"eq": "x", "or": "y"}},
+    "wildcard value": {"topic": "*"},
+    "session_id": {"session_id": f"s_{ALICE}"},
+    "session_id wildcard": {"session_id": "*"},
+    "session_id ne": {"session_id": {"ne": ""}},
+    "data": {"data": {"contains": "key"}},
+    "hash": {"hash": "0"},
+    "created_at": {"created_at": {"gte": "1970"}},
+    "id": {"id": "0"},
+    "memory_id": {"memory_id": "0"},
+    "expiration_date": {"expiration_date": {"gte": "1970"}},
+    "list of filters": [ALICES],
+    "text": "user_id",
+}
+
+
+@pytest.mark.parametrize("verb", ["search", "get_all"])
+@pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS)
+def test_filter_is_refused(stage: Stage, call: Call, verb: str, filters: Any) -> None:
+    query = (QUERY,) if verb == "search" else ()
+    stage.refused(lambda: call(stage.bob, verb, *query, filters=filters))
+    stage.refused(lambda: call(stage.bob, verb, *query, filters=filters, session_id="s"))
+
+
+# What the same filters do in plain mem0, put behind the pin as an application would: {"user_id": me, **filters}.
+# OR, NOT and the $ forms come back empty on 2.2.1's Qdrant, operators and lists as a user_id become one odd user name
+# or a ValueError, and run_id, agent_id, app_id and actor_id confine the answer to the pinned user there. For these the
+# nearest that does leak stands below: without the pin, which is how a filter that was merged in comes about.
+LEAKS = {name: FILTERS[name] for name in ("user_id", "user_id wildcard", "AND", "AND wildcard")}
+LEAKS |= {"AND after a harmless key": {"session_id": "*", "AND": [ALICES]}}
+
+
+@pytest.mark.parametrize("filters", LEAKS.values(), ids=LEAKS)
+def test_plain_filter_behind_the_pin_leaks(plain: mem0.Memory, filters: dict[str, Any]) -> None:
+    assert HERS in found(plain, **{"user_id": BOB, **filters})
+
+
+@pytest.mark.parametrize("filters", [LEAKS["AND"], LEAKS["AND wildcard"]], ids=["AND", "AND wildcard"])
+def test_plain_pin_written_last_leaks_too(plain: mem0.Memory, filters: dict[str, Any]) -> None:
+    # {**caller, "user_id": me}: where the caller's keys hold a user_id, the pin takes its place but keeps its position,
+    # in front of the AND that overwrites it.
+    caller = {"user_id": "whoever", **filters}
+    assert HERS in found(plain, **{**caller, "user_id": BOB})
+    assert HERS not in found(plain, **{**filters, "user_id": BOB})  # the order of keys decides
+
+
+@pytest.mark.parametrize("name", ["run_id", "agent_id"])
+def test_plain_wildcard_beside_the_user_reads_everybody(plain: mem0.Memory, name: str) -> None:
+    assert set(found(plain, **{name: "*"})) == set(listed(plain, **{name: "*"})) == {HERS, HIS}
+
+
+@pytest.mark.parametrize("name", ["run_id", "agent_id"])
+def test_plain_wildcard_beside_the_user_erases_everybody(plain: mem0.Memory, name: str) -> None:
+    plain.delete_all(**{name: "*"})
+    assert listed(plain, user_id=ALICE) == listed(plain, user_id=BOB) == []
+
+
+def test_plain_shared_run_reads_across_users(plain: mem0.Memory) -> None:
+    plain.add("alice in the shared run", user_id=ALICE, run_id="r", infer=False)
+    assert listed(plain, run_id="r") == ["alice in the shared run"]
+
+
+# -- sessions
+
+SESSIONS: dict[str, Any] = {
+    "wildcard": "*",
+    "empty": "",
+    "padded": " s",
+    "newline": "s\n",
+    "dots": "..",
+    "int": 1,
+    "list": ["s", "t"],
+    "operator": {"ne": "s"},
+    "bytes": b"s",
+    "Enum": Tenant.ALICE,
+}
+
+
+@pytest.mark.parametrize("verb", ["add", "search", "get_all"])
+@pytest.mark.parametrize("session_id", SESSIONS.values(), ids=SESSIONS)
+def test_session_is_refused(stage: Stage, call: Call, verb: str, session_id: Any) -> None:
+    text = () if verb == "get_all" else (QUERY,)
+    stage.refused(lambda: call(stage.bob, verb, *text, session_id=session_id))
+
+
+def test_plain_session_wildcard_and_operators_leave_the_session(plain: mem0.Memory) -> None:
+    plain.add("of another session", user_id=BOB, infer=False, metadata={"session_id": "other"})
+    for session in ("*", {"ne": "none"}):
+        assert set(listed(plain, user_id=BOB, session_id=session)) == {HIS, "of another session"}
+
+
+# -- metadata
+
+FORGERIES: dict[str, Any] = {
+    "user_id": ALICE,
+    "User_ID": ALICE,
+    "agent_id": "*",
+    "app_id": "*",
+    "run_id": "*",
+    "actor_id": ALICE,
+    "metadata.user_id": ALICE,
+    "AND": [ALICES],
+    "$or": [ALICES],
+    "data": "what she never said",
+    "hash": "0",
+    "role": "assistant",
+    "created_at": "1970-01-01",
+    "updated_at": "2999-01-01",
+    "expiration_date": "2000-01-01",
+    "Expiration_Date": "2000-01-01",
+    "text_lemmatized": "bait",
+    "attributed_to": "user",
+    "id": "00000000-0000-4000-8000-000000000000",
+    "memory_id": "00000000-0000-4000-8000-000000000000",
+    "session_id": f"s_{ALICE}",
+    "SESSION_ID": "s",
+}
+
+
+@pytest.mark.parametrize("key", FORGERIES)
+def test_metadata_is_refused(stage: Stage, call: Call, key: str) -> None:
+    metadata = {"topic": "food", key: FORGERIES[key]}
+    own = stage.bob.get_all()[0]["id"]
+    stage.refused(lambda: call(stage.bob, "add", "hello", metadata=metadata))
+    stage.refused(lambda: call(stage.bob, "add", "hello", metadata=metadata, session_id="s", infer=False))
+    for memory_id in (own, stage.hers):
+        for text in ((), ("hello",)):
+            stage.refused(partial(call, stage.bob, "update", memory_id, *text, metadata=metadata))
+
+
+# mem0 2.2.1 drops user_id, agent_id, run_id and actor_id from metadata (earlier releases did not, mem0 #6655), and it
+# writes data, hash, updated_at and text_lemmatized itself. The rest is stored as it is given.
+@pytest.mark.parametrize(
+    "key", ["created_at", "attributed_to", "id", "memory_id", "app_id", "session_id", "expiration_date"]
+)
+def test_plain_metadata_forges_what_is_stored(plain: mem0.Memory, key: str) -> None:
+    memory_id = plain.add("hello", user_id=BOB, infer=False, metadata={key: FORGERIES[key]})["results"][0]["id"]
+    assert plain.vector_store.get(memory_id).payload[key] == FORGERIES[key]
+
+
+@pytest.mark.parametrize("key", ["role", "attributed_to", "expiration_date", "id", "session_id"])
+def test_plain_update_forges_what_is_stored(plain: mem0.Memory, key: str) -> None:
+    memory_id = plain.add("hello", user_id=BOB, infer=False)["results"][0]["id"]
+    plain.update(memory_id, metadata={key: FORGERIES[key]})
+    assert plain.vector_store.get(memory_id).payload[key] == FORGERIES[key]
+
+
+def test_plain_metadata_hides_a_row(plain: mem0.Memory) -> None:
+    # It can be hidden and kept: neither read nor, by whoever lists before deleting, erased.
+    plain.add("hidden", user_id=BOB, infer=False, metadata={"expiration_date": "2000-01-01"})
+    assert listed(plain, user_id=BOB) == [HIS]
+    assert texts_of(plain.get_all(filters={"user_id": BOB}, show_expired=True)["results"]) != [HIS]
+
+
+# -- ids of memories (what another user's id answers is in test_bola.py)
+
+MEMORY_IDS: dict[str, Any] = {
+    "dot": ".",
+    "dots": "..",
+    "wildcard": "*",
+    "empty": "",
+    "blank": " ",
+    "path": "../memories",
+    "slash": "/",
+    "query": "?user_id=u_alice",
+    "escaped dots": "%2e%2e",
+    "user": ALICE,
+    "None": None,
+    "int": 0,
+    "list": [],
+    "filter": {"user_id": ALICE},
+    "UUID object": UUID(int=1),
+}
+DISGUISES: dict[str, Callable[[str], Any]] = {
+    "padded": lambda id: f" {id}",
+    "newline": lambda id: f"{id}\n",
+    "braces": lambda id: f"{{{id}}}",
+    "urn": lambda id: f"urn:uuid:{id}",
+    "no hyphens": lambda id: id.replace("-", ""),
+    "path": lambda id: f"{id}/../{id}",
+    "slash": lambda id: f"{id}/",
+    "query": lambda id: f"{id}?user_id={ALICE}",
+    "NUL": lambda id: f"{id}\0",
+    "list": lambda id: [id],
+    "bytes": lambda id: id.encode(),
+    "UUID object": UUID,
+}
+
+
+@pytest.mark.parametrize("verb", ["get", "update", "delete", "history"])
+@pytest.mark.parametrize("memory_id", MEMORY_IDS.values(), ids=MEMORY_IDS)
+def test_memory_id_is_refused(stage: Stage, call: Call, verb: str, memory_id: Any) -> None:
+    text = ("overwritten",) if verb == "update" else ()
+    stage.refused(lambda: call(stage.bob, verb, memory_id, *text))
+
+
+@pytest.mark.parametrize("verb", ["get", "update", "delete", "history"])
+@pytest.mark.parametrize("disguise", DISGUISES.values(), ids=DISGUISES)
+def test_disguised_memory_id_is_refused(stage: Stage, call: Call, verb: str, disguise: Callable[[str], Any]) -> None:
+    # The owner's own row too: one memory has one address.
+    text = ("overwritten",) if verb == "update" else ()
+    for memory in (stage.bob, ScopedMemory(ALICE, client=stage.client)):
+        stage.refused(partial(call, memory, verb, disguise(stage.hers), *text))
+
+
+# '.', '..' and '*' are read as paths by the hosted platform alone; local Qdrant answers None for what is no UUID.
+# The nearest on open-source mem0: any spelling of anybody's UUID is served.
+@pytest.mark.parametrize("name", ["braces", "urn", "no hyphens"])
+def test_plain_serves_any_spelling_of_anybodys_id(plain: mem0.Memory, name: str) -> None:
+    hers = plain.get_all(filters={"user_id": ALICE})["results"][0]["id"]
+    assert plain.get(DISGUISES[name](hers))["memory"] == HERS
+
+
+def test_upper_case_is_the_same_memory_and_still_not_his(stage: Stage, call: Call) -> None:
+    assert call(ScopedMemory(ALICE, client=stage.client), "get", stage.hers.upper())["memory"] == HERS
+    with pytest.raises(MemoryNotFoundError):
+        call(stage.bob, "get", stage.hers.upper())
+
+
+# -- a store that does not keep its filters
+
+
+@pytest.fixture
+def leaking(tmp_path: Path) -> Iterator[Stage]:
+    """mem0's Qdrant store with a fault in its filters: it searches and lists everybody."""
+    with opened("qdrant", tmp_path) as client:
+        hers = ScopedMemory(ALICE, client=client).add(HERS)[0]["id"]
+        ScopedMemory(BOB, client=client).add(HIS)
+        ours = type(client.vector_store)
+
+        class Leaking(ours):  # type: ignore[valid-type,misc]  # whichever class mem0 has for Qdrant
+            def search(self, query: str, vectors: Any, top_k: int = 5, filters: Any = None) -> Any:
+                return super().search(query, vectors, top_k, {"user_id": "*"})
+
+            def list(self, filters: Any = None, top_k: int = 100) -> Any:
+                return super().list({"user_id": "*"}, top_k)
+
+        client.vector_store.__class__ = client.entity_store.__class__ = Leaking
+        yield Stage(client, hers)
+        client.vector_store.__class__ = client.entity_store.__class__ = ours
+        assert texts_of(ScopedMemory(ALICE, client=client).get_all()) == [HERS]
+
+
+@pytest.mark.parametrize("verb", ["search", "get_all", "count"])
+def test_a_foreign_row_in_an_answer_is_raised(leaking: Stage, call: Call, verb: str) -> None:
+    with pytest.raises(ScopeError) as caught:
+        call(leaking.bob, verb, *((QUERY,) if verb == "search" else ()))
+    assert caught.type is ScopeError
+    assert ALICE not in str(caught.value)
+    assert HERS not in str(caught.value)
+
+
+def test_erasing_never_takes_a_foreign_row(leaking: Stage, call: Call) -> None:
+    with pytest.raises(ScopeError):
+        call(leaking.bob, "delete_all")
+    assert call(ScopedMemory(ALICE, client=leaking.client), "get", leaking.hers)["memory"] == HERS
+
+
+def test_erasing_never_takes_a_foreign_entity(leaking: Stage, call: Call) -> None:
+    entities, vector = leaking.client.entity_store, leaking.client.embedding_model.embed("Frieda", "add")
+    payload = {"data": "Frieda", "user_id": ALICE, "linked_memory_ids": [leaking.hers]}
+    entities.insert(vectors=[vector], payloads=[payload], ids=[NOBODYS_ID])
+    with pytest.raises(ScopeError):
+        call(leaking.bob, "delete_all")
+    assert entities.get(NOBODYS_ID).payload == payload
+
+
+# -- rows of this user that other code wrote
+
+
+def test_rows_written_with_a_run_or_an_agent_are_his_too(client: mem0.Memory, call: Call) -> None:
+    user = new_user("runs")
+    memory = ScopedMemory(user, client=client)
+    for name, ids in {
+        "plain": {},
+        "run": {"run_id": "r"},
+        "agent": {"agent_id": "a"},
+        "both": {"run_id": "r", "agent_id": "a"},
+    }.items():
+        client.add(f"flowers, {name}", user_id=user, infer=False, **cast(dict[str, Any], ids))
+    texts = {f"flowers, {name}" for name in ("plain", "run", "agent", "both")}
+    assert set(texts_of(call(memory, "get_all"))) == set(texts_of(call(memory, "search", "flowers"))) == texts
+    assert call(memory, "count") == 4
+    for record in memory.get_all():
+        assert call(memory, "get", record["id"]) == record
+    assert call(memory, "delete_all").memories == 4
+    assert client.get_all(filters={"user_id": user}, show_expired=True)["results"] == []
+    assert client.get_all(filters={"user_id": user, "run_id": "r"}, show_expired=True)["results"] == []

@@ -1,0 +1,71 @@
+"""The error tree: who is caught by which except, and what an error carries."""
+
+import pickle
+
+import pytest
+
+from langchain_mem0_scoped import errors
+from langchain_mem0_scoped.errors import (
+    BackendError,
+    ErasureError,
+    InputError,
+    MemoryNotFoundError,
+    ScopedMemoryError,
+    ScopeError,
+)
+
+TREE = {
+    ScopeError: (ScopedMemoryError, ValueError),
+    InputError: (ScopedMemoryError, ValueError),
+    MemoryNotFoundError: (ScopedMemoryError, LookupError),
+    ErasureError: (ScopedMemoryError,),
+    BackendError: (ScopedMemoryError,),
+}
+
+
+@pytest.mark.parametrize(("kind", "bases"), TREE.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_stands_where_the_drawing_has_it(kind: type[Exception], bases: tuple[type[Exception], ...]) -> None:
+    assert kind.__bases__ == bases
+    assert errors.__doc__ is not None
+    assert kind.__name__ in errors.__doc__
+
+
+def test_the_drawing_is_complete() -> None:
+    public = {
+        value for value in vars(errors).values() if isinstance(value, type) and value.__module__ == errors.__name__
+    }
+    assert public == {*TREE, ScopedMemoryError}
+
+
+@pytest.mark.parametrize("one", TREE)
+@pytest.mark.parametrize("other", TREE)
+def test_no_error_is_mistaken_for_another(one: type[Exception], other: type[Exception]) -> None:
+    # A handler for bad input must not swallow an attack, nor one for missing rows a failure.
+    assert issubclass(one, other) == (one is other)
+
+
+def test_scope_errors_are_no_lookup_errors() -> None:
+    assert not issubclass(ScopeError, LookupError)
+    assert not issubclass(MemoryNotFoundError, ValueError)
+
+
+def test_backend_error_tells_when_to_try_again() -> None:
+    assert (BackendError("x").retryable, BackendError("x").retry_after) == (False, None)
+    error = BackendError("busy", retryable=True, retry_after=1.5)
+    assert (str(error), error.retryable, error.retry_after) == ("busy", True, 1.5)
+
+
+def test_erasure_error_tells_what_is_left() -> None:
+    assert ErasureError("x").kinds == ()
+    assert ErasureError("x", kinds=("history", "bytes")).kinds == ("history", "bytes")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ScopeError("a"), MemoryNotFoundError("a"), BackendError("a", retryable=True), ErasureError("a", kinds=("b",))],
+)
+def test_survives_a_process_pool(error: ScopedMemoryError) -> None:
+    # concurrent.futures pickles what a worker raises; an error that cannot be unpickled hangs or breaks the pool.
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert (copy.args, copy.__dict__) == (error.args, error.__dict__)

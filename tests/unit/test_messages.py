@@ -1,0 +1,353 @@
+"""Messages, queries, dates and numbers: what is remembered of what callers hand in, and what is refused."""
+
+from __future__ import annotations
+
+from collections import UserDict, UserString, deque
+from datetime import UTC, date, datetime, timedelta, timezone
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ChatMessage,
+    ChatMessageChunk,
+    FunctionMessage,
+    FunctionMessageChunk,
+    HumanMessage,
+    HumanMessageChunk,
+    RemoveMessage,
+    SystemMessage,
+    SystemMessageChunk,
+    ToolMessage,
+    ToolMessageChunk,
+)
+
+from langchain_mem0_scoped.errors import InputError
+from langchain_mem0_scoped.messages import (
+    MAX_QUERY,
+    MAX_TEXT,
+    checked_count,
+    checked_day,
+    checked_moment,
+    checked_query,
+    checked_text,
+    checked_threshold,
+    spoken,
+)
+from tests.support import label
+
+
+def said(*turns: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
+
+
+class TestShapes:
+    @given(texts)
+    def test_text_is_the_users_word_for_word(self, text: str) -> None:
+        assert spoken(text) == spoken([text]) == said(("user", text))
+        assert spoken({"role": "user", "content": text}) == spoken(HumanMessage(text)) == said(("user", text))
+
+    def test_sequences_keep_their_order(self) -> None:
+        expected = said(("user", "one"), ("assistant", "two"), ("user", "three"))
+        messages = [HumanMessage("one"), {"role": "assistant", "content": "two"}, "three"]
+        for several in (messages, tuple(messages), deque(messages), iter(messages)):
+            assert spoken(several) == expected  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("kind", [dict, UserDict, MappingProxyType])
+    def test_any_mapping_is_a_message(self, kind: Any) -> None:
+        assert spoken(kind({"role": "user", "content": "hi", "name": "ann", "id": "m1"})) == said(("user", "hi"))
+
+    def test_nothing_else_of_a_message_is_passed_on(self) -> None:
+        # mem0 reads "name" as an actor_id, and other keys are a way in.
+        message = HumanMessage("hi", name="u_alice", id="m1", additional_kwargs={"user_id": "u_alice"})
+        assert spoken([message, {"role": "user", "content": "hi", "user_id": "u_alice"}]) == said(*[("user", "hi")] * 2)
+
+    def test_empty_sequence_says_nothing(self) -> None:
+        assert spoken([]) == []
+
+    @pytest.mark.parametrize(
+        "messages",
+        [
+            None,
+            1,
+            b"hi",
+            bytearray(b"hi"),
+            object(),
+            {},
+            {"role": "user"},
+            {"content": "hi"},
+            {"role": None, "content": "hi"},
+            {"role": "USER", "content": "hi"},
+            {"role": ["user"], "content": "hi"},
+            {"role": "user", "content": 5},
+            {"role": "user", "content": b"hi"},
+            {"role": "user", "content": {"text": "hi"}},
+            {"role": "user", "content": [5]},
+            {"role": "user", "content": [{"type": "text", "text": 5}]},
+            {"role": "user", "content": [{"type": "text"}]},
+            {"role": "judge", "content": "hi"},
+            [None],
+            [["nested"]],
+            [b"hi"],
+            ("user", "hi", 3),
+            HumanMessage,
+            UserString("hi"),
+        ],
+        ids=label,
+    )
+    def test_wrong_shapes_are_input_errors(self, messages: Any) -> None:
+        with pytest.raises(InputError):
+            spoken(messages)
+
+    def test_a_role_is_exactly_a_str(self) -> None:
+        class Role(StrEnum):
+            USER = "user"
+
+        with pytest.raises(InputError, match="role"):
+            spoken({"role": Role.USER, "content": "hi"})
+
+    def test_one_bad_message_refuses_them_all(self) -> None:
+        with pytest.raises(InputError):
+            spoken(["fine", HumanMessage("fine"), {"role": "judge", "content": "hi"}])
+
+
+class TestRoles:
+    remembered = pytest.mark.parametrize(
+        ("message", "role"),
+        [
+            (HumanMessage("hi"), "user"),
+            (HumanMessageChunk(content="hi"), "user"),
+            (AIMessage("hi"), "assistant"),
+            (AIMessageChunk(content="hi"), "assistant"),
+            (AIMessage("hi", tool_calls=[{"name": "t", "args": {}, "id": "1"}]), "assistant"),
+            (ChatMessage(content="hi", role="user"), "user"),
+            (ChatMessage(content="hi", role="human"), "user"),
+            (ChatMessage(content="hi", role="assistant"), "assistant"),
+            (ChatMessageChunk(content="hi", role="ai"), "assistant"),
+            ({"role": "user", "content": "hi"}, "user"),
+            ({"role": "human", "content": "hi"}, "user"),
+            ({"role": "assistant", "content": "hi"}, "assistant"),
+            ({"role": "ai", "content": "hi"}, "assistant"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+    )
+    left_out = pytest.mark.parametrize(
+        "message",
+        [
+            SystemMessage("hi"),
+            SystemMessageChunk(content="hi"),
+            ToolMessage("hi", tool_call_id="1"),
+            ToolMessageChunk(content="hi", tool_call_id="1"),
+            FunctionMessage(content="hi", name="f"),
+            FunctionMessageChunk(content="hi", name="f"),
+            RemoveMessage(id="1"),
+            ChatMessage(content="hi", role="system"),
+            ChatMessage(content="hi", role="developer"),
+            ChatMessage(content="hi", role="tool"),
+            {"role": "system", "content": "hi"},
+            {"role": "developer", "content": "hi"},
+            {"role": "tool", "content": "hi", "tool_call_id": "1"},
+            {"role": "function", "content": "hi", "name": "f"},
+            AIMessage("", tool_calls=[{"name": "t", "args": {}, "id": "1"}]),
+            {"role": "assistant", "content": None, "tool_calls": []},
+            HumanMessage(" \n "),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+
+    @remembered
+    def test_human_and_ai_words_are_remembered(self, message: Any, role: str) -> None:
+        assert spoken(message) == spoken([message]) == said((role, "hi"))
+
+    @left_out
+    def test_instructions_and_tool_output_are_not(self, message: Any) -> None:
+        assert spoken(message) == []
+        assert spoken(["before", message, AIMessage("after")]) == said(("user", "before"), ("assistant", "after"))
+
+    def test_every_message_type_of_langchain_has_a_role(self) -> None:
+        # A type that langchain-core adds later must be decided on, not met in production.
+        def below(kind: type[BaseMessage]) -> set[type[BaseMessage]]:
+            return {kind}.union(*(below(child) for child in kind.__subclasses__()))
+
+        kinds = {kind for kind in below(BaseMessage) if kind.__module__.startswith("langchain_core.messages")}
+        tried = {
+            type(entry.values[0] if hasattr(entry, "values") and not isinstance(entry, dict) else entry)
+            for mark in (self.left_out,)
+            for entry in mark.args[1]
+        } | {type(entry[0]) for entry in self.remembered.args[1]}
+        assert {kind.__name__ for kind in kinds if not kind.__name__.startswith("Base")} <= {
+            kind.__name__ for kind in tried
+        }
+
+    def test_an_unknown_chat_role_is_refused(self) -> None:
+        with pytest.raises(InputError, match="role"):
+            spoken(ChatMessage(content="hi", role="narrator"))
+
+
+class TestContentBlocks:
+    blocks: tuple[str | dict[str, Any], ...] = (
+        {"type": "text", "text": "what is "},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+        {"type": "text", "text": "on it?"},
+    )
+
+    def test_text_blocks_are_joined_and_pictures_left_out(self) -> None:
+        for message in (HumanMessage(list(self.blocks)), {"role": "user", "content": list(self.blocks)}):
+            assert spoken(message) == said(("user", "what is on it?"))
+
+    def test_blocks_of_plain_text(self) -> None:
+        for content in (["a", {"type": "text", "text": "b"}], [{"text": "ab"}]):
+            assert spoken({"role": "ai", "content": content}) == said(("assistant", "ab"))
+
+    def test_thoughts_and_tool_calls_are_not_said(self) -> None:
+        content: list[str | dict[str, Any]] = [
+            {"type": "reasoning", "reasoning": "secret thought"},
+            {"type": "thinking", "thinking": "secret thought"},
+            {"type": "tool_use", "id": "1", "name": "t", "input": {}},
+            {"type": "text", "text": "answer"},
+        ]
+        for message in (AIMessage(content), {"role": "assistant", "content": content}):
+            assert spoken(message) == said(("assistant", "answer"))
+
+    def test_nothing_but_a_picture_is_nothing_said(self) -> None:
+        assert spoken(HumanMessage([self.blocks[1]])) == []
+        assert spoken({"role": "user", "content": []}) == []
+
+
+class TestText:
+    @pytest.mark.parametrize("text", ["", " ", "\n\t", "\u3000"])
+    def test_blank(self, text: str) -> None:
+        for check in (lambda t: checked_text(t, "text"), checked_query, spoken):
+            with pytest.raises(InputError, match="empty"):
+                check(text)
+
+    @pytest.mark.parametrize("text", ["a\ud83d", "\udc00", "cut \ud83d emoji"])
+    def test_half_an_emoji(self, text: str) -> None:
+        for check in (lambda t: checked_text(t, "text"), checked_query, spoken, lambda t: spoken([HumanMessage(t)])):
+            with pytest.raises(InputError, match="surrogate"):
+                check(text)
+
+    def test_nul(self) -> None:
+        for check in (lambda t: checked_text(t, "text"), checked_query, spoken):
+            with pytest.raises(InputError, match="NUL"):
+                check("a\0b")
+
+    @pytest.mark.parametrize("value", [None, 5, b"x", ["x"], object()])
+    def test_not_text(self, value: Any) -> None:
+        with pytest.raises(InputError, match="must be a str"):
+            checked_text(value, "text")
+        with pytest.raises(InputError, match="must be a str"):
+            checked_query(value)
+
+    def test_longest(self) -> None:
+        assert checked_text("x" * MAX_TEXT, "text")
+        assert checked_query("x" * MAX_QUERY)
+        with pytest.raises(InputError, match="at most 1,000,000"):
+            checked_text("x" * (MAX_TEXT + 1), "text")
+        with pytest.raises(InputError, match="at most 100,000"):
+            checked_query("x" * (MAX_QUERY + 1))
+
+    def test_ten_megabytes_are_refused_at_once_and_not_quoted(self) -> None:
+        with pytest.raises(InputError) as caught:
+            spoken([HumanMessage("ü" * 5_000_000)])
+        assert len(str(caught.value)) < 200
+
+    def test_a_str_subclass_becomes_a_str(self) -> None:
+        class Text(str):
+            __slots__ = ()
+
+            def __str__(self) -> str:
+                return "never\0checked"
+
+        for take in (lambda text: checked_text(text, "text"), checked_query, lambda text: spoken(text)[0]["content"]):
+            assert type(take(Text("hi"))) is str
+            assert take(Text("hi")) == "hi"
+
+    @given(st.text())
+    def test_errors_never_quote_text(self, text: str) -> None:
+        for bad in (f"secret-{text}\0", f"secret-{text}\ud800", f"secret-{text}".ljust(MAX_TEXT + 1)):
+            with pytest.raises(InputError) as caught:
+                checked_text(bad, "text")
+            assert "secret-" not in str(caught.value)
+
+
+class TestMoments:
+    @pytest.mark.parametrize(
+        ("moment", "expected"),
+        [
+            (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "2026-01-02T03:04:05+00:00"),
+            (datetime(2026, 1, 2, 3, 4, 5), "2026-01-02T03:04:05+00:00"),
+            (datetime(2026, 1, 2, 1, tzinfo=timezone(timedelta(hours=2))), "2026-01-01T23:00:00+00:00"),
+            (date(2026, 1, 2), "2026-01-02T00:00:00+00:00"),
+            ("2026-01-02", "2026-01-02T00:00:00+00:00"),
+            ("2026-01-02T03:04:05", "2026-01-02T03:04:05+00:00"),
+            ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05+00:00"),
+            ("2026-01-02 03:04:05.678+02:00", "2026-01-02T01:04:05.678000+00:00"),
+        ],
+        ids=label,
+    )
+    def test_becomes_utc(self, moment: Any, expected: str) -> None:
+        assert checked_moment(moment, "at") == expected
+        assert checked_day(moment, "expires_on") == expected[:10]
+
+    @pytest.mark.parametrize(
+        "moment",
+        [
+            "",
+            "tomorrow",
+            "8 May, 2023",
+            "2026-13-01",
+            "2026-02-30",
+            1_700_000_000,
+            1.5,
+            True,
+            None,
+            b"2026-01-02",
+            object(),
+        ],
+        ids=label,
+    )
+    def test_anything_else_is_refused(self, moment: Any) -> None:
+        for check in (checked_moment, checked_day):
+            with pytest.raises(InputError, match="ISO 8601"):
+                check(moment, "at")
+
+    @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+    def test_beyond_the_calendar(self, moment: str) -> None:
+        # In UTC these lie in year 0 and year 10000.
+        for value in (moment, datetime.fromisoformat(moment)):
+            with pytest.raises(InputError):
+                checked_moment(value, "at")
+
+    @given(st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.timezones()))
+    def test_is_the_same_instant(self, moment: datetime) -> None:
+        assert datetime.fromisoformat(checked_moment(moment, "at")) == moment.astimezone(UTC)
+
+
+class TestNumbers:
+    @given(st.integers(1))
+    def test_counts(self, count: int) -> None:
+        assert checked_count(count, "k") == count
+
+    @pytest.mark.parametrize("count", [0, -1, -(10**30), True, False, 1.0, "1", None, float("nan"), [1]])
+    def test_not_a_count(self, count: Any) -> None:
+        with pytest.raises(InputError, match="k must be"):
+            checked_count(count, "k")
+
+    @pytest.mark.parametrize(("threshold", "expected"), [(None, None), (0, 0.0), (1, 1.0), (0.25, 0.25)])
+    def test_thresholds(self, threshold: Any, expected: Any) -> None:
+        assert checked_threshold(threshold) == expected
+
+    @pytest.mark.parametrize("threshold", [-0.01, 1.01, float("nan"), float("inf"), True, "0.5", [0.5], 10**400])
+    def test_not_a_threshold(self, threshold: Any) -> None:
+        with pytest.raises(InputError, match="threshold"):
+            checked_threshold(threshold)

@@ -1,0 +1,319 @@
+"""with_scoped_memory(): what is saved of a turn, and what happens where it cannot be."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mem0
+import pytest
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
+from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.tools import tool
+
+from langchain_mem0_scoped import BackendError, InputError, ScopedMemory, local_memory, with_scoped_memory
+from tests.agents import (
+    WAYS,
+    Ears,
+    EchoModel,
+    FailingEmbeddings,
+    ScriptedAgent,
+    ask,
+    calls,
+    config_of,
+    constant,
+    remembered,
+    run,
+    said,
+    text_of,
+    transcript,
+)
+from tests.support import MODES, label, new_user, opened
+
+PROMPT = ChatPromptTemplate.from_messages([MessagesPlaceholder("history"), ("human", "{input}")])
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mem0.Memory]:
+    client = local_memory(tmp_path_factory.mktemp("saving") / "m.db")
+    yield client
+    client.close()
+
+
+class TestFailures:
+    SECRET = "my password is hunter2"
+
+    @pytest.fixture
+    def embeddings(self) -> FailingEmbeddings:
+        return FailingEmbeddings()
+
+    @pytest.fixture
+    def failing(self, embeddings: FailingEmbeddings, tmp_path: Path) -> Iterator[mem0.Memory]:
+        client = local_memory(tmp_path / "m.db", embeddings=embeddings)
+        yield client
+        client.close()
+
+    @pytest.mark.parametrize("way", WAYS)
+    async def test_of_saving_never_eats_the_answer(
+        self, failing: mem0.Memory, embeddings: FailingEmbeddings, caplog: pytest.LogCaptureFixture, way: str
+    ) -> None:
+        user, ears = new_user(), Ears()
+        embeddings.fail_writing = True
+        chain = with_scoped_memory(PROMPT | EchoModel(), client=failing)
+        with caplog.at_level(logging.DEBUG):
+            answer = await run(way, chain, {"input": self.SECRET}, config_of(user, callbacks=[ears]))
+        assert text_of(answer) == f"I was given: {self.SECRET}"
+        assert ears.events == [("scoped_memory_not_saved", {"error": "BackendError"})]
+        assert "could not be saved (BackendError)" in caplog.text
+        assert "hunter2" not in caplog.text
+        # The transcript comes first: what was said is not lost with the remembering.
+        assert len(said(failing, user)) == 2
+        assert remembered(failing, user) == []
+
+    @pytest.mark.parametrize("way", WAYS)
+    async def test_what_cannot_be_kept_exactly_is_reported_and_nothing_is_stored(
+        self, client: mem0.Memory, caplog: pytest.LogCaptureFixture, way: str
+    ) -> None:
+        user, ears = new_user(), Ears()
+        bad = ToolMessage("ok", tool_call_id="c1", artifact={"when": object()})
+        chain = with_scoped_memory(
+            RunnableLambda(lambda _: [calls("look"), bad, AIMessage("found hunter2")]), client=client
+        )
+        answer = await run(way, chain, {"input": "look"}, config_of(user, callbacks=[ears]))
+        assert answer[-1].text == "found hunter2"
+        assert ears.events == [("scoped_memory_not_saved", {"error": "InputError"})]
+        assert "could not be saved (InputError)" in caplog.text
+        assert "hunter2" not in caplog.text
+        assert said(client, user) == []
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("output", [7, None, {"text": "ok"}, [object()], {"answer": 7}], ids=label)
+    async def test_an_answer_that_is_no_message_is_given_and_reported(
+        self, client: mem0.Memory, mode: str, output: Any
+    ) -> None:
+        user, ears = new_user(), Ears()
+        chain = with_scoped_memory(RunnableLambda(lambda _: output), client=client)
+        assert await ask(mode, chain, {"input": "go"}, config_of(user, callbacks=[ears])) == output
+        assert [name for name, _ in ears.events] == ["scoped_memory_not_saved"]
+        assert said(client, user) == []
+
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_a_predicate_that_fails_does_not_eat_the_answer(self, client: mem0.Memory, mode: str) -> None:
+        def predicate(message: BaseMessage) -> bool:
+            raise KeyError(message.text)
+
+        user, ears = new_user(), Ears()
+        chain = with_scoped_memory(constant(), client=client, remember=predicate)
+        assert (await ask(mode, chain, "go", config_of(user, callbacks=[ears]))).text == "ok"
+        assert ears.events == [("scoped_memory_not_saved", {"error": "KeyError"})]
+        assert len(said(client, user)) == 2
+
+    @pytest.mark.parametrize("way", WAYS)
+    async def test_of_recall_fails_the_run(self, failing: mem0.Memory, embeddings: FailingEmbeddings, way: str) -> None:
+        user, model = new_user(), EchoModel()
+        ScopedMemory(user, client=failing).add("I live in Lisbon", session_id="s0")
+        embeddings.fail_searching = True
+        chain = with_scoped_memory(PROMPT | model, client=failing)
+        with pytest.raises(BackendError) as raised:
+            await run(way, chain, {"input": self.SECRET}, config_of(user))
+        assert "hunter2" not in str(raised.value)
+        assert model.seen == []
+        without = with_scoped_memory(PROMPT | model, client=failing, recall=0)
+        assert text_of(await run(way, without, {"input": "hi"}, config_of(user))) == "I was given: hi"
+
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_a_client_without_transcripts_says_what_to_do(self, tmp_path: Path, mode: str) -> None:
+        with opened("qdrant", tmp_path) as qdrant:
+            user = new_user()
+            with pytest.raises(BackendError, match="transcripts="):
+                await ask(mode, with_scoped_memory(constant(), client=qdrant), "hi", config_of(user))
+            chain = with_scoped_memory(constant(), client=qdrant, transcripts=f"sqlite:///{tmp_path}/chats.db")
+            assert (await ask(mode, chain, "hi", config_of(user))).text == "ok"
+            assert said(qdrant, user) == [("human", "hi"), ("ai", "ok")]
+
+
+class TestWrongArguments:
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"client": object()},
+            {"recall": -1},
+            {"recall": "5"},
+            {"recall": True},
+            {"remember": "yes"},
+            {"remember": None},
+            {"max_messages": 0},
+            {"max_tokens": -3},
+        ],
+        ids=label,
+    )
+    def test_are_refused_at_once(self, wrong: dict[str, Any]) -> None:
+        with pytest.raises(InputError):
+            with_scoped_memory(constant(), **wrong)
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize(
+        "given", [{"question": "hi"}, {}, [], {"input": []}, 7, None, {"input": 7}, [7]], ids=label
+    )
+    async def test_an_input_without_a_turn_is_an_input_error(self, client: mem0.Memory, mode: str, given: Any) -> None:
+        model = EchoModel()
+        with pytest.raises(InputError):
+            await ask(mode, with_scoped_memory(model, client=client), given, config_of(new_user()))
+        assert model.seen == []
+
+
+class TestWhatIsSaved:
+    @pytest.mark.parametrize("way", WAYS)
+    async def test_a_repeated_short_answer_is_stored_again(self, client: mem0.Memory, way: str) -> None:
+        user = new_user()
+        chain = with_scoped_memory(constant("yes"), client=client)
+        for _ in range(3):
+            await run(way, chain, "yes", config_of(user))
+        assert said(client, user) == [("human", "yes"), ("ai", "yes")] * 3
+
+    @pytest.mark.parametrize("way", WAYS)
+    async def test_an_agent_style_answer_does_not_repeat_what_was_there(self, client: mem0.Memory, way: str) -> None:
+        user = new_user()
+        ScopedMemory(user, client=client).add("I live in Lisbon", session_id="s0", infer=False)
+
+        def agent(given: dict[str, Any]) -> dict[str, Any]:
+            own = [calls("look"), ToolMessage("found", tool_call_id="c1"), AIMessage("yes")]
+            return {"messages": [*given["history"], HumanMessage(given["input"], id="given-by-the-agent"), *own]}
+
+        chain = with_scoped_memory(RunnableLambda(agent), client=client)
+        for _ in range(3):
+            await run(way, chain, {"input": "yes"}, config_of(user))
+        assert said(client, user) == [("human", "yes"), ("ai", ""), ("tool", "found"), ("ai", "yes")] * 3
+
+    @pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream", "batch", "abatch"])
+    @pytest.mark.parametrize("keys", ["same", "mapped"])
+    async def test_a_real_agent(self, client: mem0.Memory, way: str, keys: str) -> None:
+        @tool
+        def weather(city: str) -> str:
+            """The weather."""
+            return f"rain in {city}"
+
+        user = new_user()
+        model = ScriptedAgent(lines=[calls("weather", city="Lisbon"), "It rains", "Bring an umbrella"])
+        agent: Runnable[Any, Any] = create_agent(model, [weather])
+        if keys == "same":
+            chain = with_scoped_memory(
+                agent, client=client, input_messages_key="messages", history_messages_key="messages"
+            )
+            given = [{"messages": [HumanMessage(text)]} for text in ("Lisbon?", "So?")]
+        else:
+            into: Runnable[Any, Any] = RunnableLambda(lambda messages: {"messages": messages})
+            chain = with_scoped_memory(into | agent, client=client)
+            given = [[HumanMessage(text)] for text in ("Lisbon?", "So?")]  # type: ignore[misc]
+        for one in given:
+            streamed = way in ("stream", "astream")
+            await (_streamed(way, chain, one, user) if streamed else run(way, chain, one, config_of(user)))
+        turns = [
+            ("human", "Lisbon?"),
+            ("ai", ""),
+            ("tool", "rain in Lisbon"),
+            ("ai", "It rains"),
+            ("human", "So?"),
+            ("ai", "Bring an umbrella"),
+        ]
+        assert said(client, user) == turns
+        assert transcript(client, user)[1].tool_calls[0]["args"] == {"city": "Lisbon"}  # type: ignore[attr-defined]
+        assert [message.text for message in model.seen[2]] == [text for _, text in turns[:5]]
+        # Tool output is in the transcript and is not remembered.
+        assert remembered(client, user) == ["Lisbon?", "It rains", "So?", "Bring an umbrella"]
+
+    def test_instructions_stay_at_the_head_and_are_not_logged(self, client: mem0.Memory) -> None:
+        user, model = new_user(), constant()
+        ScopedMemory(user, client=client).add("I live in Lisbon", session_id="s0", infer=False)
+        chain = with_scoped_memory(model, client=client)
+        for text in ("one", "where do I live?"):
+            chain.invoke([SystemMessage("Be brief."), HumanMessage(text)], config_of(user))
+        assert [message.type for message in model.seen[-1]] == ["system", "system", "human", "ai", "human"]
+        assert model.seen[-1][0].text == "Be brief."
+        assert said(client, user) == [("human", "one"), ("ai", "ok"), ("human", "where do I live?"), ("ai", "ok")]
+
+    def test_messages_are_kept_exactly(self, client: mem0.Memory) -> None:
+        user = new_user()
+        given = HumanMessage(
+            [{"type": "text", "text": "what is this?"}, {"type": "image_url", "image_url": {"url": "data:,x"}}],
+            id="h1",
+            name="Ann",
+        )
+        answer = AIMessage(
+            "a cat",
+            id="a1",
+            usage_metadata={"input_tokens": 1, "output_tokens": 2, "total_tokens": 3},
+            response_metadata={"model": "m"},
+        )
+        with_scoped_memory(RunnableLambda(lambda _: answer), client=client).invoke([given], config_of(user))
+        assert transcript(client, user) == [given, answer]
+        assert remembered(client, user) == ["what is this?", "a cat"]
+
+    def test_a_cap_on_the_transcript(self, client: mem0.Memory) -> None:
+        user, model = new_user(), constant()
+        chain = with_scoped_memory(model, client=client, max_messages=2)
+        for number in range(3):
+            chain.invoke(str(number), config_of(user))
+        assert [message.text for message in model.seen[-1]] == ["1", "ok", "2"]
+        assert len(said(client, user)) == 6
+
+
+@pytest.mark.parametrize("mode", MODES)
+class TestWhatIsRemembered:
+    async def test_nothing(self, client: mem0.Memory, mode: str) -> None:
+        user = new_user()
+        await ask(mode, with_scoped_memory(constant(), client=client, remember=False), "a secret", config_of(user))
+        assert remembered(client, user) == []
+        assert said(client, user) == [("human", "a secret"), ("ai", "ok")]
+
+    async def test_what_a_predicate_wants(self, client: mem0.Memory, mode: str) -> None:
+        user = new_user()
+        asked: list[str] = []
+
+        def human(message: BaseMessage) -> bool:
+            asked.append(message.type)
+            return message.type == "human"
+
+        own = [calls("look"), ToolMessage("found", tool_call_id="c1"), AIMessage("yes")]
+        chain = with_scoped_memory(RunnableLambda(lambda _: own), client=client, remember=human)
+        await ask(mode, chain, "a fact", config_of(user))
+        assert remembered(client, user) == ["a fact"]
+        assert asked == ["human", "ai", "tool", "ai"]
+
+    async def test_tool_output_where_asked_for(self, client: mem0.Memory, mode: str) -> None:
+        user = new_user()
+        own = [calls("look"), ToolMessage("found", tool_call_id="c1")]
+        chain = with_scoped_memory(
+            RunnableLambda(lambda _: own), client=client, remember=lambda message: message.type == "tool"
+        )
+        await ask(mode, chain, "look", config_of(user))
+        assert remembered(client, user) == ["found"]
+
+    async def test_what_a_redactor_leaves(self, client: mem0.Memory, mode: str) -> None:
+        user = new_user()
+        chain = with_scoped_memory(
+            constant(), client=client, remember=lambda message: message.text.replace("4711", "[number]")
+        )
+        await ask(mode, chain, "my card is 4711", config_of(user))
+        assert remembered(client, user) == ["my card is [number]", "ok"]
+        assert said(client, user)[0] == ("human", "my card is 4711")
+
+    async def test_pausing(self, client: mem0.Memory, mode: str) -> None:
+        user, paused = new_user(), [True]
+        chain = with_scoped_memory(constant(), client=client, remember=lambda _: not paused[0])
+        await ask(mode, chain, "off the record", config_of(user))
+        paused[0] = False
+        await ask(mode, chain, "on the record", config_of(user))
+        assert remembered(client, user) == ["on the record", "ok"]
+
+
+async def _streamed(way: str, chain: Runnable[Any, Any], given: Any, user: str) -> None:
+    """A graph streams updates, which do not add up."""
+    if way == "stream":
+        assert list(chain.stream(given, config_of(user)))
+    else:
+        assert [part async for part in chain.astream(given, config_of(user))]

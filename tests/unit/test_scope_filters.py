@@ -1,0 +1,403 @@
+"""The scope: which filters and metadata stay inside it, whatever a key looks like or a container says of itself."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections import OrderedDict, UserDict
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_mem0_scoped.errors import ScopeError
+from langchain_mem0_scoped.scope import (
+    FILTER_OPERATORS,
+    Scope,
+    checked_filters,
+    checked_metadata,
+)
+from tests.support import label
+
+SCOPE_NAMES = ("user_id", "agent_id", "app_id", "run_id", "actor_id")
+PAYLOAD_NAMES = (
+    "data",
+    "hash",
+    "role",
+    "created_at",
+    "updated_at",
+    "expiration_date",
+    "text_lemmatized",
+    "attributed_to",
+    "id",
+    "memory_id",
+    "session_id",
+)
+LOGIC_NAMES = ("AND", "OR", "NOT", "$and", "$or", "$not", "$AND", "$where")
+RESERVED = (*SCOPE_NAMES, *PAYLOAD_NAMES, *LOGIC_NAMES)
+
+plain_ids = st.text(st.characters(exclude_categories=("C", "Z", "M", "Lo")), min_size=1, max_size=40).filter(
+    lambda text: text not in ("*", ".", "..") and unicodedata.is_normalized("NFC", text)
+)
+
+
+class Color(StrEnum):
+    RED = "red"
+
+
+class Shouting(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "somebody_else"
+
+
+def disguises(name: str) -> dict[str, str]:
+    fullwidth = "".join(chr(ord(char) + 0xFEE0) if "!" <= char <= "~" else char for char in name)
+    return {
+        "as it is": name,
+        "upper": name.upper(),
+        "title": name.title(),
+        "fullwidth": fullwidth,
+        "half fullwidth": fullwidth[:2] + name[2:],
+        "long s": name.replace("s", "\u017f"),
+        "padded": f"{name} ",
+        "padded before": f" {name}",
+        "newline": f"{name}\n",
+        "NBSP": f"{name}\u00a0",
+        "NUL": f"{name}\0",
+        "zero-width": f"{name[:1]}\u200b{name[1:]}",
+        "bidi": f"\u202e{name}",
+        "surrogate": f"{name}\ud800",
+        "index": f"{name}[0]",
+    }
+
+
+def reserved_spellings() -> list[Any]:
+    cases = {f"{name} {how}": key for name in RESERVED for how, key in disguises(name).items()}
+    for name in SCOPE_NAMES:
+        cases |= {
+            f"{name} dotted": f"metadata.{name}",
+            f"{name} dotted after": f"{name}.x",
+            f"{name} dotted inside": f"a.{name.upper()}.b",
+            f"{name} dot last": f"{name}.",
+            f"{name} dot and blank": f"{name} .x",
+            f"{name} blank and dot": f"metadata. {name}",
+        }
+    return [pytest.param(key, id=ascii(name)) for name, key in cases.items()]
+
+
+@pytest.mark.parametrize("key", reserved_spellings())
+class TestReservedNames:
+    def test_not_in_metadata(self, key: str) -> None:
+        with pytest.raises(ScopeError):
+            checked_metadata({key: "x"})
+        with pytest.raises(ScopeError):
+            checked_metadata({"fine": 1, key: "x", "fine too": 2})
+
+    def test_not_in_filters(self, key: str) -> None:
+        with pytest.raises(ScopeError):
+            checked_filters({key: "x"})
+        with pytest.raises(ScopeError):
+            Scope("u_bob").pinned({"fine": 1, key: {"ne": "x"}})
+
+
+class Keyless(dict[str, Any]):
+    """Iterates over nothing, and holds something."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+
+class Itemless(dict[str, Any]):
+    """Shows other items than it holds."""
+
+    def items(self) -> Any:
+        return [("user_id", "u_alice")]
+
+
+class Turning(Mapping[str, Any]):
+    """Shows a harmless key the first time it is read, and another one afterwards."""
+
+    def __init__(self, then: str) -> None:
+        self._keys = iter(["harmless"])
+        self._then = then
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([next(self._keys, self._then)])
+
+    def __getitem__(self, key: str) -> Any:
+        return "x"
+
+    def __len__(self) -> int:
+        return 1
+
+
+class LyingKey(str):
+    """A key that passes for another one."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return other == "harmless"
+
+    def __hash__(self) -> int:
+        return hash("harmless")
+
+
+LIARS = {
+    "iterates over nothing": lambda: Keyless(user_id="u_alice", expiration_date="2000-01-01"),
+    "shows other items": lambda: Itemless(harmless=1),
+    "changes between two reads": lambda: Turning("user_id"),
+    "a key that lies": lambda: {LyingKey("user_id"): "u_alice"},
+}
+
+
+class TestContainersThatLie:
+    @pytest.mark.parametrize("make", LIARS.values(), ids=LIARS)
+    def test_metadata_holds_nothing_reserved(self, make: Any) -> None:
+        # Refused, or copied without it: what must not happen is that the copy holds what was never looked at.
+        try:
+            copy = checked_metadata(make())
+        except ScopeError:
+            return
+        assert not {"user_id", "expiration_date"} & set(copy)
+
+    @pytest.mark.parametrize("make", LIARS.values(), ids=LIARS)
+    def test_pinned_user_stays(self, make: Any) -> None:
+        try:
+            pinned = Scope("u_bob").pinned(make())
+        except ScopeError:
+            return
+        assert pinned["user_id"] == "u_bob"
+        assert set(pinned) <= {"user_id", "harmless"}
+        assert {type(key) for key in pinned} == {str}
+
+    def test_condition_that_shows_other_operators(self) -> None:
+        class Condition(dict[str, Any]):
+            def items(self) -> Any:
+                return [("$regex", ".*")]
+
+        try:
+            copy = checked_filters({"topic": Condition(eq="x")})
+        except ScopeError:
+            return
+        assert set(copy["topic"]) <= FILTER_OPERATORS
+
+    def test_changed_after_the_check(self) -> None:
+        inner: list[Any] = [1]
+        metadata = {"tags": inner}
+        copy = checked_metadata(metadata)
+        metadata["user_id"] = inner
+        inner.append({"user_id": "u_alice"})
+        assert copy == {"tags": [1]}
+
+        wanted: list[Any] = ["a"]
+        filters: dict[str, Any] = {"topic": {"in": wanted}}
+        pinned = Scope("u_bob").pinned(filters)
+        wanted.append("*")
+        filters["topic"]["$or"] = []
+        filters["user_id"] = "*"
+        assert pinned == {"user_id": "u_bob", "topic": {"in": ["a"]}}
+
+    def test_str_subclass_becomes_its_own_text(self) -> None:
+        copy = checked_metadata({"name": Shouting("red")})
+        assert copy == {"name": "red"}
+        assert type(copy["name"]) is str
+
+
+class TestPinned:
+    scalars = st.one_of(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(lambda text: text != "*"),
+        st.integers(),
+        st.booleans(),
+        st.floats(allow_nan=False, allow_infinity=False),
+    )
+    keys = st.from_regex(r"[a-z]{1,3}_[0-9]{1,3}", fullmatch=True)
+
+    @given(user=plain_ids, filters=st.dictionaries(keys, scalars), session=st.none() | plain_ids, data=st.data())
+    def test_is_this_user_in_any_order(
+        self, user: str, filters: dict[str, Any], session: str | None, data: st.DataObject
+    ) -> None:
+        pinned = Scope(user).pinned(filters, session)
+        assert next(iter(pinned)) == "user_id"  # mem0 lets the order of keys decide, so the user comes first
+        assert pinned["user_id"] == user
+        shuffled = OrderedDict(data.draw(st.permutations(list(filters.items()))))
+        assert Scope(user).pinned(shuffled, session) == pinned
+        expected = {"user_id": user, **filters} | ({} if session is None else {"session_id": session})
+        assert pinned == expected
+
+    @given(st.dictionaries(st.text(), st.recursive(st.none() | st.text() | st.integers(), st.lists, max_leaves=3)))
+    def test_whatever_is_asked_the_user_stays(self, filters: dict[str, Any]) -> None:
+        try:
+            pinned = Scope("u_bob").pinned(filters)
+        except ScopeError:
+            return
+        assert pinned.pop("user_id") == "u_bob"
+        assert pinned == filters
+
+    @pytest.mark.parametrize(
+        "session", ["*", "", ".", " s", "s\n", 1, True, b"s", UUID(int=7), Color.RED, ["s"], {"ne": "s"}], ids=label
+    )
+    def test_session_follows_the_rules_of_ids(self, session: Any) -> None:
+        with pytest.raises(ScopeError, match="session_id"):
+            Scope("u_bob").pinned(None, session)
+
+    @pytest.mark.parametrize(
+        "mapping", [MappingProxyType({"topic": "tea"}), UserDict({"topic": "tea"}), OrderedDict(topic="tea")]
+    )
+    def test_takes_any_mapping(self, mapping: Any) -> None:
+        assert Scope("u_bob").pinned(mapping) == {"user_id": "u_bob", "topic": "tea"}
+
+    @pytest.mark.parametrize("filters", [[("topic", "tea")], "topic", 1, True, b"x", {"topic"}, object()], ids=label)
+    def test_takes_nothing_else(self, filters: Any) -> None:
+        with pytest.raises(ScopeError, match="filters"):
+            Scope("u_bob").pinned(filters)
+
+
+class TestConditions:
+    @pytest.mark.parametrize("operator", sorted(FILTER_OPERATORS))
+    def test_every_operator(self, operator: str) -> None:
+        operand: Any = ["a", 1] if operator in ("in", "nin") else "a"
+        assert checked_filters({"topic": {operator: operand}}) == {"topic": {operator: operand}}
+
+    @pytest.mark.parametrize("bounds", [{"gt": 1, "lt": 3}, {"gte": "a", "lte": "b"}, {"gte": 0.5, "gt": 0, "lt": 9}])
+    def test_a_range(self, bounds: dict[str, Any]) -> None:
+        assert checked_filters({"n": bounds}) == {"n": bounds}
+
+    @pytest.mark.parametrize(
+        "condition",
+        [
+            "*",
+            None,
+            b"x",
+            "\ud800",
+            "a\0b",
+            float("nan"),
+            float("inf"),
+            ["a"],
+            ("a",),
+            {},
+            {"a"},
+            {"eq": "*"},
+            {"eq": None},
+            {"eq": ["a"]},
+            {"eq": {"eq": "a"}},
+            {"in": "abc"},
+            {"in": []},
+            {"in": ["*"]},
+            {"in": [["a"]]},
+            {"in": {"a": 1}},
+            {"in": [float("nan")]},
+            {"EQ": "a"},
+            {"$eq": "a"},
+            {"$regex": ".*"},
+            {"eq ": "a"},
+            {"eq": "a", "or": "b"},
+            {"eq": "a", "ne": "b"},
+            {"ne": "a", "in": ["b"]},
+            {"gt": 1, "ne": 2},
+            {"eq": "a", "user_id": "u_alice"},
+            {1: "a"},
+            {"AND": [{"user_id": "u_alice"}]},
+            Shouting("a"),
+            Color.RED,
+            UUID(int=1),
+            object(),
+        ],
+        ids=label,
+    )
+    def test_anything_else_is_refused(self, condition: Any) -> None:
+        # Two operators too, unless they are bounds: mem0's Qdrant store would act on one and drop the other.
+        with pytest.raises(ScopeError):
+            checked_filters({"topic": condition})
+
+
+storable = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+
+
+class TestMetadata:
+    json_values = st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**70), 2**70)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | storable,
+        lambda inner: st.lists(inner) | st.dictionaries(storable, inner),
+        max_leaves=5,
+    )
+
+    @given(st.dictionaries(TestPinned.keys, json_values))
+    def test_is_copied_deeply_and_kept(self, metadata: dict[str, Any]) -> None:
+        copy = checked_metadata(metadata)
+        assert copy == metadata
+        assert json.dumps(copy) == json.dumps(metadata)
+        assert copy is not metadata
+
+    def test_none_is_empty(self) -> None:
+        assert checked_metadata(None) == {}
+
+    def test_names_below_the_top_are_ordinary(self) -> None:
+        # A store reads the scope from the top level alone; a profile may well hold somebody's user_id.
+        nested = {"profile": {"user_id": "x", "AND": [{"data": 1}]}}
+        assert checked_metadata(nested) == nested
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            float("nan"),
+            float("inf"),
+            [float("-inf")],
+            b"x",
+            {"a"},
+            object(),
+            UUID(int=1),
+            "\ud800",
+            {"\udfff": 1},
+            10**5000,
+            {"a": {"b": lambda: None}},
+            "a\0",
+            [{"deep": {"a\0": 1}}],
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_only_json(self, value: Any) -> None:
+        with pytest.raises(ScopeError, match="JSON"):
+            checked_metadata({"x": value})
+
+    def test_endless(self) -> None:
+        circle: dict[str, Any] = {}
+        circle["again"] = circle
+        with pytest.raises(ScopeError):
+            checked_metadata(circle)
+        deep: Any = "end"
+        for _ in range(100_000):
+            deep = [deep]
+        with pytest.raises(ScopeError):
+            checked_metadata({"deep": deep})
+
+    @pytest.mark.parametrize("key", ["", " ", "*", "$x", "a\nb", "a\0", "ab\u200b", "x" * 129, 1, None, b"k", ("a",)])
+    def test_keys_are_plain(self, key: Any) -> None:
+        with pytest.raises(ScopeError, match="keys"):
+            checked_metadata({key: 1})
+
+    @pytest.mark.parametrize("key", ["topic", "Topic", "a-b", "1", "_x", "ключ", "名前", "userid", "idea", "x" * 128])
+    def test_ordinary_keys_pass(self, key: str) -> None:
+        assert checked_metadata({key: 1}) == checked_filters({key: 1}) == {key: 1}
+
+    @pytest.mark.parametrize("key", ["Topic 2", "a.b", "a:b", "a/b", "a@b", "a.", "a..b"])
+    def test_keys_that_stores_read_as_paths_cannot_be_asked_for(self, key: str) -> None:
+        # Local Qdrant finds nothing under "a.b", which it reads as b within a, and fails on "a b".
+        assert checked_metadata({key: 1}) == {key: 1}
+        with pytest.raises(ScopeError, match="filter keys"):
+            checked_filters({key: 1})
+
+    @pytest.mark.parametrize("metadata", ["x", 1, [("a", 1)], b"x", True, object()], ids=label)
+    def test_must_be_a_mapping(self, metadata: Any) -> None:
+        with pytest.raises(ScopeError, match="metadata must be a dict"):
+            checked_metadata(metadata)
