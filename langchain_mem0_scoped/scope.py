@@ -21,7 +21,7 @@ SESSION_KEY: Final = "session_id"
 FILTER_OPERATORS: Final = frozenset({"eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "contains", "icontains"})
 """What a filter may ask of a metadata value; the set mem0 documents for every store."""
 
-_DEEPEST: Final = 32
+_DEEPEST: Final = 64
 """How deep metadata may be nested: what reads it back may already stand deep in its stack."""
 
 _BOUNDS: Final = frozenset({"gt", "gte", "lt", "lte"})
@@ -144,10 +144,16 @@ def checked_filters(filters: object) -> dict[str, Any]:
 
 def _plain(value: object, depth: int) -> Any:
     """Copy a JSON value."""
-    kind = type(value)
-    if value is None or kind in (bool, int) or (kind is float and math.isfinite(value)):  # type: ignore[arg-type]
+    if value is None or type(value) is bool:
         return value
-    if kind is str and "\x00" not in value and not _has_surrogate(value):  # type: ignore[operator,arg-type]
+    if isinstance(value, str):
+        # The characters themselves, whatever a subclass makes of them.
+        text = str.__str__(value)
+        if "\x00" not in text and not _has_surrogate(text):
+            return text
+    if type(value) is int and -(2**63) <= value < 2**63:
+        return value
+    if type(value) is float and math.isfinite(value):
         return value
     if depth and isinstance(value, (list, tuple)):
         return [_plain(item, depth - 1) for item in list(value)]
@@ -157,7 +163,7 @@ def _plain(value: object, depth: int) -> Any:
             return {_plain(key, 0): _plain(item, depth - 1) for key, item in copy.items()}
     raise ScopeError(
         "metadata must hold JSON values only, none with NUL or half a surrogate pair, at most "
-        f"{_DEEPEST} deep: str, finite numbers, bool, None, lists, and dicts with str keys"
+        f"{_DEEPEST} deep: str, int of 64 bits, finite float, bool, None, lists, and dicts with str keys"
     )
 
 

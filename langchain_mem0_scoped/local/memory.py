@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
 from mem0.configs.base import MemoryConfig
+from mem0.memory import main
 
 from ..errors import InputError
 from . import partitions
@@ -99,11 +100,34 @@ class LocalMemory(AssembledMemory):
             answer: dict[str, Any] = super().add(messages, user_id=user_id, infer=infer, **options)
         return answer
 
-    def search(self, query: str, *, top_k: int = 20, show_expired: bool = False, **options: Any) -> dict[str, Any]:
-        """As mem0's; memories that have expired take no other's place among the candidates."""
-        with self.vector_store.searched_for(top_k, show_expired):
-            answer: dict[str, Any] = super().search(query, top_k=top_k, show_expired=show_expired, **options)
-        return answer
+    def _search_vector_store(
+        self,
+        query: str,
+        filters: dict[str, Any],
+        limit: int,
+        threshold: float | None = 0.1,
+        explain: bool = False,
+        show_expired: bool = False,
+    ) -> list[dict[str, Any]]:
+        """What mem0's search calls once it has checked its arguments.
+
+        mem0's own asks a store for four times what it shows, to weigh words and entities afterwards, and drops expired
+        rows then. This store weighs words itself and knows what has expired, so only entities can ask for more.
+        """
+        vector = self.embedding_model.embed(query, "search")
+        entities = main.extract_entities(query)
+        boosts = self._compute_entity_boosts(entities, filters) if entities else {}
+        candidates = max(limit * 4, 60) if boosts else limit
+        hits = self.vector_store.ranked(query, vector, candidates, filters, show_expired=show_expired)
+        lowest = 0.1 if threshold is None else threshold
+        if not boosts and not explain:
+            return [_shown(hit.id, hit.payload, hit.score) for hit in hits if hit.score >= lowest]
+        found = [{"id": hit.id, "score": hit.score, "payload": hit.payload} for hit in hits]
+        return [
+            _shown(best["id"], best["payload"], best["score"])
+            | ({"score_details": best["score_details"]} if explain else {})
+            for best in main.score_and_rank(found, {}, boosts, lowest, limit, explain)
+        ]
 
     def update(self, memory_id: str, *args: Any, **options: Any) -> dict[str, Any]:
         """As mem0's; the old text is then nowhere in the file."""
@@ -167,6 +191,25 @@ class LocalMemory(AssembledMemory):
         if owner is None:
             raise ValueError("no memory of that id")
         return owner
+
+
+_PROMOTED: Final = ("user_id", "agent_id", "run_id", "actor_id", "role", "attributed_to", "expiration_date")
+_NOT_METADATA: Final = frozenset({"data", "hash", "created_at", "updated_at", "id", "text_lemmatized", *_PROMOTED})
+
+
+def _shown(memory_id: str, payload: dict[str, Any], score: float) -> dict[str, Any]:
+    """A row in the form in which mem0 shows it."""
+    row = {
+        "id": memory_id,
+        "memory": payload.get("data", ""),
+        "hash": payload.get("hash"),
+        "metadata": {key: value for key, value in payload.items() if key not in _NOT_METADATA} or None,
+        "score": score,
+        "created_at": payload.get("created_at"),
+        "updated_at": payload.get("updated_at"),
+    }
+    row.update((key, payload[key]) for key in _PROMOTED if key in payload)
+    return row
 
 
 def _named(user_id: str | None) -> str:

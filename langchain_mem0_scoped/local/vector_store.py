@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from typing import Any, Final
 
 import numpy as np
+from mem0.memory.main import _payload_is_expired
 from mem0.vector_stores.base import VectorStoreBase
 from numpy.typing import NDArray
 
@@ -57,7 +55,6 @@ class LocalVectorStore(VectorStoreBase):
         self._database = work.database
         self._cache = cache
         self._kind = kind
-        self._thread = threading.local()
 
     # -- reading
 
@@ -65,7 +62,19 @@ class LocalVectorStore(VectorStoreBase):
         self, query: str, vectors: Sequence[float], top_k: int = 5, filters: dict[str, Any] | None = None
     ) -> list[Hit]:
         """Rank one user's rows: memories by meaning and words together, entities by meaning alone."""
-        user_id, conditions = _ofone_user(filters)
+        return self.ranked(query, vectors, top_k, filters, show_expired=True)
+
+    def ranked(
+        self,
+        query: str,
+        vectors: Sequence[float],
+        top_k: int,
+        filters: dict[str, Any] | None = None,
+        *,
+        show_expired: bool,
+    ) -> list[Hit]:
+        """As `search`, where expired rows may be left out before they take the place of others."""
+        user_id, conditions = _user_and_rest(filters)
         vector = np.asarray(vectors)
         with self._work.reading() as connection:
             partition = partitions.find(connection, user_id, self._database.salt)
@@ -75,8 +84,15 @@ class LocalVectorStore(VectorStoreBase):
             if vector.size != snapshot.rows.vectors.shape[1]:
                 raise partitions.other_dimensions(vector.size, snapshot.rows.vectors.shape[1])
             scores = self._scores(snapshot, query, vector, partition)
-            wanted = self._as_many_as_shown(connection, partition, top_k)
-            return self._best(connection, snapshot, scores, user_id, conditions, wanted)
+            hits: list[Hit] = []
+            for index, payload in self._best_first(connection, snapshot, scores, user_id, top_k):
+                if (show_expired or not _payload_is_expired(payload)) and (
+                    not conditions or meets(payload, conditions)
+                ):
+                    hits.append(Hit(id_text(snapshot.ids[index]), payload, float(scores[index])))
+                    if len(hits) == top_k:
+                        break
+            return hits
 
     def _scores(
         self, snapshot: Snapshot, query: str, vector: NDArray[Any], partition: Partition | None
@@ -86,44 +102,21 @@ class LocalVectorStore(VectorStoreBase):
         terms = ranking.hash_terms(ranking.tokenize(query), partition.key)
         return ranking.fused(snapshot.rows, vector, terms)
 
-    def _as_many_as_shown(self, connection: sqlite3.Connection, partition: Partition | None, top_k: int) -> int:
-        """Of the candidates mem0 asks for, those it will show: where no entity can lift another, the best are final."""
-        shown: int | None = getattr(self._thread, "shown", None)
-        if shown is None or shown >= top_k or partition is None or self._kind is not Kind.MEMORY:
-            return top_k
-        return top_k if partitions.has_rows(connection, partition.pid, Kind.ENTITY) else shown
-
-    def _best(
+    def _best_first(
         self,
         connection: sqlite3.Connection,
         snapshot: Snapshot,
         scores: NDArray[np.float64],
         user_id: str,
-        conditions: dict[str, Any],
-        top_k: int,
-    ) -> list[Hit]:
+        at_once: int,
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield (index, payload), reading ever more at once: most often the first few are what is wanted."""
         # A score of 0 has nothing in common with the query.
         alike = int(np.count_nonzero(scores > 0.0))
-        everything, today = getattr(self._thread, "expired_too", False), datetime.now(UTC).date()
-        hits: list[Hit] = []
-        seen, wanted = 0, min(top_k, alike)
-        while True:
-            some = ranking.top(scores, wanted)[seen:]
-            for index, payload in self._payloads(connection, snapshot, some, user_id):
-                if (everything or not _expired(payload, today)) and (not conditions or meets(payload, conditions)):
-                    hits.append(Hit(id_text(snapshot.ids[index]), payload, float(scores[index])))
-            if len(hits) >= top_k or wanted >= alike:
-                return hits[:top_k]
+        seen, wanted = 0, min(at_once, alike)
+        while seen < wanted:
+            yield from self._payloads(connection, snapshot, ranking.top(scores, wanted)[seen:], user_id)
             seen, wanted = wanted, min(wanted * 4, alike)
-
-    @contextmanager
-    def searched_for(self, shown: int, expired_too: bool) -> Iterator[None]:
-        """What this thread's searches are for, which mem0 does not tell: how many are shown, and whether expired."""
-        self._thread.shown, self._thread.expired_too = shown, expired_too
-        try:
-            yield
-        finally:
-            self._thread.shown, self._thread.expired_too = None, False
 
     def _payloads(
         self, connection: sqlite3.Connection, snapshot: Snapshot, indices: Sequence[int], user_id: str
@@ -194,7 +187,7 @@ class LocalVectorStore(VectorStoreBase):
 
     def list(self, filters: dict[str, Any] | None = None, top_k: int | None = None) -> list[list[Hit]]:
         """List one user's rows, what was said last first."""
-        user_id, conditions = _ofone_user(filters)
+        user_id, conditions = _user_and_rest(filters)
         wanted = sys.maxsize if top_k is None else top_k
         hits: list[Hit] = []
         for item_id, payload in self._latest(user_id):
@@ -313,7 +306,7 @@ class LocalVectorStore(VectorStoreBase):
         )
 
 
-def _ofone_user(filters: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
+def _user_and_rest(filters: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
     conditions = dict(filters or {})
     return one_user(conditions.pop("user_id", None)), conditions
 
@@ -336,17 +329,6 @@ def _with_owner(body: dict[str, Any], user_id: str) -> dict[str, Any]:
 
 def _stored(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in payload.items() if key not in _NOT_STORED}
-
-
-def _expired(payload: Mapping[str, Any], today: date) -> bool:
-    """As mem0 sees it (mem0.memory.main._payload_is_expired): what is no date never expires."""
-    last_day = payload.get("expiration_date")
-    if not last_day:
-        return False
-    try:
-        return date.fromisoformat(str(last_day)) < today
-    except ValueError:
-        return False
 
 
 def _packed(unit: Unit, vector: Sequence[float]) -> bytes:
