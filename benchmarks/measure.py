@@ -61,8 +61,9 @@ def in_turn(*sides: Sequence[Callable[[], object]], block: int = 10) -> tuple[li
     through megabytes, the next call of anything takes twice as long, whatever it is.
 
     Args:
-        sides: The calls of each side, as many of one as of the other.
-        block: How many calls of a side are made before it is the next one's turn.
+        sides: The calls of each side. A side whose calls are much shorter may have many times as many: its turns are
+            then as many times longer, or most of its calls would be the first after the other's.
+        block: How many calls of the first side are made before it is the next one's turn.
 
     Returns:
         The seconds of each side's calls, in their order.
@@ -71,7 +72,8 @@ def in_turn(*sides: Sequence[Callable[[], object]], block: int = 10) -> tuple[li
     for number, start in enumerate(range(0, len(sides[0]), block)):
         turns = list(zip(times, sides, strict=True))
         for kept, calls in turns if number % 2 == 0 else reversed(turns):
-            kept.extend(map(seconds, calls[start : start + block]))
+            often = len(calls) // len(sides[0])
+            kept.extend(map(seconds, calls[start * often : (start + block) * often]))
     return times
 
 

@@ -38,7 +38,9 @@ def qdrant(settings: Settings) -> Iterator[Result]:
         def search(user: int, query: str) -> object:
             return client.search(query, filters={"user_id": stores.user_name(user)}, top_k=_K)["results"]
 
-        yield _compared(ours, "mem0's default store (local Qdrant)", search, batches=6, searches=20, target=800)
+        yield _compared(
+            ours, "mem0's default store (local Qdrant)", search, batches=6, searches=20, often=20, target=800
+        )
     finally:
         client.close()
         client.vector_store.client.close()
@@ -55,11 +57,17 @@ def in_memory_store(settings: Settings) -> Iterator[Result]:
     def search(user: int, query: str) -> object:
         return store.search((stores.user_name(user), "memories"), query=query, limit=_K)
 
-    yield _compared(ours, "LangGraph's InMemoryStore", search, batches=7, searches=200, target=3)
+    yield _compared(ours, "LangGraph's InMemoryStore", search, batches=7, searches=200, often=1, target=3)
 
 
 def _compared(
-    path: Path, peer: str, search: Callable[[int, str], object], batches: int, searches: int, target: float
+    path: Path,
+    peer: str,
+    search: Callable[[int, str], object],
+    batches: int,
+    searches: int,
+    often: int,
+    target: float,
 ) -> Result:
     """Ask all the same in turn: the peer, a client that has seen every user before, and one that has seen none.
 
@@ -74,14 +82,15 @@ def _compared(
     found = [0, 0]
     for batch in tqdm(range(batches), desc=f"search, {peer}", unit="batch"):
         fresh = local_memory(path)
-        users = random.sample(range(_USERS), searches + _WARM_UP)
-        asked = list(zip(users, corpus.questions(f"{peer}/{batch}", searches + _WARM_UP), strict=True))
+        several = (searches + _WARM_UP) * often
+        users = random.sample(range(_USERS), several)
+        asked = list(zip(users, corpus.questions(f"{peer}/{batch}", several), strict=True))
         sides = in_turn(
-            [partial(search, user, query) for user, query in asked],
+            [partial(search, user, query) for user, query in asked[::often]],
             [partial(_ours, used, user, query) for user, query in asked],
             [partial(_ours, fresh, user, query) for user, query in asked],
         )
-        timed.append(tuple(side[_WARM_UP:] for side in sides))
+        timed.append(tuple(side[_WARM_UP * len(side) // len(sides[0]) :] for side in sides))
         found[0] += sum(_length(search(user, query)) for user, query in asked[:3])
         found[1] += sum(_length(_ours(used, user, query)) for user, query in asked[:3])
         fresh.close()

@@ -24,6 +24,7 @@ SCHEMA_VERSION: Final = 1
 
 _OLDEST_SQLITE = (3, 35)  # RETURNING
 _PAGE_SIZE = 8192
+_CACHE_KIB = 8_000  # of each connection; SQLite's own 2 MB hold few users' pages
 _BUSY_SECONDS = 30.0
 _TRUNCATE_SECONDS = 5.0
 _FORK_SECONDS = _BUSY_SECONDS + 5.0  # a writer may wait so long for another process
@@ -134,6 +135,7 @@ class Database:
         # Sorters and statement journals in memory: a temporary file would hold text that nothing overwrites.
         connection.execute("PRAGMA temp_store=MEMORY")
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         # Upstream's SQLite builds have it off by default.
         if connection.execute("PRAGMA secure_delete=ON").fetchone() != (1,):
             connection.close()
@@ -159,12 +161,12 @@ class Database:
             if self._closed:
                 raise BackendError("the embedded store is closed; build a new client with local_memory(path)")
             self._lent += 1
-            connection = self._idle.pop() if self._idle else None
+            if self._idle:
+                return self._idle.pop()
         try:
-            self._check_same_file()
-            return connection or self._connect()
+            return self._connect()
         except BaseException:
-            self._give_back(connection)
+            self._give_back(None)
             raise
 
     def _check_same_file(self) -> None:
@@ -244,6 +246,7 @@ class Database:
         try:
             # Writers of one process queue here, in order; SQLite's own waiting is by sleep and luck.
             with self._writer, self._connection() as connection:
+                self._check_same_file()
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield connection

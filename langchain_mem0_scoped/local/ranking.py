@@ -36,6 +36,8 @@ _TERM: Final = np.dtype("<u8")
 _TF_BITS: Final = 8
 _MAX_TF: Final = (1 << _TF_BITS) - 1
 _HASH_BYTES: Final = 7
+_SORTED_AT_ONCE: Final = 200
+"""Up to so many rows sorting them all is faster than finding the best first."""
 _COMPARED_AT_ONCE: Final = 1 << 15
 """Up to so many comparisons one call of numpy is faster than one for each term of the query; beyond, it is slower."""
 
@@ -296,7 +298,7 @@ def top(scores: NDArray[np.floating], k: int) -> list[int]:
     count = len(scores)
     if k <= 0:
         return []
-    if k < count:
+    if k < count and count > _SORTED_AT_ONCE:
         # Whatever ties with the last place stays in until the stable sort has put the lower index first.
         last = np.partition(scores, count - k)[count - k]
         finalists = np.flatnonzero(scores >= last)
