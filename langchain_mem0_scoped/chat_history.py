@@ -75,6 +75,7 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         self._max_messages = None if max_messages is None else checked_count(max_messages, "max_messages")
         self._max_tokens = None if max_tokens is None else checked_count(max_tokens, "max_tokens")
         self._token_counter = token_counter or count_tokens_approximately
+        self._since: object = None
         self._log: list[BaseMessage] | None = None
         self._recalled: list[BaseMessage] | None = None
 
@@ -131,17 +132,19 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
             BackendError: The client failed. Where only the remembering did, the messages are logged and it says so;
                 it is not `retryable`, for adding them again would log them twice.
         """
-        said = self._log_messages(messages)
+        with self._anew_if_erased():
+            said = self._log_messages(messages)
         if said:
             with _only_logged():
-                self._memory.add(said, session_id=self._session_id)
+                self._memory._remember(said, self._session_id, self._since)
 
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Async twin of `add_messages`."""
-        said = await asyncio.to_thread(self._log_messages, messages)
+        with self._anew_if_erased():
+            said = await asyncio.to_thread(self._log_messages, messages)
         if said:
             with _only_logged():
-                await self._memory.aadd(said, session_id=self._session_id)
+                await self._memory._aremember(said, self._session_id, self._since)
 
     def clear(self) -> None:
         """Empty this session's transcript, and nothing else: memories stay, see `ScopedMemory.delete_all`."""
@@ -157,6 +160,7 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
 
     def _read_log(self) -> None:
         if self._log is None:
+            self._since = self._memory._begin()
             # A cap by tokens needs the messages to count them; one by number is left to the store.
             last = self._max_messages if self._max_tokens is None else None
             self._log = transcripts.unlogged(self._store().read(self.user_id, self._session_id, last))
@@ -172,10 +176,20 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         """Log what is new of these; return what of it is to be remembered."""
         ours = [message for message in messages if not is_recall(message)]
         entries = transcripts.logged(ours)
-        new = self._store().append(self.user_id, self._session_id, entries) if entries else []
+        self._memory._check_not_erased(self._since)
+        new = self._store().append(self.user_id, self._session_id, entries, self._since) if entries else []
         if self._log is not None:
             self._log += transcripts.unlogged([entries[position][1] for position in new])
         return worth_remembering([ours[position] for position in new], self._remember)
+
+    @contextmanager
+    def _anew_if_erased(self) -> Iterator[None]:
+        """A turn that quotes what was erased since it was read is not stored; the next one is read anew."""
+        try:
+            yield
+        except BackendError:
+            self._log = self._recalled = self._since = None
+            raise
 
     def _capped(self) -> list[BaseMessage]:
         log = list(self._log or ())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import clients, transcripts
 from .clients.port import Batch, Question
-from .errors import ErasureError, InputError, MemoryNotFoundError
+from .errors import InputError, MemoryNotFoundError
 from .messages import (
     MessageLike,
     checked_count,
@@ -378,6 +379,36 @@ class ScopedMemory:
 
         return create_memory_tools(self)
 
+    # -- a turn, which is read at its beginning and written at its end: an erasure in between stops it
+
+    def _begin(self) -> object:
+        """Note where this user stands, for `_remember`; None where the client cannot tell."""
+        return self._port().beginning(self.user_id)
+
+    def _check_not_erased(self, since: object) -> None:
+        """Let a turn that began then go on.
+
+        Raises:
+            BackendError: The user was erased since.
+        """
+        self._port().check_not_erased(self.user_id, since)
+
+    def _remember(self, said: Sequence[MessageLike], session_id: str | None, since: object) -> MemoryList:
+        """As `add`, for what was said in a turn that began then.
+
+        Raises:
+            BackendError: As `add`, or the user was erased since: what was said may quote what was erased.
+        """
+        batch = replace(self._batch(said, session_id, None, None, None, None, True), since=since)
+        return _listed(self._scope.require_own(self._port().add(self.user_id, batch) if batch.messages else []))
+
+    async def _aremember(self, said: Sequence[MessageLike], session_id: str | None, since: object) -> MemoryList:
+        """Async twin of `_remember`."""
+        batch = replace(self._batch(said, session_id, None, None, None, None, True), since=since)
+        return _listed(
+            self._scope.require_own(await (await self._aport()).aadd(self.user_id, batch) if batch.messages else [])
+        )
+
     # -- what both sides share
 
     def _batch(
@@ -445,12 +476,7 @@ class ScopedMemory:
         store = transcripts.store_of(self._bound_client())
         if store is None:
             return 0
-        erased = store.erase(self.user_id)
-        if store.erase(self.user_id):
-            raise ErasureError(
-                "erasure is not finished, still there: transcripts; call delete_all again", kinds=("transcripts",)
-            )
-        return erased
+        return store.erase(self.user_id)
 
     def _receipt(self, counts: Mapping[str, int], logged: int) -> ErasureReceipt:
         return ErasureReceipt(

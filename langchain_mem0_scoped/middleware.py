@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
@@ -85,7 +87,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         self._recall = 0 if type(recall) is int and recall == 0 else checked_count(recall, "recall")
         self._remember = checked_remember(remember)
         self._user_id = user_id or _user_of
-        self._memo: OrderedDict[Key, tuple[RunControl | None, MemoryList]] = OrderedDict()
+        self._memo: OrderedDict[Key, _Recall] = OrderedDict()
         self._lock = threading.Lock()
         self.tools = [_runtime_tool(action, self._memory) for action in ACTIONS] if tools else []
 
@@ -112,8 +114,9 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         key = _key(memory, request.messages)
         known = self._kept(key, request.runtime)
         if known is None and self._recall:
+            since = memory._begin()
             known = from_other_sessions(memory, key[2], key[1], self._recall)
-            self._keep(key, request.runtime, known)
+            self._keep(key, _Recall(request.runtime.control, since, known))
         return handler(_told(request, known))
 
     async def awrap_model_call(
@@ -124,8 +127,9 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         key = _key(memory, request.messages)
         known = self._kept(key, request.runtime)
         if known is None and self._recall:
+            since = await asyncio.to_thread(memory._begin)
             known = await afrom_other_sessions(memory, key[2], key[1], self._recall)
-            self._keep(key, request.runtime, known)
+            self._keep(key, _Recall(request.runtime.control, since, known))
         return await handler(_told(request, known))
 
     # -- after
@@ -133,10 +137,10 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
     def after_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> None:
         """Remember the turn: the last human message and what the agent answered."""
         memory = self._memory(runtime.context)
-        self._forget(memory, state["messages"])
+        since = self._forget(memory, state["messages"], runtime)
         try:
             if said := worth_remembering(_last_turn(state["messages"]), self._remember):
-                memory.add(said, session_id=_session() or None)
+                memory._remember(said, _session() or None, since)
         except Exception as error:
             _report(error)
             dispatch_custom_event(NOT_SAVED, {"error": type(error).__name__})
@@ -144,10 +148,10 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
     async def aafter_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> None:
         """Async twin of `after_agent`."""
         memory = self._memory(runtime.context)
-        self._forget(memory, state["messages"])
+        since = self._forget(memory, state["messages"], runtime)
         try:
             if said := worth_remembering(_last_turn(state["messages"]), self._remember):
-                await memory.aadd(said, session_id=_session() or None)
+                await memory._aremember(said, _session() or None, since)
         except Exception as error:
             _report(error)
             await adispatch_custom_event(NOT_SAVED, {"error": type(error).__name__})
@@ -156,18 +160,35 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
     # told by the control LangGraph makes for it: what a failed or interrupted run recalled is not used by the next.
 
     def _kept(self, key: Key, runtime: Runtime[Any]) -> MemoryList | None:
-        control, known = self._memo.get(key, (None, None))
-        return known if control is runtime.control else None
+        kept = self._memo.get(key)
+        return kept.known if kept is not None and kept.control is runtime.control else None
 
-    def _keep(self, key: Key, runtime: Runtime[Any], known: MemoryList) -> None:
+    def _keep(self, key: Key, recall: _Recall) -> None:
         with self._lock:
-            self._memo[key] = (runtime.control, known)
+            self._memo[key] = recall
             while len(self._memo) > _MEMO:
                 self._memo.popitem(last=False)
 
-    def _forget(self, memory: ScopedMemory, messages: list[AnyMessage]) -> None:
+    def _forget(self, memory: ScopedMemory, messages: list[AnyMessage], runtime: Runtime[Any]) -> object:
+        """Let go of what a run recalled; return where the user stood when it did."""
         with self._lock:
-            self._memo.pop(_key(memory, messages), None)
+            kept = self._memo.pop(_key(memory, messages), None)
+        return kept.since if kept is not None and kept.control is runtime.control else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Recall:
+    """What one run recalled.
+
+    Attributes:
+        control: The run.
+        since: Where the user stood: an erasure after that keeps the run's turn from being remembered.
+        known: The memories.
+    """
+
+    control: RunControl | None
+    since: object
+    known: MemoryList
 
 
 def _user_of(context: Any) -> str:

@@ -115,14 +115,15 @@ def with_scoped_memory(
     def enter(given: Any, config: RunnableConfig) -> Runnable[Any, Any]:
         # The recall of this wrapper goes by what is asked now, which a history cannot know: its own stays at 0.
         log, turn = history(*_who(config)), shape.turn(given)
-        asked = (log.memory, last_human_text(turn), log.session_id, recall)
-        before = _before(from_other_sessions(*asked) if recall else None, log.messages)
+        # Read first: from here on an erasure stops the turn.
+        past, asked = log.messages, (log.memory, last_human_text(turn), log.session_id, recall)
+        before = _before(from_other_sessions(*asked) if recall else None, past)
         return _turn(chain, shape.prepared(given, turn, before), _Saving(log, turn, shape), config)
 
     async def aenter(given: Any, config: RunnableConfig) -> Runnable[Any, Any]:
         log, turn = history(*_who(config)), shape.turn(given)
-        asked = (log.memory, last_human_text(turn), log.session_id, recall)
-        before = _before(await afrom_other_sessions(*asked) if recall else None, await log.aget_messages())
+        past, asked = await log.aget_messages(), (log.memory, last_human_text(turn), log.session_id, recall)
+        before = _before(await afrom_other_sessions(*asked) if recall else None, past)
         return _turn(chain, shape.prepared(given, turn, before), _Saving(log, turn, shape), config)
 
     return RunnableLambda(enter, aenter, name="ScopedMemory")

@@ -124,8 +124,14 @@ class SqlTranscripts:
             UniqueConstraint("user_key", "session_key", "message_key"),
         )
 
-    def append(self, user_id: str, session_id: str, messages: Sequence[tuple[str | None, dict[str, Any]]]) -> list[int]:
-        """Append messages at once, in order; return the positions of those that were new."""
+    def append(
+        self,
+        user_id: str,
+        session_id: str,
+        messages: Sequence[tuple[str | None, dict[str, Any]]],
+        since: object = None,
+    ) -> list[int]:
+        """Append messages at once, in order; return the positions of those that were new; `since` is not used."""
         from sqlalchemy.exc import IntegrityError, OperationalError
 
         reason = "too many writers in this session"

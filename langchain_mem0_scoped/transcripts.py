@@ -28,8 +28,12 @@ Logged = tuple[str | None, dict[str, Any]]
 class TranscriptStore(Protocol):
     """Where transcripts lie. Every call names the user and the session; a user's erasure takes all sessions."""
 
-    def append(self, user_id: str, session_id: str, messages: Sequence[Logged]) -> list[int]:
-        """Append messages at once, in order; return the positions of those that were new: an id counts once."""
+    def append(self, user_id: str, session_id: str, messages: Sequence[Logged], since: object = None) -> list[int]:
+        """Append messages at once, in order; return the positions of those that were new: an id counts once.
+
+        Raises:
+            BackendError: The store failed, or, where it can tell, the user was erased since; see `Port.beginning`.
+        """
 
     def read(self, user_id: str, session_id: str, last: int | None = None) -> list[dict[str, Any]]:
         """Return a session's messages in order, or the last so many."""

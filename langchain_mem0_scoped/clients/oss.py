@@ -92,15 +92,17 @@ class OssPort(Port):
     ) -> list[Row]:
         # mem0 takes a creation date only as metadata.
         created_at = batch.said_at or now.isoformat()
-        answer = self._call(
-            "add",
-            self._client.add,
-            messages,
-            user_id=user_id,
-            metadata={**batch.metadata, "created_at": created_at},
-            infer=infer,
-            expiration_date=batch.expires_on,
-        )
+        client = self._client
+        with client.since(batch.since) if isinstance(client, Partitioned) else nullcontext():
+            answer = self._call(
+                "add",
+                client.add,
+                messages,
+                user_id=user_id,
+                metadata={**batch.metadata, "created_at": created_at},
+                infer=infer,
+                expiration_date=batch.expires_on,
+            )
         return [
             {
                 "id": result["id"],
@@ -113,6 +115,15 @@ class OssPort(Port):
             }
             for result in answer["results"]
         ]
+
+    def beginning(self, user_id: str) -> object:
+        client = self._client
+        return self._call("begin", client.beginning, user_id) if isinstance(client, Partitioned) else None
+
+    def check_not_erased(self, user_id: str, since: object) -> None:
+        client = self._client
+        if since is not None and isinstance(client, Partitioned):
+            self._call("check", client.check_not_erased, user_id, since)
 
     def search(self, question: Question) -> list[Row]:
         # A partitioned client leaves out by itself what has nothing in common with the query; mem0's default would gate

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,6 +24,7 @@ class Batch:
         said_at: ISO 8601, or None for now.
         expires_on: YYYY-MM-DD, or None.
         wait: False to return before a hosted platform has finished.
+        since: Where the user stood when what is said here was begun; see `Port.beginning`.
     """
 
     messages: list[dict[str, str]]
@@ -31,6 +33,7 @@ class Batch:
     said_at: str | None
     expires_on: str | None
     wait: bool
+    since: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,18 @@ class Port(ABC):
             ErasureError: Something is still there.
         """
 
+    @abstractmethod
+    def beginning(self, user_id: str) -> object:
+        """Note where a user stands, for an add that must fail if the user is erased before it; None where none can."""
+
+    @abstractmethod
+    def check_not_erased(self, user_id: str, since: object) -> None:
+        """Let a call that began at `since` go on.
+
+        Raises:
+            BackendError: The user was erased since.
+        """
+
     async def aadd(self, user_id: str, batch: Batch) -> list[Row]:
         return await asyncio.to_thread(self.add, user_id, batch)
 
@@ -127,6 +142,19 @@ class Partitioned(Protocol):
     Such a client lists what was said last first, its own update and delete leave no old text behind, and its search
     leaves out rows that have nothing in common with the query.
     """
+
+    def beginning(self, user_id: str) -> object:
+        """Note where a user stands."""
+
+    def check_not_erased(self, user_id: str, since: object) -> None:
+        """Let a call that began at `since` go on.
+
+        Raises:
+            BackendError: The user was erased since.
+        """
+
+    def since(self, beginning: object) -> AbstractContextManager[None]:
+        """Have this thread's calls go by where the user stood then: an erasure since stops them."""
 
     def erase(self, user_id: str) -> Mapping[str, int]:
         """Remove a user in one transaction, look again, and count the rows by kind, in the words of ErasureReceipt.

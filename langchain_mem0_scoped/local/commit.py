@@ -46,11 +46,8 @@ class Commit:
                 the vectors cannot be compared with those of the file.
         """
         unit, connection = self._unit, self._connection
-        if partitions.erased_since(connection, unit.user_id, self._salt, unit.began):
-            raise BackendError(
-                "this user was erased while the call was under way; nothing of it was stored, call again to store it",
-                retryable=True,
-            )
+        partitions.check_not_erased(connection, unit.user_id, self._salt, unit.began)
+        partitions.forget_old_erasures(connection)
         found = partitions.find(connection, unit.user_id, self._salt)
         if found is None and not unit.messages and not any(unit.changes):
             return

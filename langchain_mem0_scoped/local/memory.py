@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
@@ -158,6 +159,23 @@ class LocalMemory(AssembledMemory):
             answer: dict[str, Any] = super().delete_all(user_id=user_id, agent_id=agent_id, run_id=run_id)
         self._database.truncate()
         return answer
+
+    def beginning(self, user_id: str) -> partitions.Beginning:
+        """Note where a user stands, for a call that begins now and writes later."""
+        return self._work.beginning(user_id)
+
+    def since(self, beginning: partitions.Beginning | None) -> AbstractContextManager[None]:
+        """Have this thread's calls go by where the user stood then: an erasure since stops them."""
+        return self._work.since(beginning)
+
+    def check_not_erased(self, user_id: str, since: partitions.Beginning) -> None:
+        """Let a call that began then go on.
+
+        Raises:
+            BackendError: The user was erased since.
+        """
+        with self._database.reading() as connection:
+            partitions.check_not_erased(connection, user_id, self._database.salt, since)
 
     def erase(self, user_id: str) -> Mapping[str, int]:
         """Remove a user in one transaction and count the rows by kind.

@@ -235,6 +235,7 @@ def has_rows(connection: sqlite3.Connection, pid: int, kind: Kind) -> bool:
 
 def erase(connection: sqlite3.Connection, user_id: str, salt: bytes, partition: Partition | None) -> dict[str, int]:
     """Remove a whole partition, remember for a while that it was erased, and count its rows by kind."""
+    forget_old_erasures(connection)
     connection.execute("INSERT INTO erasures (tag, at) VALUES (?, ?)", (tag_of(user_id, salt), time.time()))
     if partition is None:
         return dict.fromkeys(COUNTED, 0)
@@ -249,6 +250,14 @@ def erase(connection: sqlite3.Connection, user_id: str, salt: bytes, partition: 
     if find(connection, user_id, salt) or connection.execute("SELECT 1 FROM items WHERE pid = ?", (pid,)).fetchone():
         raise ErasureError("erasure is not finished; nothing was removed, call delete_all again", kinds=("memories",))
     return {name: by_kind.get(kind, 0) for name, kind in COUNTED.items()}
+
+
+def forget_old_erasures(connection: sqlite3.Connection) -> None:
+    """Shorten the list of erasures from its end."""
+    connection.execute(
+        "DELETE FROM erasures WHERE eid IN (SELECT eid FROM erasures ORDER BY eid LIMIT 100) AND at < ?",
+        (time.time() - _ERASURES_KEPT,),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +281,7 @@ def beginning(connection: sqlite3.Connection, user_id: str, salt: bytes) -> Begi
 
 
 def erased_since(connection: sqlite3.Connection, user_id: str, salt: bytes, began: Beginning) -> bool:
-    """Tell whether a user was erased after a call began, and forget some old erasures.
+    """Tell whether a user was erased after a call began.
 
     A partition's number tells it for good. The list of erasures is for users who had none, whose call has gone by
     nothing that was erased; it is kept for an hour.
@@ -280,14 +289,23 @@ def erased_since(connection: sqlite3.Connection, user_id: str, salt: bytes, bega
     now = find(connection, user_id, salt)
     if began.pid is not None and (now is None or now.pid != began.pid):
         return True
-    connection.execute(
-        "DELETE FROM erasures WHERE eid IN (SELECT eid FROM erasures ORDER BY eid LIMIT 100) AND at < ?",
-        (time.time() - _ERASURES_KEPT,),
-    )
     found = connection.execute(
         "SELECT 1 FROM erasures WHERE eid > ? AND tag = ?", (began.erasures, tag_of(user_id, salt))
     )
     return found.fetchone() is not None
+
+
+def check_not_erased(connection: sqlite3.Connection, user_id: str, salt: bytes, began: Beginning) -> None:
+    """Let a call go on.
+
+    Raises:
+        BackendError: The user was erased since it began; retryable, though what is repeated should be read anew.
+    """
+    if erased_since(connection, user_id, salt, began):
+        raise BackendError(
+            "this user was erased while the call was under way; nothing of it was stored, call again to store it",
+            retryable=True,
+        )
 
 
 def dump(body: dict[str, Any]) -> bytes:

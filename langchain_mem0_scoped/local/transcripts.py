@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from . import partitions
 from .database import Database
-from .partitions import Item, Kind, Partition
+from .partitions import Beginning, Item, Kind, Partition
 
 _ESCAPED = "escaped"
 """The key under which a message stands as escaped JSON: the file is UTF-8, which has no half characters."""
@@ -27,9 +27,17 @@ class LocalTranscripts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def append(self, user_id: str, session_id: str, messages: Sequence[tuple[str | None, dict[str, Any]]]) -> list[int]:
+    def append(
+        self,
+        user_id: str,
+        session_id: str,
+        messages: Sequence[tuple[str | None, dict[str, Any]]],
+        since: object = None,
+    ) -> list[int]:
         """Append messages in one transaction; return the positions of those that were not there yet."""
         with self._database.writing() as connection:
+            if isinstance(since, Beginning):
+                partitions.check_not_erased(connection, user_id, self._database.salt, since)
             found = partitions.find(connection, user_id, self._database.salt)
             partition = found or partitions.create(connection, user_id, self._database.salt)
             partition, session = _session(connection, partition, session_id)

@@ -110,6 +110,20 @@ class Work:
         unit: Unit | None = getattr(self._thread, "unit", None)
         return unit
 
+    def beginning(self, user_id: str) -> partitions.Beginning:
+        """Note where a user stands."""
+        with self.database.reading() as connection:
+            return partitions.beginning(connection, user_id, self.database.salt)
+
+    @contextmanager
+    def since(self, beginning: partitions.Beginning | None) -> Iterator[None]:
+        """Let this thread's next unit have begun then: it may go by what was read at that time."""
+        self._thread.since = beginning
+        try:
+            yield
+        finally:
+            self._thread.since = None
+
     @contextmanager
     def unit(self, user_id: str) -> Iterator[Unit]:
         """Collect what the block writes and commit it when the block ends. Within a unit, join it.
@@ -123,8 +137,7 @@ class Work:
             with current.watched("the store"):
                 yield current
             return
-        with self.database.reading() as connection:
-            unit = Unit(user_id, partitions.beginning(connection, user_id, self.database.salt))
+        unit = Unit(user_id, getattr(self._thread, "since", None) or self.beginning(user_id))
         self._thread.unit = unit
         try:
             yield unit

@@ -1,0 +1,100 @@
+"""A turn that was under way when its user was erased: its answer may quote what was erased, so none of it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.outputs import ChatResult
+from langchain_core.runnables import RunnableLambda
+
+from langchain_mem0_scoped import (
+    BackendError,
+    ScopedChatMessageHistory,
+    ScopedMemory,
+    ScopedMemoryMiddleware,
+    local_memory,
+    with_scoped_memory,
+)
+from langchain_mem0_scoped.local.memory import LocalMemory
+
+SECRET = "My cat is called Zephyrine"
+CONFIG: Any = {"configurable": {"user_id": "u_alice", "session_id": "s1"}}
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[LocalMemory]:
+    client = local_memory(tmp_path / "m.db")
+    yield client
+    client.close()
+
+
+def left_of(client: LocalMemory) -> tuple[int, list[BaseMessage]]:
+    history = ScopedChatMessageHistory("u_alice", "s1", client=client, recall=0)
+    return ScopedMemory("u_alice", client=client).count(), history.messages
+
+
+@pytest.mark.parametrize("had_rows", [True, False])
+async def test_of_a_chain(client: LocalMemory, had_rows: bool) -> None:
+    memory = ScopedMemory("u_alice", client=client)
+
+    def answer(given: Any) -> AIMessage:
+        memory.delete_all()
+        return AIMessage(f"You said: {given}")
+
+    chain = with_scoped_memory(RunnableLambda(answer), client=client)
+    for ask in (chain.invoke, chain.ainvoke):
+        if had_rows:
+            memory.add(SECRET)
+        given = ask("What is my cat called?", CONFIG)
+        assert "You said" in (given.text if isinstance(given, AIMessage) else (await given).text)
+        assert left_of(client) == (0, [])
+    # A control: with nothing erased the turn is kept.
+    with_scoped_memory(RunnableLambda(lambda given: AIMessage("Hello")), client=client).invoke("Hi", CONFIG)
+    assert [message.text for message in left_of(client)[1]] == ["Hi", "Hello"]
+
+
+def test_of_a_history_which_then_begins_anew(client: LocalMemory) -> None:
+    memory = ScopedMemory("u_alice", client=client)
+    memory.add(SECRET)
+    history = ScopedChatMessageHistory("u_alice", "s1", client=client)
+    assert "Zephyrine" in history.messages[0].text
+    memory.delete_all()
+    with pytest.raises(BackendError, match="erased") as caught:
+        history.add_messages([HumanMessage("What is she called?"), AIMessage("Zephyrine")])
+    assert caught.value.retryable
+    assert left_of(client) == (0, [])
+    history.add_messages([HumanMessage("Hello")])
+    assert [message.text for message in history.messages] == ["Hello"]
+
+
+def test_another_users_erasure_stops_nothing(client: LocalMemory) -> None:
+    history = ScopedChatMessageHistory("u_alice", "s1", client=client)
+    assert history.messages == []
+    ScopedMemory("u_bob", client=client).delete_all()
+    history.add_messages([HumanMessage("Hello")])
+    assert left_of(client)[0] == 1
+
+
+async def test_of_an_agent(client: LocalMemory) -> None:
+    memory = ScopedMemory("u_alice", client=client)
+
+    class Erasing(GenericFakeChatModel):
+        def _generate(self, *args: Any, **options: Any) -> ChatResult:
+            memory.delete_all()
+            return super()._generate(*args, **options)
+
+    model = Erasing(messages=iter([AIMessage("Zephyrine"), AIMessage("Zephyrine")]))
+    agent: Any = create_agent(model, middleware=[ScopedMemoryMiddleware(client=client)])
+    question = {"messages": [HumanMessage("What is my cat called?")]}
+    memory.add(SECRET)
+    assert agent.invoke(question, context={"user_id": "u_alice"})["messages"][-1].text == "Zephyrine"
+    assert memory.count() == 0
+    memory.add(SECRET)
+    assert (await agent.ainvoke(question, context={"user_id": "u_alice"}))["messages"][-1].text == "Zephyrine"
+    assert memory.count() == 0
