@@ -151,7 +151,8 @@ def _plain(value: object, depth: int) -> Any:
         text = str.__str__(value)
         if "\x00" not in text and not _has_surrogate(text):
             return text
-    if type(value) is int and -(2**63) <= value < 2**63:
+    # Python itself refuses to write out one of over 4,300 digits.
+    if type(value) is int and abs(value) < 10**300:
         return value
     if type(value) is float and math.isfinite(value):
         return value
@@ -163,7 +164,7 @@ def _plain(value: object, depth: int) -> Any:
             return {_plain(key, 0): _plain(item, depth - 1) for key, item in copy.items()}
     raise ScopeError(
         "metadata must hold JSON values only, none with NUL or half a surrogate pair, at most "
-        f"{_DEEPEST} deep: str, int of 64 bits, finite float, bool, None, lists, and dicts with str keys"
+        f"{_DEEPEST} deep: str, int, finite float, bool, None, lists, and dicts with str keys"
     )
 
 

@@ -164,7 +164,7 @@ def test_old_erasures_are_forgotten_but_their_numbers_are_not_used_again(connect
     partitions.erase(connection, "u_alice", SALT, None)
     first = partitions.beginning(connection, "u_bob", SALT)
     connection.execute("UPDATE erasures SET at = at - 4000")
-    partitions.erased_since(connection, "u_bob", SALT, first)
+    partitions.forget_old_erasures(connection)
     assert connection.execute("SELECT count(*) FROM erasures").fetchone() == (0,)
     partitions.erase(connection, "u_alice", SALT, None)
     assert partitions.beginning(connection, "u_bob", SALT).erasures > first.erasures
