@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from . import adding, importing, many_users, one_user, overhead, peers, report
+from . import adding, chains, event_loop, importing, many_users, one_user, overhead, peers, report
 from .measure import Result, Settings
 
 _USERS: Final = 100_000
@@ -23,6 +23,9 @@ BENCHMARKS: Final[dict[str, Callable[[Settings], Iterator[Result]]]] = {
     "add": adding.add,
     "build": overhead.build,
     "importing": importing.imports,
+    "turn": chains.turn,
+    "transcript": chains.transcript,
+    "event-loop": event_loop.hold,
 }
 
 

@@ -82,21 +82,25 @@ def _layout() -> dict[str, object]:
     return {"schema": schema, "embedding": OfflineEmbeddings.fingerprint, "corpus": corpus.VERSION}
 
 
-def _do_without_fsync(client: LocalMemory) -> None:
-    """While a store is being built, nothing in it needs to outlive a crash. What is measured opens the file anew."""
+def set_pragmas(client: LocalMemory, *pragmas: str) -> None:
+    """Have every connection of a client begin with these, after the package's own."""
     database = client._database
     connect = database._connect
 
-    def connect_fast() -> sqlite3.Connection:
+    def connect_with_pragmas() -> sqlite3.Connection:
         connection = connect()
-        connection.execute("PRAGMA synchronous=OFF")
-        connection.execute("PRAGMA wal_autocheckpoint=20000")
-        connection.execute("PRAGMA cache_size=-500000")
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
         return connection
 
-    database._connect = connect_fast  # type: ignore[method-assign]
+    database._connect = connect_with_pragmas  # type: ignore[method-assign]
     while database._idle:
         database._idle.pop().close()
+
+
+def _do_without_fsync(client: LocalMemory) -> None:
+    """While a store is being built, nothing in it needs to outlive a crash. What is measured opens the file anew."""
+    set_pragmas(client, "synchronous=OFF", "wal_autocheckpoint=20000", "cache_size=-500000")
 
 
 def _checkpoint(path: Path) -> None:
