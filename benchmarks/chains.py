@@ -1,0 +1,166 @@
+"""What memory costs a chain: a turn through with_scoped_memory, and reading the end of a long session."""
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from langchain_core.language_models import FakeListChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
+from langchain_core.runnables import Runnable, RunnableConfig
+from tqdm import tqdm
+
+from langchain_mem0_scoped import ScopedChatMessageHistory, local_memory, with_scoped_memory
+from langchain_mem0_scoped.local.memory import LocalMemory
+
+from . import corpus, stores
+from .measure import Result, Settings, in_turn, median, pooled, ratio_of_medians
+
+_USERS: Final = 50
+_TURNS_BEFORE: Final = 5
+_TURNS: Final = 300
+_COUNTED: Final = 20
+_LONG: Final = 100_000
+_SHORT: Final = 100
+_LAST: Final = 50
+_LOGGED_AT_ONCE: Final = 1_000
+_BATCHES: Final = 7
+_READS: Final = 100
+_USER: Final = "user-who-talks"
+_SESSION: Final = "long"
+
+Chain = Runnable[Any, Any]
+
+
+def bare_chain() -> Chain:
+    """A prompt, a model that answers at once, and a parser; the prompt takes a history where there is one."""
+    prompt = ChatPromptTemplate.from_messages(
+        [
+            ("system", "You are a helpful assistant."),
+            MessagesPlaceholder("history", optional=True),
+            ("human", "{input}"),
+        ]
+    )
+    return prompt | FakeListChatModel(responses=corpus.memories(-1, 100)) | StrOutputParser()
+
+
+def session_of(user: int, session_id: str) -> RunnableConfig:
+    """What a server passes with a call."""
+    return {"configurable": {"user_id": stores.user_name(user), "session_id": session_id}}
+
+
+def turn(_: Settings) -> Iterator[Result]:
+    """Whole turns of users with 20 memories from other sessions, five to ten turns into this one.
+
+    The same turns are taken by three sides in turn: the bare chain; the chain with memory, on a file whose connections
+    are the package's own (`synchronous=FULL`: an fsync for every commit); and on a file of equal content whose
+    connections have `synchronous=OFF`, where SQLite writes the same bytes and never calls fsync. What the second takes
+    longer than the third is fsync time, which is the disk's; what the third takes longer than the first is ours.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        yield _commits(Path(folder) / "counted.db")
+        with asyncio.Runner() as runner:
+            ways: dict[str, Callable[..., object]] = {
+                "invoke": lambda chain, *given: chain.invoke(*given),
+                "ainvoke": lambda chain, *given: runner.run(chain.ainvoke(*given)),
+            }
+            for name, run in ways.items():
+                durable, quick = (_peopled(Path(folder) / f"{name}-{side}.db") for side in ("durable", "quick"))
+                stores.set_pragmas(quick, "synchronous=OFF")
+                yield _beyond(name, run, durable, quick)
+                durable.close()
+                quick.close()
+
+
+def _beyond(name: str, run: Callable[..., object], durable: LocalMemory, quick: LocalMemory) -> Result:
+    chain = bare_chain()
+    sides = [with_scoped_memory(chain, client=durable), with_scoped_memory(chain, client=quick), chain]
+    said = [{"input": question} for question in corpus.questions(f"turns/{name}", _TURNS_BEFORE * _USERS + _TURNS)]
+    who = [session_of(number % _USERS, "now") for number in range(len(said))]
+    calls = [[partial(run, side, *given) for given in zip(said, who, strict=True)] for side in sides]
+    before = _TURNS_BEFORE * _USERS
+    in_turn(*(of_side[:before] for of_side in calls), block=1)
+    whole, without_fsync, bare = in_turn(*(of_side[before:] for of_side in calls), block=1)
+    return Result(
+        f"a turn through with_scoped_memory beyond the bare chain, {name}, fsync taken out",
+        median([one - other for one, other in zip(without_fsync, bare, strict=True)]) * 1e3,
+        "ms",
+        2,
+        detail={
+            "fsync in it, ms": median([one - other for one, other in zip(whole, without_fsync, strict=True)]) * 1e3,
+            "p50 turn with fsync, ms": median(whole) * 1e3,
+            "p50 turn without, ms": median(without_fsync) * 1e3,
+            "p50 bare chain, ms": median(bare) * 1e3,
+        },
+    )
+
+
+def _commits(path: Path) -> Result:
+    """Count what ends a transaction in the write-ahead log itself, whoever wrote it and by whatever call."""
+    client = _peopled(path)
+    chain = with_scoped_memory(bare_chain(), client=client)
+    ended: dict[str, list[int]] = {"known": [], "new": []}
+    for number, question in enumerate(corpus.questions("counted", _COUNTED)):
+        for who, user in (("known", number), ("new", _USERS + number)):
+            client._database.truncate()
+            chain.invoke({"input": question}, session_of(user, "now"))
+            ended[who].append(_transactions(path.with_name(f"{path.name}-wal")))
+    client.close()
+    title = "a turn through with_scoped_memory: durable commits, the most of any"
+    return Result(title, max(ended["known"]), "", 2, detail={"of a user's very first turn": max(ended["new"])})
+
+
+def _transactions(log: Path) -> int:
+    """Count the frames of a write-ahead log that end a transaction; see https://www.sqlite.org/walformat.html."""
+    content = log.read_bytes()
+    page_size, salt = int.from_bytes(content[8:12], "big"), content[16:24]
+    frames = (content[start : start + 24] for start in range(32, len(content), 24 + page_size))
+    # The size of the file in pages stands in those alone; frames under another salt are left from before.
+    return sum(frame[8:16] == salt and frame[4:8] != bytes(4) for frame in frames)
+
+
+def _peopled(path: Path) -> LocalMemory:
+    client = local_memory(path)
+    for user in range(_USERS):
+        stores.add_user(client, user)
+    return client
+
+
+def transcript(_: Settings) -> Iterator[Result]:
+    """The end of a long and of a short session, each in a file of its own, by a new history for every read."""
+    with tempfile.TemporaryDirectory() as folder:
+        clients = []
+        for messages in (_LONG, _SHORT):
+            clients.append(local_memory(Path(folder) / f"{messages}.db"))
+            log(clients[-1], _USER, _SESSION, messages)
+
+        def read(client: LocalMemory) -> list[BaseMessage]:
+            return ScopedChatMessageHistory(_USER, _SESSION, client=client, recall=0, max_messages=_LAST).messages
+
+        if any(len(read(client)) != _LAST for client in clients):
+            raise RuntimeError("the history is not as long as it was made")
+        batches = []
+        for _batch in tqdm(range(_BATCHES), desc=f"reading the last {_LAST}", unit="batch"):
+            long, short = in_turn(*([partial(read, client)] * _READS for client in clients))
+            batches.append((long, short))
+        for client in clients:
+            client.close()
+    p50 = {f"p50 of {messages:,}, ms": pooled(batches, side) * 1e3 for side, messages in enumerate((_LONG, _SHORT))}
+    title = f"the last {_LAST} of a session of {_LONG:,} messages, against one of {_SHORT}"
+    yield Result(title, ratio_of_medians(batches), "x", 2, detail=p50)
+
+
+def log(client: LocalMemory, user_id: str, session_id: str, messages: int) -> None:
+    """Log a session of many messages, of which nothing is remembered."""
+    history = ScopedChatMessageHistory(user_id, session_id, client=client, recall=0, remember=False)
+    # As models give them, answers have an id; as people type them, questions have none.
+    said: list[BaseMessage] = [
+        AIMessage(text, id=f"run-{number}") if number % 2 else HumanMessage(text)
+        for number, text in enumerate(corpus.memories(0, messages))
+    ]
+    for start in tqdm(range(0, messages, _LOGGED_AT_ONCE), desc=f"logging {messages:,} messages", unit="batch"):
+        history.add_messages(said[start : start + _LOGGED_AT_ONCE])
