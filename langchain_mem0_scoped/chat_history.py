@@ -121,7 +121,7 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
             for query in self._queries():
                 found = found or await afrom_other_sessions(self._memory, query, self._session_id, self._recall)
             self._recalled = _as_recall(found)
-        return [*self._recalled, *self._capped()]
+        return [*self._recalled, *await asyncio.to_thread(self._capped)]
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Log messages, then remember what is worth it. A message whose id is there already counts once.
@@ -138,8 +138,20 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
             with _only_logged():
                 self._memory._remember(said, self._session_id, self._since)
 
+    def _unlike_logged(self, answer: BaseMessage) -> BaseMessage:
+        """An answer that is no repetition, whatever its id: a cached one has the id it had when it was first given."""
+        if answer.id is None or all(answer.id != message.id for message in self._log or ()):
+            return answer
+        return answer.model_copy(update={"id": None})
+
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
-        """Async twin of `add_messages`."""
+        """Async twin of `add_messages`. Once begun it goes on when it is cancelled: a turn is kept whole."""
+        adding = asyncio.ensure_future(self._aadd_messages(messages))
+        _ADDING.add(adding)
+        adding.add_done_callback(_ADDING.discard)
+        await asyncio.shield(adding)
+
+    async def _aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
         with self._anew_if_erased():
             said = await asyncio.to_thread(self._log_messages, messages)
         if said:
@@ -161,9 +173,20 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
     def _read_log(self) -> None:
         if self._log is None:
             self._since = self._memory._begin()
-            # A cap by tokens needs the messages to count them; one by number is left to the store.
-            last = self._max_messages if self._max_tokens is None else None
-            self._log = transcripts.unlogged(self._store().read(self.user_id, self._session_id, last))
+            self._log = self._last_messages()
+
+    def _last_messages(self) -> list[BaseMessage]:
+        """The transcript's end: as much of it as a cap by number or by tokens can let through."""
+        store, last = self._store(), self._max_messages
+        if self._max_tokens is None:
+            return transcripts.unlogged(store.read(self.user_id, self._session_id, last))
+        wanted = _READ_AT_ONCE
+        while True:
+            wanted = wanted if last is None else min(wanted, last)
+            found = transcripts.unlogged(store.read(self.user_id, self._session_id, wanted))
+            if len(found) < wanted or wanted == last or self._token_counter(found) > self._max_tokens:
+                return found
+            wanted *= 4
 
     def _queries(self) -> list[str]:
         """What to recall by, until something is found: the last human turn, then nothing, which gives the latest."""
@@ -209,6 +232,10 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         return log
 
 
+_ADDING: Final[set[asyncio.Future[None]]] = set()
+"""Turns that are being added; an event loop itself keeps no hold of its tasks."""
+
+
 @contextmanager
 def _only_logged() -> Iterator[None]:
     try:
@@ -220,6 +247,9 @@ def _only_logged() -> Iterator[None]:
 def _as_recall(found: MemoryList | None) -> list[BaseMessage]:
     return [recall_message(found)] if found else []
 
+
+_READ_AT_ONCE: Final = 100
+"""How many of the last messages are read to see whether they fill `max_tokens`."""
 
 HISTORY_CONFIG: Final[list[ConfigurableFieldSpec]] = [
     ConfigurableFieldSpec(

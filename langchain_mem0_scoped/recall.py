@@ -48,7 +48,7 @@ def recall_message(memories: Sequence[MemoryRecord]) -> SystemMessage:
 
 def is_recall(message: BaseMessage) -> bool:
     """Tell whether a message is one of ours."""
-    return message.additional_kwargs.get(_MARK) == "recall"
+    return isinstance(message, SystemMessage) and message.additional_kwargs.get(_MARK) == "recall"
 
 
 def last_human_text(messages: Sequence[BaseMessage]) -> str:

@@ -18,7 +18,7 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 from langchain_core.prompt_values import PromptValue
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableGenerator, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, ensure_config
 from langchain_core.runnables.utils import AddableDict
 
 from .chat_history import ScopedChatMessageHistory
@@ -112,19 +112,19 @@ def with_scoped_memory(
     # One that is never used refuses here and now what would else fail every run.
     history("user", "session", recall)
 
-    def enter(given: Any, config: RunnableConfig) -> Runnable[Any, Any]:
+    def enter(given: Any, config: RunnableConfig, **options: Any) -> Runnable[Any, Any]:
         # The recall of this wrapper goes by what is asked now, which a history cannot know: its own stays at 0.
         log, turn = history(*_who(config)), shape.turn(given)
         # Read first: from here on an erasure stops the turn.
         past, asked = log.messages, (log.memory, last_human_text(turn), log.session_id, recall)
         before = _before(from_other_sessions(*asked) if recall else None, past)
-        return _turn(chain, shape.prepared(given, turn, before), _Saving(log, turn, shape), config)
+        return _Turn(chain, shape.prepared(given, turn, before), options, log, turn, shape)
 
-    async def aenter(given: Any, config: RunnableConfig) -> Runnable[Any, Any]:
+    async def aenter(given: Any, config: RunnableConfig, **options: Any) -> Runnable[Any, Any]:
         log, turn = history(*_who(config)), shape.turn(given)
         past, asked = await log.aget_messages(), (log.memory, last_human_text(turn), log.session_id, recall)
         before = _before(await afrom_other_sessions(*asked) if recall else None, past)
-        return _turn(chain, shape.prepared(given, turn, before), _Saving(log, turn, shape), config)
+        return _Turn(chain, shape.prepared(given, turn, before), options, log, turn, shape)
 
     return RunnableLambda(enter, aenter, name="ScopedMemory")
 
@@ -142,16 +142,6 @@ def _who(config: RunnableConfig) -> tuple[str, str]:
 
 def _before(known: MemoryList | None, log: list[BaseMessage]) -> list[BaseMessage]:
     return [recall_message(known), *log] if known else log
-
-
-def _turn(chain: Runnable[Any, Any], prepared: Any, saving: _Saving, config: RunnableConfig) -> Runnable[Any, Any]:
-    before: Runnable[Any, Any] = RunnableLambda(lambda _: prepared)
-    outer: tuple[tuple[str, str], ...] = config.get("configurable", {}).get(_SAVED_BY_OUTER, ())
-    who = (saving.log.user_id, saving.log.session_id)
-    if who in outer:
-        return before | chain
-    after: RunnableGenerator[Any, Any] = RunnableGenerator(saving.after, saving.aafter)  # type: ignore[arg-type]
-    return before | chain.with_config(configurable={_SAVED_BY_OUTER: (*outer, who)}) | after
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,44 +220,90 @@ def _messages(value: Any, of_text: type[BaseMessage]) -> list[BaseMessage]:
     raise InputError(f"expected a str, a message or a list of messages, got {reason}")
 
 
-@dataclass(slots=True)
-class _Saving:
-    """Passes a chain's answer on as it comes, and saves the turn when it is whole."""
+class _Turn(Runnable[Any, Any]):
+    """One run of the chain: its answer is passed on as it comes, and the turn is saved when it is whole."""
 
-    log: ScopedChatMessageHistory
-    turn: list[BaseMessage]
-    shape: _Shape
+    def __init__(
+        self,
+        chain: Runnable[Any, Any],
+        prepared: Any,
+        options: dict[str, Any],
+        log: ScopedChatMessageHistory,
+        turn: list[BaseMessage],
+        shape: _Shape,
+    ) -> None:
+        self._chain = chain
+        self._prepared = prepared
+        self._options = options
+        self._log = log
+        self._turn = turn
+        self._shape = shape
 
-    def after(self, answer: Iterator[Any], config: RunnableConfig) -> Iterator[Any]:
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Any:
+        inner, saves = self._inner(config)
+        answer = self._chain.invoke(self._prepared, inner, **self._options)
+        if saves:
+            self._save(_Whole(answer), inner)
+        return answer
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Any:
+        inner, saves = self._inner(config)
+        answer = await self._chain.ainvoke(self._prepared, inner, **self._options)
+        if saves:
+            await self._asave(_Whole(answer), inner)
+        return answer
+
+    def stream(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Iterator[Any]:
+        inner, saves = self._inner(config)
         whole = _Whole()
-        for part in answer:
+        for part in self._chain.stream(self._prepared, inner, **self._options):
             whole.take(part)
             yield part
+        if saves:
+            self._save(whole, inner)
+
+    async def astream(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> AsyncIterator[Any]:
+        inner, saves = self._inner(config)
+        whole = _Whole()
+        async for part in self._chain.astream(self._prepared, inner, **self._options):
+            whole.take(part)
+            yield part
+        if saves:
+            await self._asave(whole, inner)
+
+    def _inner(self, config: RunnableConfig | None) -> tuple[RunnableConfig, bool]:
+        """The chain's config, which tells a wrapped chain within that this turn is saved; and whether it is, here."""
+        inner = ensure_config(config)
+        configurable = inner.get("configurable", {})
+        outer: tuple[tuple[str, str], ...] = configurable.get(_SAVED_BY_OUTER, ())
+        who = (self._log.user_id, self._log.session_id)
+        return {**inner, "configurable": {**configurable, _SAVED_BY_OUTER: (*outer, who)}}, who not in outer
+
+    def _save(self, whole: _Whole, config: RunnableConfig) -> None:
         try:
-            self.log.add_messages(self.new(whole))
+            self._log.add_messages(self._new(whole))
         except Exception as error:
             _report(error)
             dispatch_custom_event(NOT_SAVED, {"error": type(error).__name__}, config=config)
 
-    async def aafter(self, answer: AsyncIterator[Any], config: RunnableConfig) -> AsyncIterator[Any]:
-        whole = _Whole()
-        async for part in answer:
-            whole.take(part)
-            yield part
+    async def _asave(self, whole: _Whole, config: RunnableConfig) -> None:
         try:
-            await self.log.aadd_messages(self.new(whole))
+            await self._log.aadd_messages(self._new(whole))
         except Exception as error:
             _report(error)
             await adispatch_custom_event(NOT_SAVED, {"error": type(error).__name__}, config=config)
 
-    def new(self, whole: _Whole) -> list[BaseMessage]:
+    def _new(self, whole: _Whole) -> list[BaseMessage]:
         """The turn's messages. An agent answers with all it was given and then its own, which alone is new."""
-        answer, turn = self.shape.answer(whole), _said(self.turn)
+        answer, turn = self._shape.answer(whole), _said(self._turn)
+        if len(answer) == 1:
+            return [*turn, self._log._unlike_logged(answer[0])]
         for end in range(len(answer), len(turn) - 1, -1) if turn else ():
             if all(map(_same, answer[end - len(turn) : end], turn)):
-                answer = answer[end:]
-                break
-        return [*turn, *answer]
+                return [*turn, *answer[end:]]
+        # The turn itself is gone from what an agent gives back, as where it was summarised: what stands in its place is
+        # nobody's words.
+        return [*turn, *(message for message in answer if isinstance(message, (AIMessage, ToolMessage)))]
 
 
 def _same(one: BaseMessage, other: BaseMessage) -> bool:
@@ -282,10 +318,12 @@ def _content(message: BaseMessage) -> tuple[str, Any]:
 class _Whole:
     """A streamed answer, put together as LangChain does: by addition."""
 
-    def __init__(self) -> None:
+    def __init__(self, *parts: Any) -> None:
         self.value: Any = None
         self.updates: list[Mapping[str, Any]] = []
         self._begun = False
+        for part in parts:
+            self.take(part)
 
     def take(self, part: Any) -> None:
         if isinstance(part, Mapping) and not isinstance(part, AddableDict):

@@ -63,6 +63,10 @@ def _logged_one(message: BaseMessage) -> Logged:
     if not isinstance(message, BaseMessage):
         raise InputError(f"a chat history takes LangChain messages, got {type(message).__name__}")
     whole = message_chunk_to_message(message) if isinstance(message, BaseMessageChunk) else message
+    usage = getattr(whole, "usage_metadata", None)
+    if usage is not None and "input_tokens" not in usage:
+        # LangChain's cache writes a cost where no tokens were counted, which LangChain cannot read back.
+        whole = whole.model_copy(update={"usage_metadata": None})
     try:
         given = message_to_dict(whole)
         body: dict[str, Any] = json.loads(json.dumps(given, allow_nan=False))
