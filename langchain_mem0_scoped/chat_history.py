@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import dropwhile
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import BaseMessage, ToolMessage, trim_messages
@@ -75,7 +75,7 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         self._max_messages = None if max_messages is None else checked_count(max_messages, "max_messages")
         self._max_tokens = None if max_tokens is None else checked_count(max_tokens, "max_tokens")
         self._token_counter = token_counter or count_tokens_approximately
-        self._since: object = None
+        self._since: Sequence[Any] | None = None
         self._log: list[BaseMessage] | None = None
         self._recalled: list[BaseMessage] | None = None
 

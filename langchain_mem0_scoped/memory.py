@@ -381,11 +381,11 @@ class ScopedMemory:
 
     # -- a turn, which is read at its beginning and written at its end: an erasure in between stops it
 
-    def _begin(self) -> object:
+    def _begin(self) -> Sequence[Any] | None:
         """Note where this user stands, for `_remember`; None where the client cannot tell."""
         return self._port().beginning(self.user_id)
 
-    def _check_not_erased(self, since: object) -> None:
+    def _check_not_erased(self, since: Sequence[Any] | None) -> None:
         """Let a turn that began then go on.
 
         Raises:
@@ -393,18 +393,30 @@ class ScopedMemory:
         """
         self._port().check_not_erased(self.user_id, since)
 
-    def _remember(self, said: Sequence[MessageLike], session_id: str | None, since: object) -> MemoryList:
+    def _remember(
+        self,
+        said: MessageLike | Sequence[MessageLike],
+        session_id: str | None,
+        since: Sequence[Any] | None,
+        infer: bool | None = None,
+    ) -> MemoryList:
         """As `add`, for what was said in a turn that began then.
 
         Raises:
             BackendError: As `add`, or the user was erased since: what was said may quote what was erased.
         """
-        batch = replace(self._batch(said, session_id, None, None, None, None, True), since=since)
+        batch = replace(self._batch(said, session_id, None, infer, None, None, True), since=since)
         return _listed(self._scope.require_own(self._port().add(self.user_id, batch) if batch.messages else []))
 
-    async def _aremember(self, said: Sequence[MessageLike], session_id: str | None, since: object) -> MemoryList:
+    async def _aremember(
+        self,
+        said: MessageLike | Sequence[MessageLike],
+        session_id: str | None,
+        since: Sequence[Any] | None,
+        infer: bool | None = None,
+    ) -> MemoryList:
         """Async twin of `_remember`."""
-        batch = replace(self._batch(said, session_id, None, None, None, None, True), since=since)
+        batch = replace(self._batch(said, session_id, None, infer, None, None, True), since=since)
         return _listed(
             self._scope.require_own(await (await self._aport()).aadd(self.user_id, batch) if batch.messages else [])
         )

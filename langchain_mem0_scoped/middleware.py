@@ -6,12 +6,11 @@ import asyncio
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final, NotRequired, TypedDict, TypeVar
 
 from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
-from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.tools import BaseTool, StructuredTool
 
 from .clients import check_client
@@ -27,6 +26,7 @@ from .tools import ACTIONS, MemoryAction
 
 try:
     from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
+    from langchain.agents.middleware.types import PrivateStateAttr
     from langchain.tools import ToolRuntime
     from langgraph.config import get_config
     from langgraph.runtime import RunControl, Runtime
@@ -46,7 +46,36 @@ _MEMO: Final = 1_000
 Key = tuple[str, str, str]
 
 
-class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class _Turn(TypedDict):
+    """What the state holds of a turn: no text, and nothing recalled.
+
+    Attributes:
+        user: Who began it.
+        human: The id of the user's message; None where the run has none of its own.
+        since: Where the user stood when it began: an erasure after that keeps it from being remembered.
+        saved: Whether it is remembered already.
+    """
+
+    user: str
+    human: str | None
+    since: list[Any] | None
+    saved: bool
+
+
+class _TurnState(AgentState[Any]):
+    # Private: neither an input nor an output of the agent, so that no caller can write it.
+    # By the name of the middleware: an agent may have two.
+    scoped_memory_turn: NotRequired[Annotated[dict[str, _Turn], PrivateStateAttr]]
+
+
+_TURN: Final = "scoped_memory_turn"
+
+
+class ScopedMemoryMiddleware(AgentMiddleware[_TurnState, Any]):
     """Recalls what is known about the user before a model is asked, and remembers the turn after the agent.
 
     The user comes from the agent's runtime context, `agent.invoke(…, context=…)`: its attribute or key `user_id`. A run
@@ -72,6 +101,8 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         'ScopedMemoryMiddleware'
     """
 
+    state_schema = _TurnState
+
     def __init__(
         self,
         *,
@@ -87,22 +118,47 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         self._recall = 0 if type(recall) is int and recall == 0 else checked_count(recall, "recall")
         self._remember = checked_remember(remember)
         self._user_id = user_id or _user_of
-        self._memo: OrderedDict[Key, _Recall] = OrderedDict()
+        self._memo: OrderedDict[Key, tuple[RunControl | None, MemoryList]] = OrderedDict()
+        self._humans: OrderedDict[str, HumanMessage] = OrderedDict()
         self._lock = threading.Lock()
-        self.tools = [_runtime_tool(action, self._memory) for action in ACTIONS] if tools else []
+        self.tools = [_runtime_tool(action, self) for action in ACTIONS] if tools else []
 
     def _memory(self, context: Any) -> ScopedMemory:
         return ScopedMemory(self._user_id(context), client=self._client)
 
     # -- before
 
-    def before_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> None:
-        """Fail closed where there is no user."""
-        self._memory(runtime.context)
+    def before_agent(self, state: _TurnState, runtime: Runtime[Any]) -> dict[str, Any]:
+        """Fail closed where there is no user, and note whose turn this is and where that user stands."""
+        memory = self._memory(runtime.context)
+        return self._noted(state, self._begun(memory, state, memory._begin()))
 
-    async def abefore_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> None:
+    async def abefore_agent(self, state: _TurnState, runtime: Runtime[Any]) -> dict[str, Any]:
         """Async twin of `before_agent`."""
-        self.before_agent(state, runtime)
+        memory = self._memory(runtime.context)
+        return self._noted(state, self._begun(memory, state, await asyncio.to_thread(memory._begin)))
+
+    def _turn(self, state: Any) -> _Turn | None:
+        turns: dict[str, _Turn] = state.get(_TURN) or {}
+        return turns.get(self.name)
+
+    def _noted(self, state: Any, turn: _Turn) -> dict[str, Any]:
+        return {_TURN: {**(state.get(_TURN) or {}), self.name: turn}}
+
+    def _begun(self, memory: ScopedMemory, state: _TurnState, since: Sequence[Any] | None) -> _Turn:
+        human = _last_human(state["messages"])
+        last = self._turn(state)
+        # The last human message of a thread need not be this run's, nor this user's.
+        if human is not None and last is not None and last["human"] == human.id:
+            human = None if last["saved"] or last["user"] != memory.user_id else human
+        if human is not None:
+            self._keep(self._humans, str(human.id), human)
+        return _Turn(
+            user=memory.user_id,
+            human=None if human is None else human.id,
+            since=None if since is None else list(since),
+            saved=False,
+        )
 
     # -- around the model
 
@@ -114,9 +170,8 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         key = _key(memory, request.messages)
         known = self._kept(key, request.runtime)
         if known is None and self._recall:
-            since = memory._begin()
             known = from_other_sessions(memory, key[2], key[1], self._recall)
-            self._keep(key, _Recall(request.runtime.control, since, known))
+            self._keep(self._memo, key, (request.runtime.control, known))
         return handler(_told(request, known))
 
     async def awrap_model_call(
@@ -127,68 +182,65 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         key = _key(memory, request.messages)
         known = self._kept(key, request.runtime)
         if known is None and self._recall:
-            since = await asyncio.to_thread(memory._begin)
             known = await afrom_other_sessions(memory, key[2], key[1], self._recall)
-            self._keep(key, _Recall(request.runtime.control, since, known))
+            self._keep(self._memo, key, (request.runtime.control, known))
         return await handler(_told(request, known))
 
     # -- after
 
-    def after_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> None:
-        """Remember the turn: the last human message and what the agent answered."""
+    def after_agent(self, state: _TurnState, runtime: Runtime[Any]) -> dict[str, Any] | None:
+        """Remember the turn: what the user said in this run and what the agent answered."""
         memory = self._memory(runtime.context)
-        since = self._forget(memory, state["messages"], runtime)
+        turn = self._turn(state)
         try:
-            if said := worth_remembering(_last_turn(state["messages"]), self._remember):
-                memory._remember(said, _session() or None, since)
+            if turn is not None and (said := self._said(memory, turn, state["messages"])):
+                memory._remember(said, _session() or None, turn["since"])
         except Exception as error:
             _report(error)
             dispatch_custom_event(NOT_SAVED, {"error": type(error).__name__})
+            return None
+        return None if turn is None else self._noted(state, {**turn, "saved": True})
 
-    async def aafter_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> None:
+    async def aafter_agent(self, state: _TurnState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """Async twin of `after_agent`."""
         memory = self._memory(runtime.context)
-        since = self._forget(memory, state["messages"], runtime)
+        turn = self._turn(state)
         try:
-            if said := worth_remembering(_last_turn(state["messages"]), self._remember):
-                await memory._aremember(said, _session() or None, since)
+            if turn is not None and (said := self._said(memory, turn, state["messages"])):
+                await memory._aremember(said, _session() or None, turn["since"])
         except Exception as error:
             _report(error)
             await adispatch_custom_event(NOT_SAVED, {"error": type(error).__name__})
+            return None
+        return None if turn is None else self._noted(state, {**turn, "saved": True})
 
-    # -- recalls of runs under way: outside the state, by user, session and what was asked. Each belongs to one run,
-    # told by the control LangGraph makes for it: what a failed or interrupted run recalled is not used by the next.
+    def _said(self, memory: ScopedMemory, turn: _Turn, messages: list[AnyMessage]) -> list[dict[str, str]]:
+        """What of this run is to be remembered: nothing where another user began the turn, or it was saved before."""
+        with self._lock:
+            self._memo.pop(_key(memory, messages), None)
+            human = self._humans.pop(turn["human"] or "", None)
+        if turn["user"] != memory.user_id or turn["human"] is None or turn["saved"]:
+            return []
+        messages = [message for message in messages if not _is_summary(message)]
+        start = next((index for index, message in enumerate(messages) if message.id == turn["human"]), None)
+        if start is not None:
+            return worth_remembering(messages[start:], self._remember)
+        # Summarised away in the meantime; what is left that surely is of this run is the answer.
+        answer = [message for message in messages[-1:] if isinstance(message, AIMessage)]
+        return worth_remembering([*([human] if human is not None else []), *answer], self._remember)
+
+    # -- what is held of runs under way, outside the state. A recall belongs to one run, told by the control LangGraph
+    # makes for it: what a failed or interrupted run recalled is not used by the next.
 
     def _kept(self, key: Key, runtime: Runtime[Any]) -> MemoryList | None:
-        kept = self._memo.get(key)
-        return kept.known if kept is not None and kept.control is runtime.control else None
+        control, known = self._memo.get(key, (None, None))
+        return known if control is runtime.control else None
 
-    def _keep(self, key: Key, recall: _Recall) -> None:
+    def _keep(self, held: OrderedDict[K, V], key: K, value: V) -> None:
         with self._lock:
-            self._memo[key] = recall
-            while len(self._memo) > _MEMO:
-                self._memo.popitem(last=False)
-
-    def _forget(self, memory: ScopedMemory, messages: list[AnyMessage], runtime: Runtime[Any]) -> object:
-        """Let go of what a run recalled; return where the user stood when it did."""
-        with self._lock:
-            kept = self._memo.pop(_key(memory, messages), None)
-        return kept.since if kept is not None and kept.control is runtime.control else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Recall:
-    """What one run recalled.
-
-    Attributes:
-        control: The run.
-        since: Where the user stood: an erasure after that keeps the run's turn from being remembered.
-        known: The memories.
-    """
-
-    control: RunControl | None
-    since: object
-    known: MemoryList
+            held[key] = value
+            while len(held) > _MEMO:
+                held.popitem(last=False)
 
 
 def _user_of(context: Any) -> str:
@@ -213,11 +265,16 @@ def _key(memory: ScopedMemory, messages: list[AnyMessage]) -> Key:
     return memory.user_id, _session(), last_human_text(messages)
 
 
-def _last_turn(messages: list[AnyMessage]) -> list[BaseMessage]:
-    for index in range(len(messages) - 1, -1, -1):
-        if isinstance(messages[index], HumanMessage):
-            return list(messages[index:])
-    return []
+def _last_human(messages: list[AnyMessage]) -> HumanMessage | None:
+    return next(
+        (message for message in reversed(messages) if isinstance(message, HumanMessage) and not _is_summary(message)),
+        None,
+    )
+
+
+def _is_summary(message: BaseMessage) -> bool:
+    """LangChain's SummarizationMiddleware speaks as the user, of whatever stood there: tool output, recalled text."""
+    return message.additional_kwargs.get("lc_source") == "summarization"
 
 
 def _told(request: ModelRequest[Any], known: MemoryList | None) -> ModelRequest[Any]:
@@ -232,14 +289,19 @@ def _told(request: ModelRequest[Any], known: MemoryList | None) -> ModelRequest[
     return request.override(system_message=SystemMessage(told))
 
 
-def _runtime_tool(action: MemoryAction, memory_of: Callable[[Any], ScopedMemory]) -> BaseTool:
+def _runtime_tool(action: MemoryAction, middleware: ScopedMemoryMiddleware) -> BaseTool:
     """A memory tool that finds its user in the run's context: `runtime` is hidden from the model and not forgeable."""
 
     def run(runtime: ToolRuntime, **arguments: Any) -> str:
-        return action.run(memory_of(runtime.context), arguments)
+        return action.run(middleware._memory(runtime.context), arguments | since(runtime))
 
     async def arun(runtime: ToolRuntime, **arguments: Any) -> str:
-        return await action.arun(memory_of(runtime.context), arguments)
+        return await action.arun(middleware._memory(runtime.context), arguments | since(runtime))
+
+    def since(runtime: ToolRuntime) -> dict[str, Any]:
+        # What a model remembers it may have recalled before an erasure.
+        turn = middleware._turn(runtime.state) if action.name == "remember" else None
+        return {} if turn is None else {"since": turn["since"]}
 
     return StructuredTool.from_function(
         run,

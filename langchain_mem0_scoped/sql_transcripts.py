@@ -129,7 +129,7 @@ class SqlTranscripts:
         user_id: str,
         session_id: str,
         messages: Sequence[tuple[str | None, dict[str, Any]]],
-        since: object = None,
+        since: Sequence[Any] | None = None,
     ) -> list[int]:
         """Append messages at once, in order; return the positions of those that were new; `since` is not used."""
         from sqlalchemy.exc import IntegrityError, OperationalError

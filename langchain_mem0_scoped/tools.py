@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -59,12 +59,12 @@ async def _asearch(memory: ScopedMemory, query: str, k: int = 5) -> str:
     return _told(await memory.asearch(query, k=k))
 
 
-def _remember(memory: ScopedMemory, text: str) -> str:
-    return _told(memory.add(text, infer=False))
+def _remember(memory: ScopedMemory, text: str, since: Sequence[Any] | None = None) -> str:
+    return _told(memory._remember(text, None, since, infer=False))
 
 
-async def _aremember(memory: ScopedMemory, text: str) -> str:
-    return _told(await memory.aadd(text, infer=False))
+async def _aremember(memory: ScopedMemory, text: str, since: Sequence[Any] | None = None) -> str:
+    return _told(await memory._aremember(text, None, since, infer=False))
 
 
 def _list(memory: ScopedMemory, limit: int = 20) -> str:

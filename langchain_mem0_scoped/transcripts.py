@@ -28,7 +28,9 @@ Logged = tuple[str | None, dict[str, Any]]
 class TranscriptStore(Protocol):
     """Where transcripts lie. Every call names the user and the session; a user's erasure takes all sessions."""
 
-    def append(self, user_id: str, session_id: str, messages: Sequence[Logged], since: object = None) -> list[int]:
+    def append(
+        self, user_id: str, session_id: str, messages: Sequence[Logged], since: Sequence[Any] | None = None
+    ) -> list[int]:
         """Append messages at once, in order; return the positions of those that were new: an id counts once.
 
         Raises:

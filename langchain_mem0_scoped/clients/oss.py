@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -116,11 +116,11 @@ class OssPort(Port):
             for result in answer["results"]
         ]
 
-    def beginning(self, user_id: str) -> object:
+    def beginning(self, user_id: str) -> Sequence[Any] | None:
         client = self._client
         return self._call("begin", client.beginning, user_id) if isinstance(client, Partitioned) else None
 
-    def check_not_erased(self, user_id: str, since: object) -> None:
+    def check_not_erased(self, user_id: str, since: Sequence[Any] | None) -> None:
         client = self._client
         if since is not None and isinstance(client, Partitioned):
             self._call("check", client.check_not_erased, user_id, since)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -33,7 +33,7 @@ class Batch:
     said_at: str | None
     expires_on: str | None
     wait: bool
-    since: object = None
+    since: Sequence[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +97,15 @@ class Port(ABC):
         """
 
     @abstractmethod
-    def beginning(self, user_id: str) -> object:
-        """Note where a user stands, for an add that must fail if the user is erased before it; None where none can."""
+    def beginning(self, user_id: str) -> Sequence[Any] | None:
+        """Note where a user stands, for an add that must fail if the user is erased before it.
+
+        Returns:
+            A few numbers, which may be kept as JSON; None where the client cannot tell.
+        """
 
     @abstractmethod
-    def check_not_erased(self, user_id: str, since: object) -> None:
+    def check_not_erased(self, user_id: str, since: Sequence[Any] | None) -> None:
         """Let a call that began at `since` go on.
 
         Raises:
@@ -143,17 +147,17 @@ class Partitioned(Protocol):
     leaves out rows that have nothing in common with the query.
     """
 
-    def beginning(self, user_id: str) -> object:
+    def beginning(self, user_id: str) -> Sequence[Any] | None:
         """Note where a user stands."""
 
-    def check_not_erased(self, user_id: str, since: object) -> None:
+    def check_not_erased(self, user_id: str, since: Sequence[Any] | None) -> None:
         """Let a call that began at `since` go on.
 
         Raises:
             BackendError: The user was erased since.
         """
 
-    def since(self, beginning: object) -> AbstractContextManager[None]:
+    def since(self, beginning: Sequence[Any] | None) -> AbstractContextManager[None]:
         """Have this thread's calls go by where the user stood then: an erasure since stops them."""
 
     def erase(self, user_id: str) -> Mapping[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -164,18 +164,18 @@ class LocalMemory(AssembledMemory):
         """Note where a user stands, for a call that begins now and writes later."""
         return self._work.beginning(user_id)
 
-    def since(self, beginning: partitions.Beginning | None) -> AbstractContextManager[None]:
+    def since(self, beginning: Sequence[Any] | None) -> AbstractContextManager[None]:
         """Have this thread's calls go by where the user stood then: an erasure since stops them."""
-        return self._work.since(beginning)
+        return self._work.since(None if beginning is None else partitions.Beginning(*beginning))
 
-    def check_not_erased(self, user_id: str, since: partitions.Beginning) -> None:
+    def check_not_erased(self, user_id: str, since: Sequence[Any]) -> None:
         """Let a call that began then go on.
 
         Raises:
             BackendError: The user was erased since.
         """
         with self._database.reading() as connection:
-            partitions.check_not_erased(connection, user_id, self._database.salt, since)
+            partitions.check_not_erased(connection, user_id, self._database.salt, partitions.Beginning(*since))
 
     def erase(self, user_id: str) -> Mapping[str, int]:
         """Remove a user in one transaction and count the rows by kind.

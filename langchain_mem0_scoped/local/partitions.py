@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..errors import BackendError, ErasureError
 from . import texts
@@ -260,8 +260,7 @@ def forget_old_erasures(connection: sqlite3.Connection) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Beginning:
+class Beginning(NamedTuple):
     """Where a user stood when a call began.
 
     Attributes:

@@ -32,12 +32,12 @@ class LocalTranscripts:
         user_id: str,
         session_id: str,
         messages: Sequence[tuple[str | None, dict[str, Any]]],
-        since: object = None,
+        since: Sequence[Any] | None = None,
     ) -> list[int]:
         """Append messages in one transaction; return the positions of those that were not there yet."""
         with self._database.writing() as connection:
-            if isinstance(since, Beginning):
-                partitions.check_not_erased(connection, user_id, self._database.salt, since)
+            if since is not None:
+                partitions.check_not_erased(connection, user_id, self._database.salt, Beginning(*since))
             found = partitions.find(connection, user_id, self._database.salt)
             partition = found or partitions.create(connection, user_id, self._database.salt)
             partition, session = _session(connection, partition, session_id)

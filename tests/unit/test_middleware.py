@@ -381,6 +381,7 @@ class TestConstruction:
         for user in ("alice", "bob", "carol"):
             one.invoke(human(ALLERGY), context={"user_id": user})
         assert not middleware._memo
+        assert not middleware._humans
 
     async def test_streaming(self, client: mem0.Memory) -> None:
         one, _ = agent(client, "ok", "ok")
