@@ -162,7 +162,9 @@ class ScopedMemory:
     def update(
         self, memory_id: str, text: str | None = None, *, metadata: Mapping[str, Any] | None = None
     ) -> MemoryRecord:
-        """Correct a memory. Its old text is left nowhere: not in its history, its entities or mem0's kept messages.
+        """Correct a memory. Its old text is left nowhere in what is known: history, entities, mem0's kept messages.
+
+        A transcript is what was said, not what is known: it stays until its session is cleared, or the user erased.
 
         Args:
             memory_id: A record's "id".
@@ -194,7 +196,7 @@ class ScopedMemory:
         return self._found(await port.aupdate(self.user_id, memory_id, *change))
 
     def delete(self, memory_id: str) -> None:
-        """Forget a memory, its history, its entity links and mem0's kept messages with it.
+        """Forget a memory, its history, its entity links and mem0's kept messages with it; transcripts stay.
 
         Raises:
             MemoryNotFoundError: This user has no memory of that id.

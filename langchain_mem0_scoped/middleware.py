@@ -75,7 +75,7 @@ class _TurnState(AgentState[Any]):
 _TURN: Final = "scoped_memory_turn"
 
 
-class ScopedMemoryMiddleware(AgentMiddleware[_TurnState, Any]):
+class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
     """Recalls what is known about the user before a model is asked, and remembers the turn after the agent.
 
     The user comes from the agent's runtime context, `agent.invoke(…, context=…)`: its attribute or key `user_id`. A run
@@ -128,12 +128,12 @@ class ScopedMemoryMiddleware(AgentMiddleware[_TurnState, Any]):
 
     # -- before
 
-    def before_agent(self, state: _TurnState, runtime: Runtime[Any]) -> dict[str, Any]:
+    def before_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any]:
         """Fail closed where there is no user, and note whose turn this is and where that user stands."""
         memory = self._memory(runtime.context)
         return self._noted(state, self._begun(memory, state, memory._begin()))
 
-    async def abefore_agent(self, state: _TurnState, runtime: Runtime[Any]) -> dict[str, Any]:
+    async def abefore_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any]:
         """Async twin of `before_agent`."""
         memory = self._memory(runtime.context)
         return self._noted(state, self._begun(memory, state, await asyncio.to_thread(memory._begin)))
@@ -145,7 +145,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[_TurnState, Any]):
     def _noted(self, state: Any, turn: _Turn) -> dict[str, Any]:
         return {_TURN: {**(state.get(_TURN) or {}), self.name: turn}}
 
-    def _begun(self, memory: ScopedMemory, state: _TurnState, since: Sequence[Any] | None) -> _Turn:
+    def _begun(self, memory: ScopedMemory, state: AgentState[Any], since: Sequence[Any] | None) -> _Turn:
         human = _last_human(state["messages"])
         last = self._turn(state)
         # The last human message of a thread need not be this run's, nor this user's.
@@ -188,7 +188,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[_TurnState, Any]):
 
     # -- after
 
-    def after_agent(self, state: _TurnState, runtime: Runtime[Any]) -> dict[str, Any] | None:
+    def after_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
         """Remember the turn: what the user said in this run and what the agent answered."""
         memory = self._memory(runtime.context)
         turn = self._turn(state)
@@ -201,7 +201,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[_TurnState, Any]):
             return None
         return None if turn is None else self._noted(state, {**turn, "saved": True})
 
-    async def aafter_agent(self, state: _TurnState, runtime: Runtime[Any]) -> dict[str, Any] | None:
+    async def aafter_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
         """Async twin of `after_agent`."""
         memory = self._memory(runtime.context)
         turn = self._turn(state)

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TABLE: Final = "langchain_mem0_scoped_transcripts"
-_TRIES: Final = 200
-"""How often writers of one session, who take the same place in it, try again."""
+_PATIENCE: Final = 10.0
+"""Seconds for which writers of one session, who take the same place in it, try again; an answer may be waiting."""
 
 _OVERTAKEN: Final = frozenset({"40001", "40P01"})
 """What a database says (SQLSTATE) to a transaction it gave up in favour of another, and that may simply be repeated."""
@@ -134,17 +135,19 @@ class SqlTranscripts:
         """Append messages at once, in order; return the positions of those that were new; `since` is not used."""
         from sqlalchemy.exc import IntegrityError, OperationalError
 
-        reason = "too many writers in this session"
-        for attempt in range(_TRIES):
+        deadline = time.monotonic() + _PATIENCE
+        for attempt in count():
             try:
                 return self._run(lambda connection: self._append(connection, user_id, session_id, messages), bare=True)
             except IntegrityError:
                 # Somebody else has written this session's next place meanwhile.
-                pass
+                reason = "too many writers in this session"
             except OperationalError as error:
+                reason = "the database stays locked" if _is_locked(error) else type(error).__name__
                 if getattr(error.orig, "sqlstate", None) not in _OVERTAKEN and not _is_locked(error):
-                    reason = type(error).__name__
                     break
+            if time.monotonic() > deadline:
+                break
             time.sleep(0.001 * min(attempt, 10))
         raise BackendError(f"the transcript could not be written: {reason}", retryable=True)
 
