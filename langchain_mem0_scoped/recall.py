@@ -70,7 +70,7 @@ def from_other_sessions(memory: ScopedMemory, query: str, session_id: str, k: in
     """
     query, wide = as_query(query), k
     while True:
-        wide = min(wide * 4, _WIDEST)
+        wide = min(wide * 2, _WIDEST)
         found = memory.search(query, k=wide) if query else memory.get_all(limit=wide)
         others = _others(found, session_id)
         if len(others) >= k or len(found) < wide or wide == _WIDEST:
@@ -81,7 +81,7 @@ async def afrom_other_sessions(memory: ScopedMemory, query: str, session_id: str
     """Async twin of `from_other_sessions`."""
     query, wide = as_query(query), k
     while True:
-        wide = min(wide * 4, _WIDEST)
+        wide = min(wide * 2, _WIDEST)
         found = await (memory.asearch(query, k=wide) if query else memory.aget_all(limit=wide))
         others = _others(found, session_id)
         if len(others) >= k or len(found) < wide or wide == _WIDEST:

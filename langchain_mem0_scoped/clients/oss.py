@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakKeyDictionary, ref
 
 from ..errors import BackendError, ErasureError, InputError, ScopedMemoryError
@@ -42,6 +42,11 @@ class OssPort(Port):
         if client is None:
             raise BackendError("the client has been closed and freed")
         return client
+
+    @property
+    def _partitioned_client(self) -> Partitioned | None:
+        # Asking isinstance() of a protocol takes longer than a read of the file.
+        return cast("Partitioned", self._client) if self._partitioned else None
 
     def _call(self, doing: str, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call mem0; whatever it raises becomes one clean error with nothing chained to it."""
@@ -92,8 +97,8 @@ class OssPort(Port):
     ) -> list[Row]:
         # mem0 takes a creation date only as metadata.
         created_at = batch.said_at or now.isoformat()
-        client = self._client
-        with client.since(batch.since) if isinstance(client, Partitioned) else nullcontext():
+        client, partitioned = self._client, self._partitioned_client
+        with nullcontext() if partitioned is None else partitioned.since(batch.since):
             answer = self._call(
                 "add",
                 client.add,
@@ -117,12 +122,12 @@ class OssPort(Port):
         ]
 
     def beginning(self, user_id: str) -> Sequence[Any] | None:
-        client = self._client
-        return self._call("begin", client.beginning, user_id) if isinstance(client, Partitioned) else None
+        client = self._partitioned_client
+        return None if client is None else self._call("begin", client.beginning, user_id)
 
     def check_not_erased(self, user_id: str, since: Sequence[Any] | None) -> None:
-        client = self._client
-        if since is not None and isinstance(client, Partitioned):
+        client = self._partitioned_client
+        if since is not None and client is not None:
             self._call("check", client.check_not_erased, user_id, since)
 
     def search(self, question: Question) -> list[Row]:
@@ -224,9 +229,9 @@ class OssPort(Port):
         return rows
 
     def erase(self, user_id: str) -> Mapping[str, int]:
-        if isinstance(self._client, Partitioned):
+        if (client := self._partitioned_client) is not None:
             # In one transaction, the second look included: what is there afterwards was added since.
-            return self._call("delete_all", self._client.erase, user_id)
+            return self._call("delete_all", client.erase, user_id)
         counts = self._erase_row_by_row(user_id)
         left = tuple(kind for kind, rows in self._look_again(user_id).items() if rows)
         if left:
