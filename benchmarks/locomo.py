@@ -1,6 +1,6 @@
 """Recall on LoCoMo: ten conversations as ten users of one embedded store, each question asked as its own user.
 
-`python -m benchmarks.locomo PATH`, with the path of the data set's `locomo10.json`. Exit status 1 if any row that came
+`python benchmarks/locomo.py PATH`, with the path of the data set's `locomo10.json`. Exit status 1 if any row that came
 back was another user's.
 """
 
@@ -17,9 +17,8 @@ from typing import Final
 
 from tqdm import tqdm
 
+from benchmarks.locomo_data import ANSWERABLE, Conversation, Question, Turn, read_locomo
 from langchain_mem0_scoped import MemoryList, ScopedMemory, local_memory
-
-from .locomo_data import ANSWERABLE, Conversation, Question, Turn, read_locomo
 
 _K: Final = 10
 
