@@ -211,8 +211,10 @@ class LocalMemory(AssembledMemory):
         return owner
 
 
-_PROMOTED: Final = ("user_id", "agent_id", "run_id", "actor_id", "role", "attributed_to", "expiration_date")
-_NOT_METADATA: Final = frozenset({"data", "hash", "created_at", "updated_at", "id", "text_lemmatized", *_PROMOTED})
+_PROMOTED: Final = frozenset(
+    {"user_id", "agent_id", "run_id", "actor_id", "role", "attributed_to", "expiration_date"}
+)
+_NOT_METADATA: Final = frozenset({"data", "hash", "created_at", "updated_at", "id", "text_lemmatized"})
 
 
 def _shown(memory_id: str, payload: dict[str, Any], score: float) -> dict[str, Any]:
@@ -221,12 +223,19 @@ def _shown(memory_id: str, payload: dict[str, Any], score: float) -> dict[str, A
         "id": memory_id,
         "memory": payload.get("data", ""),
         "hash": payload.get("hash"),
-        "metadata": {key: value for key, value in payload.items() if key not in _NOT_METADATA} or None,
+        "metadata": None,
         "score": score,
         "created_at": payload.get("created_at"),
         "updated_at": payload.get("updated_at"),
     }
-    row.update((key, payload[key]) for key in _PROMOTED if key in payload)
+    metadata = {}
+    for key, value in payload.items():
+        if key in _PROMOTED:
+            row[key] = value
+        elif key not in _NOT_METADATA:
+            metadata[key] = value
+    if metadata:
+        row["metadata"] = metadata
     return row
 
 
