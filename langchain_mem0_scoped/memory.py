@@ -307,7 +307,9 @@ class ScopedMemory:
     ) -> MemoryList:
         """Async twin of `get_all`."""
         pinned, limit = self._listing(session_id, filters, limit)
-        return _listed(self._scope.require_own(await (await self._aport()).arows(pinned, limit)))
+        rows = await (await self._aport()).arows(pinned, limit)
+        # There may be thousands: not on the event loop.
+        return await asyncio.to_thread(lambda: _listed(self._scope.require_own(rows)))
 
     def get(self, memory_id: str) -> MemoryRecord:
         """Read one memory, an expired one too.

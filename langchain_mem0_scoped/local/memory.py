@@ -211,9 +211,7 @@ class LocalMemory(AssembledMemory):
         return owner
 
 
-_PROMOTED: Final = frozenset(
-    {"user_id", "agent_id", "run_id", "actor_id", "role", "attributed_to", "expiration_date"}
-)
+_PROMOTED: Final = frozenset({"user_id", "agent_id", "run_id", "actor_id", "role", "attributed_to", "expiration_date"})
 _NOT_METADATA: Final = frozenset({"data", "hash", "created_at", "updated_at", "id", "text_lemmatized"})
 
 
