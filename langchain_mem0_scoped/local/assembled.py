@@ -11,8 +11,9 @@ from mem0.configs.base import MemoryConfig
 from mem0.embeddings.base import EmbeddingBase
 from mem0.llms.base import LLMBase
 from mem0.memory.storage import SQLiteManager
-from mem0.utils.factory import VectorStoreFactory
 from mem0.vector_stores.base import VectorStoreBase
+from mem0.vector_stores.qdrant import Qdrant
+from qdrant_client import QdrantClient
 
 from .embeddings import OfflineEmbeddings
 from .models import Embedder
@@ -62,21 +63,15 @@ def plain_memory(folder: str | os.PathLike[str]) -> mem0.Memory:
         A mem0.Memory in which nothing is changed. Close it with `close()` and `vector_store.client.close()`.
     """
     embeddings = OfflineEmbeddings()
-    config = MemoryConfig(
-        vector_store={
-            "provider": "qdrant",
-            "config": {
-                "path": str(Path(folder) / "qdrant"),
-                "on_disk": True,
-                "embedding_model_dims": embeddings.dims,
-                "collection_name": "memories",
-            },
-        }
-    )
+    path = str(Path(folder) / "qdrant")
+    options = {"embedding_model_dims": embeddings.dims, "collection_name": "memories", "on_disk": True}
+    config = MemoryConfig(vector_store={"provider": "qdrant", "config": {"path": path, **options}})
+    # Its check of SQLite's threads leaves a connection unclosed, which Python 3.13 warns of.
+    client = QdrantClient(path=path, force_disable_check_same_thread=True)
     return AssembledMemory(
         config,
         embedding_model=Embedder(embeddings),
-        vector_store=VectorStoreFactory.create("qdrant", config.vector_store.config),
+        vector_store=Qdrant(client=client, **options),
         entity_store=None,
         db=SQLiteManager(str(Path(folder) / "history.db")),
         llm=None,

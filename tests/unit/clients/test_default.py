@@ -128,6 +128,8 @@ FORK = """
         return sorted(record["memory"] for record in ScopedMemory(user).get_all())
 
     BEFORE
+    import warnings
+    warnings.simplefilter("ignore", DeprecationWarning)  # since 3.12, of any fork beside threads
     child = os.fork()
     if child == 0:
         status = 1

@@ -68,6 +68,9 @@ LOGGED = """
     from langchain_mem0_scoped import ScopedMemory, ScopedMemoryError, local_memory
     from langchain_core.language_models import FakeListChatModel
 
+    # In two halves: since 3.13 a traceback shows the lines of this code.
+    SAID = "SEC" "RET"
+
     def use(client, **options):
         memory = ScopedMemory("u_secretive", client=client)
         (added,) = memory.add("SECRET flowerpot", metadata={"topic": "SECRET"}, session_id="SECRET", infer=False)
@@ -80,7 +83,7 @@ LOGGED = """
         memory.delete(memory_id)
         broken, client.vector_store.search = client.vector_store.search, None
         try:
-            memory.search("SECRET")
+            memory.search(SAID)
         except ScopedMemoryError as error:
             logging.getLogger("application").exception("failed")
         client.vector_store.search = broken
@@ -90,9 +93,9 @@ LOGGED = """
         model = FakeListChatModel(responses=['{"memory": [{"text": "SECRET fact about Frieda"}]}', "SECRET, not JSON"])
         client = local_memory(Path(folder) / "m.db", llm=model)
         memory = ScopedMemory("u_secretive", client=client)
-        memory.add("SECRET said")
+        memory.add(f"{SAID} said")
         try:
-            memory.add("SECRET said")
+            memory.add(f"{SAID} said")
         except ScopedMemoryError as error:  # the model's second answer is no JSON
             logging.getLogger("application").exception("failed")
         use(client)
