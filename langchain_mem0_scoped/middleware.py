@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NotRequired, TypedDict,
 
 from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, SystemMessage
-from langchain_core.tools import BaseTool, StructuredTool
+from langchain_core.tools import BaseTool
 
 from .clients import check_client
 from .errors import ScopeError
@@ -303,14 +303,7 @@ def _runtime_tool(action: MemoryAction, middleware: ScopedMemoryMiddleware) -> B
         turn = middleware._turn(runtime.state) if action.name == "remember" else None
         return {} if turn is None else {"since": turn["since"]}
 
-    return StructuredTool.from_function(
-        run,
-        coroutine=arun,
-        name=action.name,
-        description=action.description,
-        args_schema=action.arguments,
-        infer_schema=False,
-    )
+    return action.as_tool(run, arun)
 
 
 def _report(error: Exception) -> None:

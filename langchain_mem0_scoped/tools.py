@@ -131,6 +131,17 @@ class MemoryAction:
         except InputError as error:
             return f"error: {error}"
 
+    def as_tool(self, run: Callable[..., str], arun: Callable[..., Awaitable[str]]) -> BaseTool:
+        """Make a tool of it that calls these, which know whose memory it is on."""
+        return StructuredTool.from_function(
+            run,
+            coroutine=arun,
+            name=self.name,
+            description=self.description,
+            args_schema=self.arguments,
+            infer_schema=False,
+        )
+
 
 ACTIONS: Final = (
     MemoryAction("search_memory", "Search what is remembered about the user.", _Search, _search, _asearch),
@@ -176,14 +187,7 @@ def _bound_tool(action: MemoryAction, memory: ScopedMemory) -> BaseTool:
     async def arun(**arguments: Any) -> str:
         return await action.arun(memory, arguments)
 
-    return StructuredTool.from_function(
-        run,
-        coroutine=arun,
-        name=action.name,
-        description=action.description,
-        args_schema=action.arguments,
-        infer_schema=False,
-    )
+    return action.as_tool(run, arun)
 
 
 def _malformed(arguments: dict[str, Any]) -> bool:
