@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,8 +18,7 @@ from .memory import ScopedMemory
 from .messages import checked_count
 from .recall import afrom_other_sessions, as_data, from_other_sessions, last_human_text
 from .records import MemoryList
-from .remembering import Remember, checked_remember, worth_remembering
-from .runnables import NOT_SAVED
+from .remembering import NOT_SAVED, Remember, checked_remember, report_unsaved, worth_remembering
 from .scope import checked_id
 from .tools import ACTIONS, MemoryAction
 
@@ -37,8 +35,6 @@ except ModuleNotFoundError as error:
 
 if TYPE_CHECKING:
     import mem0
-
-logger = logging.getLogger(__name__)
 
 _MEMO: Final = 1_000
 """How many recalls of runs under way are held."""
@@ -196,7 +192,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
             if turn is not None and (said := self._said(memory, turn, state["messages"])):
                 memory._remember(said, _session() or None, turn["since"])
         except Exception as error:
-            _report(error)
+            report_unsaved(error)
             dispatch_custom_event(NOT_SAVED, {"error": type(error).__name__})
             return None
         return None if turn is None else self._noted(state, {**turn, "saved": True})
@@ -209,7 +205,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
             if turn is not None and (said := self._said(memory, turn, state["messages"])):
                 await memory._aremember(said, _session() or None, turn["since"])
         except Exception as error:
-            _report(error)
+            report_unsaved(error)
             await adispatch_custom_event(NOT_SAVED, {"error": type(error).__name__})
             return None
         return None if turn is None else self._noted(state, {**turn, "saved": True})
@@ -304,7 +300,3 @@ def _runtime_tool(action: MemoryAction, middleware: ScopedMemoryMiddleware) -> B
         return {} if turn is None else {"since": turn["since"]}
 
     return action.as_tool(run, arun)
-
-
-def _report(error: Exception) -> None:
-    logger.error("a turn could not be saved (%s): the answer was given, but is not remembered", type(error).__name__)

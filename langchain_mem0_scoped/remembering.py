@@ -1,8 +1,10 @@
-"""What of a turn becomes memory: human and assistant text, unless told otherwise."""
+"""What of a turn becomes memory, human and assistant text unless told otherwise, and word of a turn that did not."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
@@ -16,6 +18,12 @@ The function returns True to remember a message's text, a str to remember that i
 say), and False or None not to. It is asked about every kind of message: answering for a ToolMessage is how tool output
 gets remembered, as something the assistant said. To pause, return False while you want no memory kept.
 """
+
+
+logger = logging.getLogger(__name__)
+
+NOT_SAVED: Final = "scoped_memory_not_saved"
+"""The custom event that tells callbacks of a turn that could not be saved; its data names the error's type."""
 
 
 def checked_remember(remember: object) -> Remember:
@@ -61,3 +69,8 @@ def _text(message: BaseMessage, remember: Remember) -> str:
 def _storable(text: str) -> str:
     """The transcript keeps a turn exactly; memory does without NUL, half characters and the end of a book."""
     return text.replace("\x00", "").encode("utf-8", "ignore").decode()[:MAX_TEXT]
+
+
+def report_unsaved(error: Exception) -> None:
+    """Log that a turn was answered but not saved, without its text."""
+    logger.error("a turn could not be saved (%s): the answer was given, but is not remembered", type(error).__name__)

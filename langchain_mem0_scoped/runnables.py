@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
@@ -24,18 +23,13 @@ from langchain_core.runnables.utils import AddableDict
 from .chat_history import ScopedChatMessageHistory
 from .errors import InputError, ScopeError
 from .recall import afrom_other_sessions, from_other_sessions, last_human_text, recall_message
-from .remembering import Remember
+from .remembering import NOT_SAVED, Remember, report_unsaved
 
 if TYPE_CHECKING:
     import mem0
     from sqlalchemy import Engine
 
     from .records import MemoryList
-
-logger = logging.getLogger(__name__)
-
-NOT_SAVED: Final = "scoped_memory_not_saved"
-"""The custom event that tells callbacks of a turn that could not be saved; its data names the error's type."""
 
 _SAVED_BY_OUTER: Final = "__scoped_memory_saved_by_outer"
 """The key in `configurable` that tells a chain inside a wrapped one whose turn that one saves; "__": not for traces."""
@@ -283,14 +277,14 @@ class _Turn(Runnable[Any, Any]):
         try:
             self._log.add_messages(self._new(whole))
         except Exception as error:
-            _report(error)
+            report_unsaved(error)
             dispatch_custom_event(NOT_SAVED, {"error": type(error).__name__}, config=config)
 
     async def _asave(self, whole: _Whole, config: RunnableConfig) -> None:
         try:
             await self._log.aadd_messages(self._new(whole))
         except Exception as error:
-            _report(error)
+            report_unsaved(error)
             await adispatch_custom_event(NOT_SAVED, {"error": type(error).__name__}, config=config)
 
     def _new(self, whole: _Whole) -> list[BaseMessage]:
@@ -335,7 +329,3 @@ class _Whole:
             self.value = self.value + part
         except TypeError:
             self.value = part
-
-
-def _report(error: Exception) -> None:
-    logger.error("a turn could not be saved (%s): the answer was given, but is not remembered", type(error).__name__)
