@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,14 @@ def plain_memory(folder: str | os.PathLike[str]) -> mem0.Memory:
     config = MemoryConfig(vector_store={"provider": "qdrant", "config": {"path": path, **options}})
     # Its check of SQLite's threads leaves a connection unclosed, which Python 3.13 warns of.
     client = QdrantClient(path=path, force_disable_check_same_thread=True)
+    with warnings.catch_warnings():
+        # Given a client, mem0 asks even a local one for indexes, and is told that there are none.
+        warnings.filterwarnings("ignore", "Payload indexes have no effect", UserWarning)
+        vector_store = Qdrant(client=client, **options)
     return AssembledMemory(
         config,
         embedding_model=Embedder(embeddings),
-        vector_store=Qdrant(client=client, **options),
+        vector_store=vector_store,
         entity_store=None,
         db=SQLiteManager(str(Path(folder) / "history.db")),
         llm=None,
