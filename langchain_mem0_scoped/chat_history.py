@@ -115,6 +115,9 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
 
     async def aget_messages(self) -> list[BaseMessage]:
         """Async twin of `messages`."""
+        return await self._memory._either(lambda: self.messages, self._amessages)
+
+    async def _amessages(self) -> list[BaseMessage]:
         await asyncio.to_thread(self._read_log)
         if self._recalled is None:
             found: MemoryList | None = None
@@ -146,7 +149,8 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
 
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Async twin of `add_messages`. Once begun it goes on when it is cancelled: a turn is kept whole."""
-        adding = asyncio.ensure_future(self._aadd_messages(messages))
+        work = self._memory._either(lambda: self.add_messages(messages), lambda: self._aadd_messages(messages))
+        adding = asyncio.ensure_future(work)
         _ADDING.add(adding)
         adding.add_done_callback(_ADDING.discard)
         await asyncio.shield(adding)
@@ -160,33 +164,34 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
 
     def clear(self) -> None:
         """Empty this session's transcript, and nothing else: memories stay, see `ScopedMemory.delete_all`."""
-        self._store().clear(self.user_id, self._session_id)
+        self._memory._transcript_store().clear(self.user_id, self._session_id)
         self._log = []
 
     async def aclear(self) -> None:
         """Async twin of `clear`."""
         await asyncio.to_thread(self.clear)
 
-    def _store(self) -> TranscriptStore:
-        return transcripts.require_store(self._memory._bound_client())
-
     def _read_log(self) -> None:
         if self._log is None:
-            self._since = self._memory._begin()
-            self._log = self._last_messages()
+            store, last = self._memory._transcript_store(), self._max_messages
+            if not store.tells_erasure:
+                self._since = self._memory._begin()
+            wanted = last if self._max_tokens is None else min(last or _READ_AT_ONCE, _READ_AT_ONCE)
+            since, bodies = store.begin(self.user_id, self._session_id, wanted)
+            self._since = since or self._since
+            self._log = self._enough(store, transcripts.unlogged(bodies), wanted)
 
-    def _last_messages(self) -> list[BaseMessage]:
-        """The transcript's end: as much of it as a cap by number or by tokens can let through."""
-        store, last = self._store(), self._max_messages
-        if self._max_tokens is None:
-            return transcripts.unlogged(store.read(self.user_id, self._session_id, last))
-        wanted = _READ_AT_ONCE
-        while True:
-            wanted = wanted if last is None else min(wanted, last)
+    def _enough(self, store: TranscriptStore, found: list[BaseMessage], wanted: int | None) -> list[BaseMessage]:
+        """The transcript's end, read further back until it fills the cap by tokens."""
+        while (
+            self._max_tokens is not None
+            and wanted is not None
+            and len(found) == wanted != self._max_messages
+            and self._token_counter(found) <= self._max_tokens
+        ):
+            wanted = min(wanted * 4, self._max_messages or wanted * 4)
             found = transcripts.unlogged(store.read(self.user_id, self._session_id, wanted))
-            if len(found) < wanted or wanted == last or self._token_counter(found) > self._max_tokens:
-                return found
-            wanted *= 4
+        return found
 
     def _queries(self) -> list[str]:
         """What to recall by, until something is found: the last human turn, then nothing, which gives the latest."""
@@ -199,10 +204,12 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         """Log what is new of these; return what of it is to be remembered."""
         ours = [message for message in messages if not is_recall(message)]
         entries = transcripts.logged(ours)
-        self._memory._check_not_erased(self._since)
-        new = self._store().append(self.user_id, self._session_id, entries, self._since) if entries else []
+        store = self._memory._transcript_store()
+        if not store.tells_erasure:
+            self._memory._check_not_erased(self._since)
+        new = store.append(self.user_id, self._session_id, entries, self._since) if entries else []
         if self._log is not None:
-            self._log += transcripts.unlogged([entries[position][1] for position in new])
+            self._log += [entries[position].message for position in new]
         return worth_remembering([ours[position] for position in new], self._remember)
 
     @contextmanager

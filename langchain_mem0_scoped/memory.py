@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import clients, transcripts
 from .clients.port import Batch, Question
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from .chat_history import ScopedChatMessageHistory
     from .clients.port import Port, Row
     from .retriever import ScopedMemoryRetriever
+    from .transcripts import TranscriptStore
+
+T = TypeVar("T")
 
 _NOT_FOUND = "this user has no memory of that id"
 
@@ -63,7 +66,7 @@ class ScopedMemory:
         'I am vegetarian'
     """
 
-    __slots__ = ("__weakref__", "_client", "_scope", "_transcripts")
+    __slots__ = ("__weakref__", "_bound", "_client", "_scope", "_transcripts")
 
     def __init__(
         self, user_id: str, *, client: mem0.Memory | None = None, transcripts: str | Engine | None = None
@@ -72,6 +75,7 @@ class ScopedMemory:
         clients.check_client(client)
         self._client = client
         self._transcripts = transcripts
+        self._bound: tuple[mem0.Memory, Port] | None = None
 
     @classmethod
     def factory(cls, client: mem0.Memory | None = None) -> Callable[[str], ScopedMemory]:
@@ -93,17 +97,25 @@ class ScopedMemory:
     def __repr__(self) -> str:
         return f"ScopedMemory({self.user_id!r})"
 
-    def _bound_client(self) -> mem0.Memory:
-        client = clients.resolve(self._client)
-        transcripts.bind(client, self._transcripts)
-        return client
+    def _bind(self) -> tuple[mem0.Memory, Port]:
+        if self._bound is None:
+            client = clients.resolve(self._client)
+            transcripts.bind(client, self._transcripts)
+            self._bound = client, clients.port_for(client)
+        return self._bound
 
     def _port(self) -> Port:
-        return clients.port_for(self._bound_client())
+        return self._bind()[1]
 
     async def _aport(self) -> Port:
-        # The first call imports mem0 and opens a file: not on the event loop.
-        return await asyncio.to_thread(self._port)
+        if self._bound is None and not (clients.is_open(self._client) and self._transcripts is None):
+            # The first call imports mem0 and opens a file: not on the event loop.
+            await asyncio.to_thread(self._bind)
+        return self._port()
+
+    async def _either(self, work: Callable[[], T], awork: Callable[[], Awaitable[T]]) -> T:
+        """Do several calls without blocking the event loop; see `Port.either`."""
+        return await (await self._aport()).either(work, awork)
 
     # -- writing
 
@@ -140,7 +152,7 @@ class ScopedMemory:
             BackendError: The client failed. On the embedded store nothing was stored then.
         """
         batch = self._batch(messages, session_id, metadata, infer, at, expires_on, wait)
-        return _listed(self._scope.require_own(self._port().add(self.user_id, batch) if batch.messages else []))
+        return self._own(self._port().add(self.user_id, batch) if batch.messages else [])
 
     async def aadd(
         self,
@@ -155,9 +167,7 @@ class ScopedMemory:
     ) -> MemoryList:
         """Async twin of `add`. Once it has begun, cancelling the task does not take the write back."""
         batch = self._batch(messages, session_id, metadata, infer, at, expires_on, wait)
-        return _listed(
-            self._scope.require_own(await (await self._aport()).aadd(self.user_id, batch) if batch.messages else [])
-        )
+        return self._own(await (await self._aport()).aadd(self.user_id, batch) if batch.messages else [])
 
     def update(
         self, memory_id: str, text: str | None = None, *, metadata: Mapping[str, Any] | None = None
@@ -269,7 +279,7 @@ class ScopedMemory:
             BackendError: The client failed.
         """
         question = self._question(query, k, threshold, filters, session_id)
-        return _listed(self._scope.require_own(self._port().search(question)))
+        return self._own(self._port().search(question))
 
     async def asearch(
         self,
@@ -282,7 +292,7 @@ class ScopedMemory:
     ) -> MemoryList:
         """Async twin of `search`."""
         question = self._question(query, k, threshold, filters, session_id)
-        return _listed(self._scope.require_own(await (await self._aport()).asearch(question)))
+        return self._own(await (await self._aport()).asearch(question))
 
     def get_all(
         self, *, session_id: str | None = None, filters: Mapping[str, Any] | None = None, limit: int | None = None
@@ -300,7 +310,7 @@ class ScopedMemory:
             BackendError: The client failed.
         """
         pinned, limit = self._listing(session_id, filters, limit)
-        return _listed(self._scope.require_own(self._port().rows(pinned, limit)))
+        return self._own(self._port().rows(pinned, limit))
 
     async def aget_all(
         self, *, session_id: str | None = None, filters: Mapping[str, Any] | None = None, limit: int | None = None
@@ -309,7 +319,7 @@ class ScopedMemory:
         pinned, limit = self._listing(session_id, filters, limit)
         rows = await (await self._aport()).arows(pinned, limit)
         # There may be thousands: not on the event loop.
-        return await asyncio.to_thread(lambda: _listed(self._scope.require_own(rows)))
+        return await asyncio.to_thread(self._own, rows)
 
     def get(self, memory_id: str) -> MemoryRecord:
         """Read one memory, an expired one too.
@@ -389,6 +399,14 @@ class ScopedMemory:
         """Note where this user stands, for `_remember`; None where the client cannot tell."""
         return self._port().beginning(self.user_id)
 
+    def _transcript_store(self) -> TranscriptStore:
+        """Where this client's conversations are logged.
+
+        Raises:
+            BackendError: Nowhere.
+        """
+        return transcripts.require_store(self._bind()[0])
+
     def _check_not_erased(self, since: Sequence[Any] | None) -> None:
         """Let a turn that began then go on.
 
@@ -410,7 +428,7 @@ class ScopedMemory:
             BackendError: As `add`, or the user was erased since: what was said may quote what was erased.
         """
         batch = replace(self._batch(said, session_id, None, infer, None, None, True), since=since)
-        return _listed(self._scope.require_own(self._port().add(self.user_id, batch) if batch.messages else []))
+        return self._own(self._port().add(self.user_id, batch) if batch.messages else [])
 
     async def _aremember(
         self,
@@ -421,9 +439,16 @@ class ScopedMemory:
     ) -> MemoryList:
         """Async twin of `_remember`."""
         batch = replace(self._batch(said, session_id, None, infer, None, None, True), since=since)
-        return _listed(
-            self._scope.require_own(await (await self._aport()).aadd(self.user_id, batch) if batch.messages else [])
-        )
+        return self._own(await (await self._aport()).aadd(self.user_id, batch) if batch.messages else [])
+
+    def _elsewhere(self, query: str, session_id: str, k: int) -> MemoryList:
+        """What matches a clean query best, or for "" the latest; this session's own memories left out."""
+        return self._own(self._port().elsewhere(Question(query, self._scope.pinned(), k, None), session_id))
+
+    async def _aelsewhere(self, query: str, session_id: str, k: int) -> MemoryList:
+        """Async twin of `_elsewhere`."""
+        asked = Question(query, self._scope.pinned(), k, None)
+        return self._own(await (await self._aport()).aelsewhere(asked, session_id))
 
     # -- what both sides share
 
@@ -481,6 +506,9 @@ class ScopedMemory:
             None if metadata is None else checked_metadata(metadata),
         )
 
+    def _own(self, rows: list[Row]) -> MemoryList:
+        return MemoryList(map(record_from, self._scope.require_own(rows)))
+
     def _found(self, row: Row | None) -> MemoryRecord:
         """By id means fetch, own, act: one answer for what is missing and what is somebody else's."""
         if row is None or not self._scope.owns(row):
@@ -489,10 +517,8 @@ class ScopedMemory:
         return record_from(row)
 
     def _erase_transcripts(self) -> int:
-        store = transcripts.store_of(self._bound_client())
-        if store is None:
-            return 0
-        return store.erase(self.user_id)
+        store = transcripts.store_of(self._bind()[0])
+        return 0 if store is None else store.erase(self.user_id)
 
     def _receipt(self, counts: Mapping[str, int], logged: int) -> ErasureReceipt:
         return ErasureReceipt(
@@ -504,10 +530,6 @@ class ScopedMemory:
             transcripts=counts.get("transcripts", 0) + logged,
             erased_at=datetime.now(UTC).isoformat(),
         )
-
-
-def _listed(rows: list[Row]) -> MemoryList:
-    return MemoryList(map(record_from, rows))
 
 
 def _deleted(existed: bool) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any, Final
 
-from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
 from langchain_core.messages import (
     AIMessage,
     BaseMessage,
@@ -17,11 +16,14 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 from langchain_core.prompt_values import PromptValue
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, ensure_config
+from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
+from langchain_core.runnables.config import get_async_callback_manager_for_config, get_callback_manager_for_config
 from langchain_core.runnables.utils import AddableDict
 
 from .chat_history import ScopedChatMessageHistory
 from .errors import InputError, ScopeError
+from .memory import ScopedMemory
+from .messages import checked_count
 from .recall import afrom_other_sessions, from_other_sessions, last_human_text, recall_message
 from .remembering import NOT_SAVED, Remember, report_unsaved
 
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     import mem0
     from sqlalchemy import Engine
 
-    from .records import MemoryList
 
 _SAVED_BY_OUTER: Final = "__scoped_memory_saved_by_outer"
 """The key in `configurable` that tells a chain inside a wrapped one whose turn that one saves; "__": not for traces."""
@@ -91,36 +92,71 @@ def with_scoped_memory(
     """
     shape = _Shape(input_messages_key, history_messages_key, output_messages_key)
 
-    def history(user_id: str, session_id: str, recall: int = 0) -> ScopedChatMessageHistory:
+    def history(user_id: str, session_id: str) -> ScopedChatMessageHistory:
+        # The recall of a wrapper goes by what is asked now, which a history cannot know: its own stays at 0.
         return ScopedChatMessageHistory(
             user_id,
             session_id,
             client=client,
             transcripts=transcripts,
-            recall=recall,
+            recall=0,
             remember=remember,
             max_messages=max_messages,
             max_tokens=max_tokens,
         )
 
     # One that is never used refuses here and now what would else fail every run.
-    history("user", "session", recall)
+    history("user", "session")
+    return _Remembering(
+        chain, shape, history, 0 if type(recall) is int and recall == 0 else checked_count(recall, "recall")
+    )
 
-    def enter(given: Any, config: RunnableConfig, **options: Any) -> Runnable[Any, Any]:
-        # The recall of this wrapper goes by what is asked now, which a history cannot know: its own stays at 0.
-        log, turn = history(*_who(config)), shape.turn(given)
-        # Read first: from here on an erasure stops the turn.
-        past, asked = log.messages, (log.memory, last_human_text(turn), log.session_id, recall)
-        before = _before(from_other_sessions(*asked) if recall else None, past)
-        return _Turn(chain, shape.prepared(given, turn, before), options, log, turn, shape)
 
-    async def aenter(given: Any, config: RunnableConfig, **options: Any) -> Runnable[Any, Any]:
-        log, turn = history(*_who(config)), shape.turn(given)
-        past, asked = await log.aget_messages(), (log.memory, last_human_text(turn), log.session_id, recall)
-        before = _before(await afrom_other_sessions(*asked) if recall else None, past)
-        return _Turn(chain, shape.prepared(given, turn, before), options, log, turn, shape)
+class _Remembering(Runnable[Any, Any]):
+    """A chain each run of which is given what came before, and saved when it is whole."""
 
-    return RunnableLambda(enter, aenter, name="ScopedMemory")
+    def __init__(
+        self,
+        chain: Runnable[Any, Any],
+        shape: _Shape,
+        history: Callable[[str, str], ScopedChatMessageHistory],
+        recall: int,
+    ) -> None:
+        self._chain = chain
+        self._shape = shape
+        self._history = history
+        self._recall = recall
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
+        turn = self._begun(input, config)
+        answer = self._chain.invoke(turn.prepared(turn.before()), turn.config, **options)
+        turn.save(_Whole(answer))
+        return answer
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
+        turn = self._begun(input, config)
+        answer = await self._chain.ainvoke(turn.prepared(await turn.abefore()), turn.config, **options)
+        await turn.asave(_Whole(answer))
+        return answer
+
+    def stream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Iterator[Any]:
+        turn, whole = self._begun(input, config), _Whole()
+        for part in self._chain.stream(turn.prepared(turn.before()), turn.config, **options):
+            whole.take(part)
+            yield part
+        turn.save(whole)
+
+    async def astream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> AsyncIterator[Any]:
+        turn, whole = self._begun(input, config), _Whole()
+        async for part in self._chain.astream(turn.prepared(await turn.abefore()), turn.config, **options):
+            whole.take(part)
+            yield part
+        await turn.asave(whole)
+
+    def _begun(self, given: Any, config: RunnableConfig | None) -> _Turn:
+        outer = ensure_config(config)
+        log = self._history(*_who(outer))
+        return _Turn(self._shape, given, self._shape.turn(given), log, self._recall, outer)
 
 
 def _who(config: RunnableConfig) -> tuple[str, str]:
@@ -132,10 +168,6 @@ def _who(config: RunnableConfig) -> tuple[str, str]:
                 '{"configurable": {"user_id": …, "session_id": …}}; there is no shared memory to fall back on'
             )
     return configurable["user_id"], configurable["session_id"]
-
-
-def _before(known: MemoryList | None, log: list[BaseMessage]) -> list[BaseMessage]:
-    return [recall_message(known), *log] if known else log
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,82 +246,76 @@ def _messages(value: Any, of_text: type[BaseMessage]) -> list[BaseMessage]:
     raise InputError(f"expected a str, a message or a list of messages, got {reason}")
 
 
-class _Turn(Runnable[Any, Any]):
-    """One run of the chain: its answer is passed on as it comes, and the turn is saved when it is whole."""
+class _Turn:
+    """One run of the chain: what it is given, and how it is saved."""
 
     def __init__(
         self,
-        chain: Runnable[Any, Any],
-        prepared: Any,
-        options: dict[str, Any],
-        log: ScopedChatMessageHistory,
-        turn: list[BaseMessage],
         shape: _Shape,
+        given: Any,
+        said: list[BaseMessage],
+        log: ScopedChatMessageHistory,
+        recall: int,
+        outer: RunnableConfig,
     ) -> None:
-        self._chain = chain
-        self._prepared = prepared
-        self._options = options
-        self._log = log
-        self._turn = turn
         self._shape = shape
+        self._given = given
+        self._said = said
+        self._log = log
+        self._recall = recall
+        configurable = outer.get("configurable", {})
+        by_outer: tuple[tuple[str, str], ...] = configurable.get(_SAVED_BY_OUTER, ())
+        who = (log.user_id, log.session_id)
+        self._saves = who not in by_outer
+        # What the chain is called with tells a wrapped chain within that this turn is saved.
+        self.config: RunnableConfig = {**outer, "configurable": {**configurable, _SAVED_BY_OUTER: (*by_outer, who)}}
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Any:
-        inner, saves = self._inner(config)
-        answer = self._chain.invoke(self._prepared, inner, **self._options)
-        if saves:
-            self._save(_Whole(answer), inner)
-        return answer
+    def before(self) -> list[BaseMessage]:
+        """What came before: recall, then transcript."""
+        # The transcript is read first: from here on an erasure stops the turn.
+        log = self._log.messages
+        known = from_other_sessions(*self._asked()) if self._recall else None
+        return [recall_message(known), *log] if known else log
 
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Any:
-        inner, saves = self._inner(config)
-        answer = await self._chain.ainvoke(self._prepared, inner, **self._options)
-        if saves:
-            await self._asave(_Whole(answer), inner)
-        return answer
+    async def abefore(self) -> list[BaseMessage]:
+        """Async twin of `before`."""
+        return await self._log.memory._either(self.before, self._abefore)
 
-    def stream(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Iterator[Any]:
-        inner, saves = self._inner(config)
-        whole = _Whole()
-        for part in self._chain.stream(self._prepared, inner, **self._options):
-            whole.take(part)
-            yield part
-        if saves:
-            self._save(whole, inner)
+    async def _abefore(self) -> list[BaseMessage]:
+        log = await self._log.aget_messages()
+        known = await afrom_other_sessions(*self._asked()) if self._recall else None
+        return [recall_message(known), *log] if known else log
 
-    async def astream(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> AsyncIterator[Any]:
-        inner, saves = self._inner(config)
-        whole = _Whole()
-        async for part in self._chain.astream(self._prepared, inner, **self._options):
-            whole.take(part)
-            yield part
-        if saves:
-            await self._asave(whole, inner)
+    def _asked(self) -> tuple[ScopedMemory, str, str, int]:
+        return self._log.memory, last_human_text(self._said), self._log.session_id, self._recall
 
-    def _inner(self, config: RunnableConfig | None) -> tuple[RunnableConfig, bool]:
-        """The chain's config, which tells a wrapped chain within that this turn is saved; and whether it is, here."""
-        inner = ensure_config(config)
-        configurable = inner.get("configurable", {})
-        outer: tuple[tuple[str, str], ...] = configurable.get(_SAVED_BY_OUTER, ())
-        who = (self._log.user_id, self._log.session_id)
-        return {**inner, "configurable": {**configurable, _SAVED_BY_OUTER: (*outer, who)}}, who not in outer
+    def prepared(self, before: list[BaseMessage]) -> Any:
+        """The chain's input."""
+        return self._shape.prepared(self._given, self._said, before)
 
-    def _save(self, whole: _Whole, config: RunnableConfig) -> None:
+    def save(self, whole: _Whole) -> None:
+        """Save the turn, or report that it could not be."""
         try:
-            self._log.add_messages(self._new(whole))
+            if self._saves:
+                self._log.add_messages(self._new(whole))
         except Exception as error:
             report_unsaved(error)
-            dispatch_custom_event(NOT_SAVED, {"error": type(error).__name__}, config=config)
+            told = get_callback_manager_for_config(self.config)
+            told.on_custom_event(NOT_SAVED, {"error": type(error).__name__}, told.parent_run_id)
 
-    async def _asave(self, whole: _Whole, config: RunnableConfig) -> None:
+    async def asave(self, whole: _Whole) -> None:
+        """Async twin of `save`."""
         try:
-            await self._log.aadd_messages(self._new(whole))
+            if self._saves:
+                await self._log.aadd_messages(self._new(whole))
         except Exception as error:
             report_unsaved(error)
-            await adispatch_custom_event(NOT_SAVED, {"error": type(error).__name__}, config=config)
+            told = get_async_callback_manager_for_config(self.config)
+            await told.on_custom_event(NOT_SAVED, {"error": type(error).__name__}, told.parent_run_id)
 
     def _new(self, whole: _Whole) -> list[BaseMessage]:
         """The turn's messages. An agent answers with all it was given and then its own, which alone is new."""
-        answer, turn = self._shape.answer(whole), _said(self._turn)
+        answer, turn = self._shape.answer(whole), _said(self._said)
         if len(answer) == 1:
             return [*turn, self._log._unlike_logged(answer[0])]
         for end in range(len(answer), len(turn) - 1, -1) if turn else ():

@@ -16,6 +16,8 @@ from .errors import BackendError, InputError, ScopedMemoryError, ScopeError
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
 
+    from .transcripts import Logged
+
 T = TypeVar("T")
 
 TABLE: Final = "langchain_mem0_scoped_transcripts"
@@ -103,6 +105,8 @@ class SqlTranscripts:
         engine: The database. The table is made in it on first use.
     """
 
+    tells_erasure = False
+
     def __init__(self, engine: Engine) -> None:
         from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, Text, UniqueConstraint
         from sqlalchemy.dialects.mysql import LONGTEXT
@@ -129,7 +133,7 @@ class SqlTranscripts:
         self,
         user_id: str,
         session_id: str,
-        messages: Sequence[tuple[str | None, dict[str, Any]]],
+        messages: Sequence[Logged],
         since: Sequence[Any] | None = None,
     ) -> list[int]:
         """Append messages at once, in order; return the positions of those that were new; `since` is not used."""
@@ -156,21 +160,21 @@ class SqlTranscripts:
         connection: Connection,
         user_id: str,
         session_id: str,
-        messages: Sequence[tuple[str | None, dict[str, Any]]],
+        messages: Sequence[Logged],
     ) -> list[int]:
         from sqlalchemy import func, insert, select
 
         table = self._table
         user_key, session_key = _key(user_id), _key(session_id)
         mine = (table.c.user_key == user_key, table.c.session_key == session_key)
-        keys = [None if message_id is None else _key(message_id) for message_id, _ in messages]
+        keys = [None if message.id is None else _key(message.id) for message in messages]
         given = {key for key in keys if key is not None}
         known = set(connection.scalars(select(table.c.message_key).where(*mine, table.c.message_key.in_(given))))
         last = connection.scalar(select(func.max(table.c.position)).where(*mine))
         start = -1 if last is None else last
         new: list[int] = []
         rows: list[dict[str, Any]] = []
-        for position, (key, (_, body)) in enumerate(zip(keys, messages, strict=True)):
+        for position, (key, message) in enumerate(zip(keys, messages, strict=True)):
             if key is not None and key in known:
                 continue
             known.add(key)
@@ -183,12 +187,16 @@ class SqlTranscripts:
                     "message_key": key,
                     "user_id": user_id,
                     "session_id": session_id,
-                    "body": _as_text(body),
+                    "body": _as_text(message.body),
                 }
             )
         if rows:
             connection.execute(insert(table), rows)
         return new
+
+    def begin(self, user_id: str, session_id: str, last: int | None = None) -> tuple[None, list[dict[str, Any]]]:
+        """As `read`; it cannot tell where a user stands."""
+        return None, self.read(user_id, session_id, last)
 
     def read(self, user_id: str, session_id: str, last: int | None = None) -> list[dict[str, Any]]:
         """Return a session's messages in order, or the last so many."""

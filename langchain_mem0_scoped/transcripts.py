@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from langchain_core.messages import (
@@ -21,12 +21,29 @@ from .forks import MAKING
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-Logged = tuple[str | None, dict[str, Any]]
-"""A message's id, if it has one, and the message as JSON."""
+
+class Logged(NamedTuple):
+    """A message as it is stored.
+
+    Attributes:
+        id: The message's id, if it has one.
+        body: The message as JSON.
+        message: The message as reading it back will give it.
+    """
+
+    id: str | None
+    body: dict[str, Any]
+    message: BaseMessage
 
 
 class TranscriptStore(Protocol):
-    """Where transcripts lie. Every call names the user and the session; a user's erasure takes all sessions."""
+    """Where transcripts lie. Every call names the user and the session; a user's erasure takes all sessions.
+
+    Attributes:
+        tells_erasure: Whether `append` can tell that the user was erased since.
+    """
+
+    tells_erasure: bool
 
     def append(
         self, user_id: str, session_id: str, messages: Sequence[Logged], since: Sequence[Any] | None = None
@@ -36,6 +53,11 @@ class TranscriptStore(Protocol):
         Raises:
             BackendError: The store failed, or, where it can tell, the user was erased since; see `Port.beginning`.
         """
+
+    def begin(
+        self, user_id: str, session_id: str, last: int | None = None
+    ) -> tuple[Sequence[Any] | None, list[dict[str, Any]]]:
+        """As `read`; and where the user stood then, if it can tell: see `Port.beginning`."""
 
     def read(self, user_id: str, session_id: str, last: int | None = None) -> list[dict[str, Any]]:
         """Return a session's messages in order, or the last so many."""
@@ -73,12 +95,13 @@ def _logged_one(message: BaseMessage) -> Logged:
         given = message_to_dict(whole)
         body: dict[str, Any] = json.loads(json.dumps(given, allow_nan=False))
         # Read back here and now, for a message that cannot be would make its whole session unreadable.
-        again = message_to_dict(unlogged([body])[0])
+        (again,) = unlogged([body])
+        same = body == given and (again == whole or message_to_dict(again) == given)
     except (TypeError, ValueError, RecursionError) as error:
         reason = type(error).__name__
     else:
-        if body == given == again:
-            return whole.id or None, body
+        if same:
+            return Logged(whole.id or None, body, again)
         reason = "its copy differs, as a tuple's or a number key's does"
     raise InputError(
         f"a {whole.type} message holds something that is not JSON ({reason}), most often a tool's artifact, or is of a "

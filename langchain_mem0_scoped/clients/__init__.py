@@ -50,3 +50,9 @@ def port_for(client: mem0.Memory) -> Port:
         with MAKING:
             port = _ports.setdefault(client, oss.OssPort(client))
     return port
+
+
+def is_open(client: mem0.Memory | None) -> bool:
+    """Tell whether a client has been spoken to before, so that the next call opens nothing."""
+    known = default.opened() if client is None else client
+    return known is not None and known in _ports

@@ -25,6 +25,14 @@ def default_path() -> Path:
     return Path(chosen).expanduser() if chosen else Path.home() / ".langchain_mem0_scoped" / "memory.db"
 
 
+def opened() -> mem0.Memory | None:
+    """Return the process's client where it has been made already."""
+    try:
+        return _clients.get(default_path().absolute())
+    except (OSError, RuntimeError):
+        return None
+
+
 def default_client() -> mem0.Memory:
     """Return the process's client of the embedded store.
 

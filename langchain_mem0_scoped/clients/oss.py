@@ -6,13 +6,14 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakKeyDictionary, ref
 
 from ..errors import BackendError, ErasureError, InputError, ScopedMemoryError
 from ..forks import MAKING
-from ..scope import Scope
+from ..scope import SESSION_KEY, Scope
 from .history_db import HistoryDb, history_db_of
 from .port import Batch, Partitioned, Port, Question, Row
 
@@ -144,6 +145,13 @@ class OssPort(Port):
         )
         rows: list[Row] = answer["results"]
         return rows
+
+    def elsewhere(self, question: Question, session_id: str) -> list[Row]:
+        if not self._partitioned:
+            return super().elsewhere(question, session_id)
+        # Here "not this session" covers memories of no session.
+        filters = {**question.filters, SESSION_KEY: {"ne": session_id}}
+        return self.search(replace(question, filters=filters)) if question.query else self.rows(filters, question.k)
 
     def rows(self, filters: dict[str, Any], limit: int | None) -> list[Row]:
         today = datetime.now(UTC).date()

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+
+from ..scope import SESSION_KEY
+
+T = TypeVar("T")
 
 Row = dict[str, Any]
 """A memory as mem0 shows it: id, memory, user_id, metadata, created_at, …"""
+
+_WIDEST: Final = 1_000
+"""How many matches are looked through for those from other sessions, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,17 @@ class Port(ABC):
     def search(self, question: Question) -> list[Row]:
         """Return matching rows, best first, expired ones left out."""
 
+    def elsewhere(self, question: Question, session_id: str) -> list[Row]:
+        """As `search`, or for a blank query as `rows`; what was learnt in this session left out.
+
+        Stores differ in whether "not this session" covers memories of no session, so more are asked for instead.
+        """
+        for wide in widening(question.k):
+            found = self.search(replace(question, k=wide)) if question.query else self.rows(question.filters, wide)
+            if (others := of_others(found, session_id, question.k, wide)) is not None:
+                break
+        return others or []
+
     @abstractmethod
     def rows(self, filters: dict[str, Any], limit: int | None) -> list[Row]:
         """Return all rows, or `limit` of them: what was said last comes first; expired ones left out, no other cap."""
@@ -112,11 +130,18 @@ class Port(ABC):
             BackendError: The user was erased since.
         """
 
+    async def either(self, work: Callable[[], T], awork: Callable[[], Awaitable[T]]) -> T:
+        """Do several calls on this client: all of them in one thread, or each as its async twin where that is real."""
+        return await asyncio.to_thread(work)
+
     async def aadd(self, user_id: str, batch: Batch) -> list[Row]:
         return await asyncio.to_thread(self.add, user_id, batch)
 
     async def asearch(self, question: Question) -> list[Row]:
         return await asyncio.to_thread(self.search, question)
+
+    async def aelsewhere(self, question: Question, session_id: str) -> list[Row]:
+        return await asyncio.to_thread(self.elsewhere, question, session_id)
 
     async def arows(self, filters: dict[str, Any], limit: int | None) -> list[Row]:
         return await asyncio.to_thread(self.rows, filters, limit)
@@ -137,6 +162,21 @@ class Port(ABC):
 
     async def aerase(self, user_id: str) -> Mapping[str, int]:
         return await asyncio.to_thread(self.erase, user_id)
+
+
+def widening(k: int) -> Iterator[int]:
+    """How many matches to ask for, again and again, where some of them may be of no use."""
+    wide = max(k, min(2 * k, _WIDEST))
+    yield wide
+    while wide < _WIDEST:
+        wide = min(2 * wide, _WIDEST)
+        yield wide
+
+
+def of_others(found: list[Row], session_id: str, k: int, wide: int) -> list[Row] | None:
+    """The best k of what was found that are not of this session; None where asking for more may give more."""
+    others = [row for row in found if (row.get("metadata") or {}).get(SESSION_KEY) != session_id]
+    return None if len(others) < k and len(found) == wide < _WIDEST else others[:k]
 
 
 @runtime_checkable

@@ -5,11 +5,10 @@ from __future__ import annotations
 import sqlite3
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
-from uuid import uuid4
 
 from ..errors import BackendError
 from . import partitions
-from .partitions import Item, Kind, id_bytes, id_text, links_of
+from .partitions import Item, Kind, dump, id_bytes, id_text, links_of
 from .ranking import pack_terms
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ class Commit:
         self._seqs: dict[str, int | None] = {}
         self._names: dict[Name, str] | None = None
         self._rewritten = False
+        self._appended: list[Item] = []
 
     def run(self) -> None:
         """Write everything.
@@ -46,9 +46,8 @@ class Commit:
                 the vectors cannot be compared with those of the file.
         """
         unit, connection = self._unit, self._connection
-        partitions.check_not_erased(connection, unit.user_id, self._salt, unit.began)
+        found = partitions.still(connection, unit.user_id, self._salt, unit.began)
         partitions.forget_old_erasures(connection)
-        found = partitions.find(connection, unit.user_id, self._salt)
         if found is None and not unit.messages and not any(unit.changes):
             return
         self._partition = found or partitions.create(connection, unit.user_id, self._salt)
@@ -65,12 +64,17 @@ class Commit:
         for memory_id, row in unit.history:
             self._add_history(memory_id, row)
         self._write_messages()
+        self._flush()
         partitions.close(connection, self._partition, searched=bool(unit.changes), rewritten=self._rewritten)
 
     def _append(self, item: Item) -> int:
-        seq = self._partition.next_seq
-        self._partition = partitions.insert(self._connection, self._partition, item)
-        return seq
+        """Add a row behind all others; return its sequence number. It is written with the next `_flush`."""
+        self._appended.append(item)
+        return self._partition.next_seq + len(self._appended) - 1
+
+    def _flush(self) -> None:
+        self._partition = partitions.insert(self._connection, self._partition, self._appended)
+        self._appended = []
 
     def _seq_of(self, kind: Kind, item_id: str) -> int | None:
         """Where this user's row lies now; None where it is gone, or is not his."""
@@ -115,7 +119,9 @@ class Commit:
     def _memory_item(self, memory_id: str, memory: Pending) -> Item:
         terms, length = pack_terms(str(memory.payload.get("data", "")), self._partition.key)
         said = _seconds(memory.payload.get("created_at"))
-        return Item(Kind.MEMORY, id_bytes(memory_id), memory.payload, 0, memory.vector or b"", terms, length, said)
+        return Item(
+            Kind.MEMORY, id_bytes(memory_id), dump(memory.payload), 0, memory.vector or b"", terms, length, said
+        )
 
     # -- entities
 
@@ -124,7 +130,7 @@ class Commit:
         if entity is not None and entity.fresh:
             same = self._entities_by_name().get(_name(entity.payload))
             if same is None:
-                self._append(Item(Kind.ENTITY, id_bytes(entity_id), entity.payload, 0, entity.vector or b""))
+                self._append(Item(Kind.ENTITY, id_bytes(entity_id), dump(entity.payload), 0, entity.vector or b""))
                 return
             entity_id = same
         self._rewritten = True
@@ -135,14 +141,14 @@ class Commit:
             self._relink(entity_id, seq, added=wanted - base, removed=base - wanted)
         elif entity is not None and entity.vector is not None and wanted - base:
             payload = {**entity.payload, "linked_memory_ids": sorted(wanted - base)}
-            self._append(Item(Kind.ENTITY, id_bytes(entity_id), payload, 0, entity.vector))
+            self._append(Item(Kind.ENTITY, id_bytes(entity_id), dump(payload), 0, entity.vector))
 
     def _relink(self, entity_id: str, seq: int, *, added: frozenset[str], removed: frozenset[str]) -> None:
         body = partitions.load(partitions.body_at(self._connection, self._partition, Kind.ENTITY, seq))
         links = (links_of(body) | added) - removed
         if links:
             body["linked_memory_ids"] = sorted(links)
-            item = Item(Kind.ENTITY, id_bytes(entity_id), body)
+            item = Item(Kind.ENTITY, id_bytes(entity_id), dump(body))
             partitions.rewrite(self._connection, self._partition, seq, item, keep_vector=True)
         else:
             partitions.remove(self._connection, self._partition, Kind.ENTITY, 0, [seq])
@@ -169,7 +175,7 @@ class Commit:
     def _add_history(self, memory_id: str, row: dict[str, Any]) -> None:
         seq = self._seq_of(Kind.MEMORY, memory_id)
         if seq is not None and self._unit.items[Kind.MEMORY].get(memory_id, ...) is not None:
-            self._append(Item(Kind.HISTORY, uuid4().bytes, row, parent=seq))
+            self._append(Item(Kind.HISTORY, b"", dump(row), parent=seq))
 
     def _forget_text(self, memory_id: str) -> None:
         seq = self._seq_of(Kind.MEMORY, memory_id)
@@ -177,7 +183,7 @@ class Commit:
             return
         for row_seq, item_id, body in partitions.rows_of(self._connection, self._partition.pid, Kind.HISTORY, seq):
             body |= {"old_memory": None, "new_memory": None}
-            partitions.rewrite(self._connection, self._partition, row_seq, Item(Kind.HISTORY, item_id, body, seq))
+            partitions.rewrite(self._connection, self._partition, row_seq, Item(Kind.HISTORY, item_id, dump(body), seq))
 
     def _write_messages(self) -> None:
         if not self._unit.messages and not self._unit.forget_messages:
@@ -188,7 +194,8 @@ class Commit:
             partitions.remove(self._connection, self._partition, Kind.MESSAGE, 0, [seq for seq, _ in kept])
             kept = []
         for scope, message in self._unit.messages:
-            kept.append((self._append(Item(Kind.MESSAGE, uuid4().bytes, {"scope": scope, **message})), scope))
+            kept.append((self._append(Item(Kind.MESSAGE, b"", dump({"scope": scope, **message}))), scope))
+        self._flush()
         for scope in {scope for scope, _ in self._unit.messages}:
             old = [seq for seq, of in kept if of == scope][:-_MESSAGES_KEPT]
             partitions.remove(self._connection, self._partition, Kind.MESSAGE, 0, old)

@@ -34,7 +34,7 @@ _MAX_IDLE = 16
 # SQLite leaves copies of a row behind when it splits a page, so nothing that must be erasable may lie in one.
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE texts (ref INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
+CREATE TABLE texts (ref INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE free_texts (capacity INTEGER, ref INTEGER, PRIMARY KEY (capacity, ref)) WITHOUT ROWID;
 CREATE TABLE partitions (
     pid INTEGER PRIMARY KEY AUTOINCREMENT, tag INTEGER NOT NULL, name INTEGER NOT NULL,

@@ -175,7 +175,7 @@ class LocalMemory(AssembledMemory):
             BackendError: The user was erased since.
         """
         with self._database.reading() as connection:
-            partitions.check_not_erased(connection, user_id, self._database.salt, partitions.Beginning(*since))
+            partitions.still(connection, user_id, self._database.salt, partitions.Beginning(*since))
 
     def erase(self, user_id: str) -> Mapping[str, int]:
         """Remove a user in one transaction and count the rows by kind.

@@ -8,7 +8,6 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
@@ -40,12 +39,8 @@ COUNTED: Final = {
 }
 """The kinds in the words of ErasureReceipt."""
 
-_SEARCHED: Final = frozenset({Kind.MEMORY, Kind.ENTITY})
-_FOUND_BY_ID: Final = _SEARCHED | {Kind.SESSION, Kind.TRANSCRIPT}
 
-
-@dataclass(frozen=True, slots=True)
-class Partition:
+class Partition(NamedTuple):
     """One user's place in the file.
 
     Attributes:
@@ -100,10 +95,11 @@ def keep_dimensions(connection: sqlite3.Connection, given: int) -> None:
     Raises:
         BackendError: It has another.
     """
-    connection.execute("INSERT OR IGNORE INTO meta VALUES ('dimensions', ?)", (given,))
-    (stored,) = connection.execute("SELECT value FROM meta WHERE key = 'dimensions'").fetchone()
-    if stored != given:
-        raise other_dimensions(given, stored)
+    row = connection.execute("SELECT value FROM meta WHERE key = 'dimensions'").fetchone()
+    if row is None:
+        connection.execute("INSERT INTO meta VALUES ('dimensions', ?)", (given,))
+    elif row[0] != given:
+        raise other_dimensions(given, row[0])
 
 
 def other_dimensions(given: int, stored: int) -> BackendError:
@@ -122,6 +118,11 @@ def close(connection: sqlite3.Connection, partition: Partition, *, searched: boo
     )
 
 
+def has_id(connection: sqlite3.Connection, item_id: bytes) -> bool:
+    """Tell whether any row has this id."""
+    return connection.execute("SELECT 1 FROM ids WHERE id = ?", (item_id,)).fetchone() is not None
+
+
 def owner_of(connection: sqlite3.Connection, item_id: bytes) -> tuple[str, int, Kind, int] | None:
     """Return (user_id, pid, kind, seq) of a row by its id."""
     row = connection.execute(
@@ -131,14 +132,13 @@ def owner_of(connection: sqlite3.Connection, item_id: bytes) -> tuple[str, int, 
     return None if row is None else (texts.unpadded(row[0])[_KEY_BYTES:].decode(), row[1], Kind(row[2]), row[3])
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """A row of a partition as it is written.
 
     Attributes:
         kind: What it is.
-        id: 16 bytes, unique in the file.
-        body: What people wrote, and all else that is not searched by: JSON.
+        id: 16 bytes, unique in the file; empty for a row that is never asked for by an id.
+        body: What people wrote, and all else that is not searched by: JSON; see `dump`.
         parent: The sequence number of the memory a history row belongs to, or of a transcript's session; else 0.
         vector: float32 bytes, empty where it is not searched by meaning.
         terms: Hashed words, empty where it is not searched by word.
@@ -148,7 +148,7 @@ class Item:
 
     kind: Kind
     id: bytes
-    body: dict[str, Any]
+    body: bytes
     parent: int = 0
     vector: bytes = b""
     terms: bytes = b""
@@ -156,17 +156,22 @@ class Item:
     said: float = 0.0
 
 
-def insert(connection: sqlite3.Connection, partition: Partition, item: Item) -> Partition:
-    """Append a row; return the partition with its sequence moved on."""
-    seq = partition.next_seq
-    ref = texts.put(connection, dump(item.body))
-    connection.execute(
+def insert(connection: sqlite3.Connection, partition: Partition, items: Sequence[Item]) -> Partition:
+    """Append rows in order; return the partition with its sequence moved on."""
+    if not items:
+        return partition
+    refs = texts.put_all(connection, [item.body for item in items])
+    pid, start = partition.pid, partition.next_seq
+    connection.executemany(
         "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (partition.pid, item.kind, item.parent, seq, item.id, ref, item.said, item.length, item.vector, item.terms),
+        [
+            (pid, item.kind, item.parent, seq, item.id, ref, item.said, item.length, item.vector, item.terms)
+            for seq, (item, ref) in enumerate(zip(items, refs, strict=True), start)
+        ],
     )
-    if item.kind in _FOUND_BY_ID:
-        connection.execute("INSERT INTO ids VALUES (?, ?, ?, ?)", (item.id, partition.pid, item.kind, seq))
-    return replace(partition, next_seq=seq + 1)
+    found_by_id = [(item.id, pid, item.kind, seq) for seq, item in enumerate(items, start) if item.id]
+    connection.executemany("INSERT INTO ids VALUES (?, ?, ?, ?)", found_by_id)
+    return partition._replace(next_seq=start + len(items))
 
 
 def body_at(connection: sqlite3.Connection, partition: Partition, kind: Kind, seq: int) -> bytes:
@@ -185,7 +190,7 @@ def rewrite(
     place = (partition.pid, item.kind, item.parent, seq)
     where = "pid = ? AND kind = ? AND parent = ? AND seq = ?"
     (old,) = connection.execute(f"SELECT ref FROM items WHERE {where}", place).fetchone()
-    ref = texts.put(connection, dump(item.body))
+    ref = texts.put(connection, item.body)
     if keep_vector:
         connection.execute(f"UPDATE items SET ref = ? WHERE {where}", (ref, *place))
     else:
@@ -204,7 +209,7 @@ def remove(connection: sqlite3.Connection, partition: Partition, kind: Kind, par
             "SELECT ref, id FROM items WHERE pid = ? AND kind = ? AND parent = ? AND seq = ?", place
         ).fetchone()
         connection.execute("DELETE FROM items WHERE pid = ? AND kind = ? AND parent = ? AND seq = ?", place)
-        if kind in _FOUND_BY_ID:
+        if item_id:
             connection.execute("DELETE FROM ids WHERE id = ?", (item_id,))
         texts.drop(connection, [ref])
 
@@ -274,37 +279,35 @@ class Beginning(NamedTuple):
 
 def beginning(connection: sqlite3.Connection, user_id: str, salt: bytes) -> Beginning:
     """Note where a user stands."""
-    partition = find(connection, user_id, salt)
+    return beginning_at(connection, find(connection, user_id, salt))
+
+
+def beginning_at(connection: sqlite3.Connection, partition: Partition | None) -> Beginning:
+    """Note where the user of a partition stands, or one who has none."""
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'erasures'").fetchone()
     return Beginning(None if partition is None else partition.pid, 0 if row is None else row[0])
 
 
-def erased_since(connection: sqlite3.Connection, user_id: str, salt: bytes, began: Beginning) -> bool:
-    """Tell whether a user was erased after a call began.
+def still(connection: sqlite3.Connection, user_id: str, salt: bytes, began: Beginning | None) -> Partition | None:
+    """As `find`, for a call that began then.
 
-    A partition's number tells it for good. The list of erasures is for users who had none, whose call has gone by
-    nothing that was erased; it is kept for an hour.
-    """
-    now = find(connection, user_id, salt)
-    if began.pid is not None and (now is None or now.pid != began.pid):
-        return True
-    found = connection.execute(
-        "SELECT 1 FROM erasures WHERE eid > ? AND tag = ?", (began.erasures, tag_of(user_id, salt))
-    )
-    return found.fetchone() is not None
-
-
-def check_not_erased(connection: sqlite3.Connection, user_id: str, salt: bytes, began: Beginning) -> None:
-    """Let a call go on.
+    A partition's number tells an erasure for good. The list of erasures is for users who had none, whose call has gone
+    by nothing that was erased; it is kept for an hour.
 
     Raises:
-        BackendError: The user was erased since it began; retryable, though what is repeated should be read anew.
+        BackendError: The user was erased since; retryable, though what is repeated should be read anew.
     """
-    if erased_since(connection, user_id, salt, began):
+    now = find(connection, user_id, salt)
+    if began is None:
+        return now
+    gone = began.pid is not None and (now is None or now.pid != began.pid)
+    listed = "SELECT 1 FROM erasures WHERE eid > ? AND tag = ?"
+    if gone or connection.execute(listed, (began.erasures, tag_of(user_id, salt))).fetchone() is not None:
         raise BackendError(
             "this user was erased while the call was under way; nothing of it was stored, call again to store it",
             retryable=True,
         )
+    return now
 
 
 def dump(body: dict[str, Any]) -> bytes:

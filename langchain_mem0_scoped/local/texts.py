@@ -8,31 +8,48 @@ appended and never deleted, and a body is only ever overwritten by one of the sa
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def put(connection: sqlite3.Connection, body: bytes) -> int:
-    """Store a body; return its number.
+    """Store a body; return its number. See `put_all`."""
+    return put_all(connection, [body])[0]
 
-    It is padded to the length of the dropped one whose place it takes, or to a round length at the end of the table.
+
+def put_all(connection: sqlite3.Connection, bodies: Sequence[bytes]) -> list[int]:
+    """Store bodies; return their numbers.
+
+    Each is padded to the length of the dropped one whose place it takes, or to a round length at the end of the table.
 
     Args:
         connection: Inside a write transaction.
-        body: Any bytes that do not end in NUL.
+        bodies: Any bytes that do not end in NUL.
     """
+    if connection.execute("SELECT 1 FROM free_texts LIMIT 1").fetchone() is None:
+        return _appended(connection, bodies)
+    return [_put_into_free(connection, body) or _appended(connection, [body])[0] for body in bodies]
+
+
+def _put_into_free(connection: sqlite3.Connection, body: bytes) -> int | None:
     size = len(body)
     free = connection.execute(
         "SELECT capacity, ref FROM free_texts WHERE capacity BETWEEN ? AND ? ORDER BY capacity, ref LIMIT 1",
         (size, 2 * size + 64),
     ).fetchone()
-    if free is not None:
-        capacity, ref = free
-        connection.execute("DELETE FROM free_texts WHERE capacity = ? AND ref = ?", free)
-        connection.execute("UPDATE texts SET body = ? WHERE ref = ?", (body.ljust(capacity, b"\0"), ref))
-    else:
-        padded = body.ljust(_round_length(size), b"\0")
-        (ref,) = connection.execute("INSERT INTO texts (body) VALUES (?) RETURNING ref", (padded,)).fetchone()
+    if free is None:
+        return None
+    capacity, ref = free
+    connection.execute("DELETE FROM free_texts WHERE capacity = ? AND ref = ?", free)
+    connection.execute("UPDATE texts SET body = ? WHERE ref = ?", (body.ljust(capacity, b"\0"), ref))
     return int(ref)
+
+
+def _appended(connection: sqlite3.Connection, bodies: Sequence[bytes]) -> list[int]:
+    padded = [(body.ljust(_round_length(len(body)), b"\0"),) for body in bodies]
+    connection.executemany("INSERT INTO texts (body) VALUES (?)", padded)
+    # Rows are never deleted, and one writer writes at a time: they are numbered one after the other.
+    (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
+    return list(range(last - len(bodies) + 1, last + 1))
 
 
 def drop(connection: sqlite3.Connection, refs: Iterable[int]) -> None:

@@ -85,7 +85,9 @@ class LocalVectorStore(VectorStoreBase):
                 raise partitions.other_dimensions(vector.size, snapshot.rows.vectors.shape[1])
             scores = self._scores(snapshot, query, vector, partition)
             hits: list[Hit] = []
-            for index, payload in self._best_first(connection, snapshot, scores, user_id, top_k):
+            for index, payload in self._best_first(
+                connection, snapshot, scores, user_id, top_k * 3 if conditions else top_k
+            ):
                 if (show_expired or not _payload_is_expired(payload)) and (
                     not conditions or meets(payload, conditions)
                 ):

@@ -155,7 +155,7 @@ class Churn:
             return
         session_id = self._mark("s")
         marks = [self._mark("t") for _ in range(3)]
-        logged = [(mark, {"type": "human", "data": {"content": f"{mark} and so on"}}) for mark in marks]
+        logged = [(mark, {"type": "human", "data": {"content": f"{mark} and so on"}}, None) for mark in marks]
         self.client.transcripts.append(person.memory.user_id, session_id, logged)
         person.sessions[session_id] = marks
 

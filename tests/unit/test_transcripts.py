@@ -77,7 +77,8 @@ def artifact(value: object) -> ToolMessage:
 class TestWhatIsTaken:
     @pytest.mark.parametrize("kind", MESSAGES)
     def test_every_kind(self, kind: str) -> None:
-        ((message_id, body),) = logged([MESSAGES[kind]])
+        ((message_id, body, message),) = logged([MESSAGES[kind]])
+        assert exactly([message]) == exactly([MESSAGES[kind]])
         assert message_id == MESSAGES[kind].id
         assert exactly(unlogged([body])) == exactly([MESSAGES[kind]])
 
@@ -98,7 +99,7 @@ class TestWhatIsTaken:
         ids=lambda chunk: type(chunk).__name__,
     )
     def test_a_chunk_becomes_its_message(self, chunk: BaseMessage) -> None:
-        (message,) = unlogged([body for _, body in logged([chunk])])
+        (message,) = unlogged([one.body for one in logged([chunk])])
         assert not type(message).__name__.endswith("Chunk")
         assert message.type == chunk.type.removesuffix("MessageChunk").replace("AI", "ai").lower()
         assert (message.content, message.id) == (chunk.content, chunk.id)
@@ -107,7 +108,7 @@ class TestWhatIsTaken:
 
     def test_added_chunks_are_one_message(self) -> None:
         parts = [AIMessageChunk(content=word, id="a") for word in ("one ", "two ", "three")]
-        (message,) = unlogged([body for _, body in logged([parts[0] + parts[1] + parts[2]])])
+        (message,) = unlogged([one.body for one in logged([parts[0] + parts[1] + parts[2]])])
         assert message == AIMessage("one two three", id="a")
 
     @pytest.mark.parametrize(
@@ -123,12 +124,12 @@ class TestWhatIsTaken:
         ids=lambda value: type(value).__name__,
     )
     def test_a_model_or_dataclass_becomes_its_fields(self, given: object, kept: object) -> None:
-        (message,) = unlogged([body for _, body in logged([artifact(given)])])
+        (message,) = unlogged([one.body for one in logged([artifact(given)])])
         assert isinstance(message, ToolMessage)
         assert message.artifact == kept
 
     def test_a_message_of_a_subclass_becomes_langchains(self) -> None:
-        (message,) = unlogged([body for _, body in logged([Loud(content="hi", volume=3)])])
+        (message,) = unlogged([one.body for one in logged([Loud(content="hi", volume=3)])])
         assert type(message) is HumanMessage
         assert message.model_extra == {"volume": 3}
 

@@ -2,12 +2,12 @@
 
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from langchain_mem0_scoped.errors import BackendError
 from langchain_mem0_scoped.local import partitions
 from langchain_mem0_scoped.local.database import Database
 from langchain_mem0_scoped.local.partitions import Item, Kind, Partition
@@ -31,20 +31,20 @@ def connection(database: Database) -> Iterator[sqlite3.Connection]:
 
 
 def item(kind: Kind = Kind.MEMORY, text: str = "text", parent: int = 0, said: float = 0.0) -> Item:
-    return Item(kind, uuid4().bytes, {"data": text}, parent, b"\0\0\x80?", b"", 1, said)
+    return Item(kind, uuid4().bytes, partitions.dump({"data": text}), parent, b"\0\0\x80?", b"", 1, said)
 
 
 def filled(connection: sqlite3.Connection, user_id: str, *items: Item) -> Partition:
     partition = partitions.create(connection, user_id, SALT)
     for one in items:
-        partition = partitions.insert(connection, partition, one)
+        partition = partitions.insert(connection, partition, [one])
     partitions.close(connection, partition, searched=True)
     return partition
 
 
 def test_a_partition_is_found_by_its_whole_id(connection: sqlite3.Connection) -> None:
     created = filled(connection, "u_alice")
-    assert partitions.find(connection, "u_alice", SALT) == replace(created, version=1)
+    assert partitions.find(connection, "u_alice", SALT) == created._replace(version=1)
     for other in ["u_alic", "u_alice2", "U_ALICE", "u_alice ", "*", ""]:
         assert partitions.find(connection, other, SALT) is None
 
@@ -87,7 +87,7 @@ def test_rows_come_in_the_order_of_writing_and_the_latest_said_first(connection:
 def test_sequences_count_per_user(connection: sqlite3.Connection) -> None:
     alice, bob = partitions.create(connection, "u_alice", SALT), partitions.create(connection, "u_bob", SALT)
     for _ in range(3):
-        alice, bob = partitions.insert(connection, alice, item()), partitions.insert(connection, bob, item())
+        alice, bob = partitions.insert(connection, alice, [item()]), partitions.insert(connection, bob, [item()])
     for partition in (alice, bob):
         assert [row[0] for row in partitions.rows_of(connection, partition.pid, Kind.MEMORY)] == [0, 1, 2]
 
@@ -97,7 +97,7 @@ def test_a_rewritten_row_keeps_its_place_and_its_id(database: Database) -> None:
     with database.writing() as connection:
         partition = filled(connection, "u_alice", item(text="first"), old, item(text="last"))
     with database.writing() as connection:
-        partitions.rewrite(connection, partition, 1, replace(new, id=old.id))
+        partitions.rewrite(connection, partition, 1, new._replace(id=old.id))
         rows = partitions.rows_of(connection, partition.pid, Kind.MEMORY)
         assert [(seq, body["data"]) for seq, _, body in rows] == [(0, "first"), (1, "something new"), (2, "last")]
         assert rows[1][1] == old.id
@@ -144,9 +144,10 @@ def test_an_erasure_is_remembered_for_its_user_alone(connection: sqlite3.Connect
     before = {user: partitions.beginning(connection, user, SALT) for user in ("u_alice", "u_bob")}
     partitions.erase(connection, "u_alice", SALT, None)
     after = partitions.beginning(connection, "u_alice", SALT)
-    assert partitions.erased_since(connection, "u_alice", SALT, before["u_alice"])
-    assert not partitions.erased_since(connection, "u_alice", SALT, after)
-    assert not partitions.erased_since(connection, "u_bob", SALT, before["u_bob"])
+    with pytest.raises(BackendError, match="erased"):
+        partitions.still(connection, "u_alice", SALT, before["u_alice"])
+    assert partitions.still(connection, "u_alice", SALT, after) is None
+    assert partitions.still(connection, "u_bob", SALT, before["u_bob"]) is None
 
 
 def test_a_partition_tells_an_erasure_when_the_list_has_forgotten_it(connection: sqlite3.Connection) -> None:
@@ -154,10 +155,13 @@ def test_a_partition_tells_an_erasure_when_the_list_has_forgotten_it(connection:
     before = partitions.beginning(connection, "u_alice", SALT)
     partitions.erase(connection, "u_alice", SALT, alice)
     connection.execute("DELETE FROM erasures")
-    assert partitions.erased_since(connection, "u_alice", SALT, before)
-    # Nor does a new beginning hide it.
-    partitions.create(connection, "u_alice", SALT)
-    assert partitions.erased_since(connection, "u_alice", SALT, before)
+    with pytest.raises(BackendError, match="erased"):
+        partitions.still(connection, "u_alice", SALT, before)
+    # Nor does a new beginning hide it, for those who ask by when they began.
+    again = partitions.create(connection, "u_alice", SALT)
+    with pytest.raises(BackendError, match="erased"):
+        partitions.still(connection, "u_alice", SALT, before)
+    assert partitions.still(connection, "u_alice", SALT, None) == again
 
 
 def test_old_erasures_are_forgotten_but_their_numbers_are_not_used_again(connection: sqlite3.Connection) -> None:
