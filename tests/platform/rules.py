@@ -1,0 +1,73 @@
+"""How the stand-in behaves where the platform's documentation leaves a choice, or where a test wants the worse one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.platform.filters import Scoping
+
+VIEWS: Final = frozenset({"search", "get_all", "get", "history"})
+
+Ids = dict[str, str]
+Message = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """A memory that extraction found, and whose it is: {"user_id": "alice", "run_id": "1"}."""
+
+    text: str
+    ids: Ids
+
+
+Extract = Callable[[list[Message], Ids], list[Extracted]]
+
+
+def each_user_message(messages: list[Message], ids: Ids) -> list[Extracted]:
+    """Each message of the user is a memory."""
+    return [Extracted(message["content"], ids) for message in messages if message["role"] == "user"]
+
+
+def by_speaker(messages: list[Message], ids: Ids) -> list[Extracted]:
+    """As documented for adds with a user and an agent: what the assistant said belongs to the agent, and to no user."""
+    if "user_id" not in ids or "agent_id" not in ids:
+        return each_user_message(messages, ids)
+    of_user = {name: value for name, value in ids.items() if name != "agent_id"}
+    of_agent = {name: value for name, value in ids.items() if name != "user_id"}
+    return [
+        Extracted(message["content"], of_user if message["role"] == "user" else of_agent)
+        for message in messages
+        if message["role"] != "system"
+    ]
+
+
+@dataclass(eq=False, kw_only=True)
+class Rules:
+    """All may be set at any time.
+
+    Attributes:
+        scoping: What a filter says of ids that it does not mention.
+        deleting: The same for delete_all. None: what `scoping` says.
+        extract: What the platform's model makes of an add's messages.
+        deduplicates: Whether an extracted text that is there already under the same ids adds nothing.
+        event_seconds: How long an event takes, or what says so for its type: "ADD", "DELETE_ALL", "DELETE_USER".
+        event_polls: How many times a new event answers that it is not done; then, whatever the time, it is. 0: time
+            decides.
+        hold_events: Whether nothing that is queued is ever done.
+        delete_leaves: Where deleted rows can still be read, of "search", "get_all", "get" and "history".
+        delay: Seconds that every request takes.
+        checks_answers: Whether answers, too, are held against the description.
+    """
+
+    scoping: Scoping = Scoping.USER_ALONE
+    deleting: Scoping | None = None
+    extract: Extract = field(default=each_user_message)
+    deduplicates: bool = False
+    event_seconds: float | Callable[[str], float] = 0.01
+    event_polls: int = 0
+    hold_events: bool = False
+    delete_leaves: Set[str] = frozenset()
+    delay: float = 0.0
+    checks_answers: bool = False

@@ -1,0 +1,233 @@
+"""A stand-in for mem0's hosted platform on a loopback socket: dangerous as the platform is, and stricter than it is.
+
+    with Platform() as platform:
+        client = platform.client()  # mem0's own
+        client.add("I eat no nuts", user_id="alice")
+
+It keeps to mem0's published description (contract.json) and records every request. A request that the description does
+not allow is answered with 400 and makes `check` fail, and so does one that reaches beyond one named user, which is
+carried out all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, Final
+
+import httpx
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from langchain_mem0_scoped.clients.upstream import load_mem0
+from tests.platform.app import App
+from tests.platform.faults import Faults
+from tests.platform.filters import Scoping
+from tests.platform.project import Event, Project, Row
+from tests.platform.rules import Rules
+from tests.platform.wire import Danger, Request
+
+KEY: Final = "m0-test"
+_BACKLOG: Final = 2048
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's HTTP, which lets the app get at the connection, to drop it."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.app_state["transport"] = transport
+        super().connection_made(transport)
+
+
+class Platform(Rules):
+    """The stand-in. Its attributes, those of Rules among them, may be set while it serves.
+
+    Attributes:
+        url: Where it is: "http://127.0.0.1:1234".
+        key: The key that it takes.
+        faults: What goes wrong; see Faults.
+        tolerated: The dangers that `check` passes over.
+    """
+
+    def __init__(
+        self,
+        *,
+        scoping: Scoping = Scoping.USER_ALONE,
+        key: str = KEY,
+        tolerated: Collection[Danger] = (),
+    ) -> None:
+        super().__init__(scoping=scoping)
+        self._project = Project(self)
+        self._app = App(self._project, key)
+        self.key = key
+        self.faults: Faults = self._app.faults
+        self.tolerated = tolerated
+        self._clients: list[httpx.Client] = []
+
+    # -- serving
+
+    def __enter__(self) -> Platform:
+        # The protocol is named because asyncio turns Nagle's algorithm off, 40 ms a request, only where it reads "TCP".
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self._socket.bind(("127.0.0.1", 0))
+        self._socket.listen(_BACKLOG)
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._loop = asyncio.new_event_loop()
+        self._stopped = asyncio.Event()
+        self._thread = threading.Thread(target=self._serve, name="platform")
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for client in self._clients:
+            client.close()
+        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join()
+        if kind is None:
+            self.check()
+
+    def _serve(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._until_stopped())
+
+    async def _until_stopped(self) -> None:
+        # No uvicorn.Server around the protocol: it looks whether it should stop ten times a second, and a test has
+        # no tenth of a second to spare.
+        config = Config(self._app, ws="none", lifespan="off", log_config=None, log_level="critical", access_log=False)
+        config.load()
+        state = ServerState()
+        server = await self._loop.create_server(
+            lambda: _Protocol(config=config, server_state=state, app_state={}), sock=self._socket, backlog=_BACKLOG
+        )
+        await self._stopped.wait()
+        server.close()
+        for connection in list(state.connections):
+            connection.transport.abort()
+        for task in list(state.tasks):  # one that is slow on purpose, most likely
+            task.cancel()
+        await asyncio.gather(*state.tasks, return_exceptions=True)
+        await server.wait_closed()
+
+    # -- clients
+
+    def client(self, *, key: str | None = None, **options: Any) -> Any:
+        """A mem0.MemoryClient, closed with the platform; the options are those of its httpx.Client."""
+        http = httpx.Client(**{"timeout": 30, **options})
+        self._clients.append(http)
+        return load_mem0().MemoryClient(api_key=key or self.key, host=self.url, client=http)
+
+    @asynccontextmanager
+    async def async_client(self, **options: Any) -> AsyncIterator[Any]:
+        """A mem0.AsyncMemoryClient, closed at the end of the block. Its constructor blocks the event loop."""
+        async with httpx.AsyncClient(**{"timeout": 30, **options}) as http:
+            yield load_mem0().AsyncMemoryClient(api_key=self.key, host=self.url, client=http)
+
+    def http(self) -> httpx.Client:
+        """HTTP without mem0 in between, with the key. To be closed by the caller."""
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Token {self.key}"}, timeout=30)
+
+    def ended(self, event_id: str, *, seconds: float = 5) -> dict[str, Any]:
+        """Ask for an event until it is done, and return what it says then."""
+        until = time.monotonic() + seconds
+        with self.http() as http:
+            while time.monotonic() < until:
+                event: dict[str, Any] = http.get(f"/v1/event/{event_id}/").json()
+                if event["status"] in ("SUCCEEDED", "FAILED"):
+                    return event
+                time.sleep(0.005)
+        raise AssertionError("the event does not end")
+
+    # -- what arrived
+
+    @property
+    def requests(self) -> list[Request]:
+        """Every request so far, in order."""
+        return list(self._app.requests)
+
+    @property
+    def mismatches(self) -> list[str]:
+        """What the description does not allow."""
+        return list(self._app.mismatches)
+
+    @property
+    def dangers(self) -> list[tuple[Danger, str]]:
+        """What reached beyond one user, tolerated or not."""
+        return list(self._app.dangers)
+
+    def check(self) -> None:
+        """Raises AssertionError if a request was not allowed or was dangerous, or if the stand-in itself broke."""
+        found = [*self._app.errors, *self._app.mismatches]
+        found += [f"{request}: {danger.value}" for danger, request in self.dangers if danger not in self.tolerated]
+        if found:
+            raise AssertionError("the platform was sent, among others:\n" + "\n".join(found[:20]))
+
+    def clear(self) -> None:
+        """Forget rows, events, faults and everything that arrived. The rules stay."""
+        self._project.clear()
+        self.faults.clear()
+        self._app.clear()
+
+    # -- the data
+
+    def put(
+        self,
+        text: str,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        app_id: str | None = None,
+        run_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        expiration_date: str | None = None,
+        created_at: datetime | None = None,
+        categories: Iterable[str] = (),
+    ) -> Row:
+        """Store a row past the interface: put("eats no nuts", user_id="bob")."""
+        ids = {"user_id": user_id, "agent_id": agent_id, "app_id": app_id, "run_id": run_id}
+        return self._project.store(
+            text,
+            {name: value for name, value in ids.items() if value is not None},
+            metadata=metadata,
+            expiration_date=expiration_date,
+            created_at=created_at,
+            categories=categories,
+            messages=[{"role": "user", "content": text}],
+        )
+
+    def rows(self, user_id: str | None = None) -> list[Row]:
+        """What is stored, oldest first, expired rows included: everybody's, or one user's."""
+        with self._project.lock:
+            self._project.advance()
+            rows = sorted(self._project.rows.values(), key=lambda row: row.number)
+        return [row for row in rows if user_id is None or row.user_id == user_id]
+
+    def texts(self, user_id: str | None = None) -> list[str]:
+        return [row.memory for row in self.rows(user_id)]
+
+    def histories(self) -> list[dict[str, Any]]:
+        """Every entry of every history."""
+        with self._project.lock:
+            return [entry for entries in self._project.history.values() for entry in entries]
+
+    @property
+    def entities(self) -> set[tuple[str, str]]:
+        """{("user", "alice"), …}"""
+        with self._project.lock:
+            return set(self._project.entities)
+
+    @property
+    def events(self) -> list[Event]:
+        """Every event so far, in order."""
+        with self._project.lock:
+            self._project.advance()
+            return list(self._project.events.values())
+
+    def finish_events(self) -> None:
+        """Do all that is queued, held or not."""
+        self._project.finish_events()
