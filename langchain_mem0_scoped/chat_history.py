@@ -135,11 +135,7 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
             BackendError: The client failed. Where only the remembering did, the messages are logged and it says so;
                 it is not `retryable`, for adding them again would log them twice.
         """
-        with self._anew_if_erased():
-            said = self._log_messages(messages)
-        if said:
-            with _only_logged():
-                self._memory._remember(said, self._session_id, self._since)
+        self._log_and(messages, lambda said: self._memory._remember(said, self._session_id, self._since))
 
     def _unlike_logged(self, answer: BaseMessage) -> BaseMessage:
         """An answer that is no repetition, whatever its id: a cached one has the id it had when it was first given."""
@@ -156,11 +152,16 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         await asyncio.shield(adding)
 
     async def _aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
-        with self._anew_if_erased():
-            said = await asyncio.to_thread(self._log_messages, messages)
+        said: list[dict[str, str]] = []
+        await asyncio.to_thread(self._log_and, messages, said.extend)
         if said:
-            with _only_logged():
+            try:
                 await self._memory._aremember(said, self._session_id, self._since)
+            except BackendError as error:
+                failure = _only_logged(error)
+            else:
+                return
+            raise failure
 
     def clear(self) -> None:
         """Empty this session's transcript, and nothing else: memories stay, see `ScopedMemory.delete_all`."""
@@ -200,17 +201,25 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         said = last_human_text(self._log or [])
         return [said, ""] if said else [""]
 
-    def _log_messages(self, messages: Sequence[BaseMessage]) -> list[dict[str, str]]:
-        """Log what is new of these; return what of it is to be remembered."""
+    def _log_and(self, messages: Sequence[BaseMessage], then: Callable[[list[dict[str, str]]], object]) -> None:
+        """Log what is new of these messages, and go on with what of it is to be remembered."""
         ours = [message for message in messages if not is_recall(message)]
-        entries = transcripts.logged(ours)
-        store = self._memory._transcript_store()
-        if not store.tells_erasure:
-            self._memory._check_not_erased(self._since)
-        new = store.append(self.user_id, self._session_id, entries, self._since) if entries else []
+        entries, store = transcripts.logged(ours), self._memory._transcript_store()
+
+        def go_on(new: list[int]) -> None:
+            if said := worth_remembering([ours[position] for position in new], self._remember):
+                then(said)
+
+        with self._anew_if_erased():
+            if not store.tells_erasure:
+                self._memory._check_not_erased(self._since)
+            if not entries:
+                return
+            new, failure = store.append_and(self.user_id, self._session_id, entries, self._since, go_on)
         if self._log is not None:
             self._log += [entries[position].message for position in new]
-        return worth_remembering([ours[position] for position in new], self._remember)
+        if failure is not None:
+            raise (_only_logged(failure) if isinstance(failure, BackendError) else failure) from None
 
     @contextmanager
     def _anew_if_erased(self) -> Iterator[None]:
@@ -243,12 +252,8 @@ _ADDING: Final[set[asyncio.Future[None]]] = set()
 """Turns that are being added; an event loop itself keeps no hold of its tasks."""
 
 
-@contextmanager
-def _only_logged() -> Iterator[None]:
-    try:
-        yield
-    except BackendError as error:
-        raise BackendError(f"the turn is in the transcript, but it was not remembered: {error}") from None
+def _only_logged(error: BackendError) -> BackendError:
+    return BackendError(f"the turn is in the transcript, but it was not remembered: {error}")
 
 
 def _as_recall(found: MemoryList | None) -> list[BaseMessage]:

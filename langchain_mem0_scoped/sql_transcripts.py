@@ -155,6 +155,22 @@ class SqlTranscripts:
             time.sleep(0.001 * min(attempt, 10))
         raise BackendError(f"the transcript could not be written: {reason}", retryable=True)
 
+    def append_and(
+        self,
+        user_id: str,
+        session_id: str,
+        messages: Sequence[Logged],
+        since: Sequence[Any] | None,
+        then: Callable[[list[int]], None],
+    ) -> tuple[list[int], Exception | None]:
+        """Append messages, then do what follows."""
+        new = self.append(user_id, session_id, messages, since)
+        try:
+            then(new)
+        except Exception as error:
+            return new, error
+        return new, None
+
     def _append(
         self,
         connection: Connection,
@@ -187,7 +203,7 @@ class SqlTranscripts:
                     "message_key": key,
                     "user_id": user_id,
                     "session_id": session_id,
-                    "body": _as_text(message.body),
+                    "body": message.text,
                 }
             )
         if rows:
@@ -265,16 +281,6 @@ class SqlTranscripts:
 
 def _key(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _as_text(body: dict[str, Any]) -> str:
-    text = json.dumps(body, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        # Half characters can only be written as escapes.
-        return json.dumps(body)
-    return text
 
 
 def _is_locked(error: Exception) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
@@ -27,12 +27,12 @@ class Logged(NamedTuple):
 
     Attributes:
         id: The message's id, if it has one.
-        body: The message as JSON.
+        text: The message as JSON that any store of UTF-8 takes.
         message: The message as reading it back will give it.
     """
 
     id: str | None
-    body: dict[str, Any]
+    text: str
     message: BaseMessage
 
 
@@ -52,6 +52,20 @@ class TranscriptStore(Protocol):
 
         Raises:
             BackendError: The store failed, or, where it can tell, the user was erased since; see `Port.beginning`.
+        """
+
+    def append_and(
+        self,
+        user_id: str,
+        session_id: str,
+        messages: Sequence[Logged],
+        since: Sequence[Any] | None,
+        then: Callable[[list[int]], None],
+    ) -> tuple[list[int], Exception | None]:
+        """As `append`, and do what is to be done `then`, by those positions: at once where the store can.
+
+        Returns:
+            The positions, and why `then` failed, if it did: the messages are appended all the same.
         """
 
     def begin(
@@ -93,7 +107,8 @@ def _logged_one(message: BaseMessage) -> Logged:
         whole = whole.model_copy(update={"usage_metadata": None})
     try:
         given = message_to_dict(whole)
-        body: dict[str, Any] = json.loads(json.dumps(given, allow_nan=False))
+        text = _as_text(given)
+        body: dict[str, Any] = json.loads(text)
         # Read back here and now, for a message that cannot be would make its whole session unreadable.
         (again,) = unlogged([body])
         same = body == given and (again == whole or message_to_dict(again) == given)
@@ -101,13 +116,23 @@ def _logged_one(message: BaseMessage) -> Logged:
         reason = type(error).__name__
     else:
         if same:
-            return Logged(whole.id or None, body, again)
+            return Logged(whole.id or None, text, again)
         reason = "its copy differs, as a tuple's or a number key's does"
     raise InputError(
         f"a {whole.type} message holds something that is not JSON ({reason}), most often a tool's artifact, or is of a "
         "type of its own; nothing of this turn was stored: use LangChain's types, str, numbers, lists and dicts with "
         "str keys"
     )
+
+
+def _as_text(given: dict[str, Any]) -> str:
+    text = json.dumps(given, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Half characters can only be written as escapes.
+        return json.dumps(given, allow_nan=False)
+    return text
 
 
 def unlogged(bodies: Sequence[dict[str, Any]]) -> list[BaseMessage]:

@@ -203,7 +203,8 @@ async def run(way: str, chain: Runnable[Any, Any], given: Any, config: Any) -> A
     if way == "astream":
         return summed(await collected(chain.astream(given, config)))
     events = [event async for event in chain.astream_events(given, config, version="v2")]
-    return summed([event["data"]["chunk"] for event in events if event["event"] == "on_chain_stream" and root(event)])
+    streamed = ("on_chain_stream", "on_chat_model_stream")  # A wrapped chain has the events of the chain itself.
+    return summed([event["data"]["chunk"] for event in events if event["event"] in streamed and root(event)])
 
 
 def root(event: Any) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import BackendError
-from . import partitions
+from . import partitions, sessions
 from .partitions import Item, Kind, dump, id_bytes, id_text, links_of
 from .ranking import pack_terms
 
@@ -47,10 +47,12 @@ class Commit:
         """
         unit, connection = self._unit, self._connection
         found = partitions.still(connection, unit.user_id, self._salt, unit.began)
-        partitions.forget_old_erasures(connection)
-        if found is None and not unit.messages and not any(unit.changes):
+        if found is None and not unit.messages and not unit.said and not any(unit.changes):
             return
         self._partition = found or partitions.create(connection, unit.user_id, self._salt)
+        if unit.said is not None:
+            said = unit.said
+            self._partition, said.new = sessions.append(connection, self._partition, said.session_id, said.messages)
         if unit.dimensions is not None:
             partitions.keep_dimensions(connection, unit.dimensions)
         unlinked = {

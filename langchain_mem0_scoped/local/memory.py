@@ -90,14 +90,15 @@ class LocalMemory(AssembledMemory):
             db=LocalHistory(self._work, memories),
             llm=None if llm is None else ChatModel(llm, self._work),
         )
-        self.transcripts = LocalTranscripts(self._database)
+        self.transcripts = LocalTranscripts(self._work, at_once=llm is None)
 
     def add(self, messages: Any, *, user_id: str | None = None, infer: bool = True, **options: Any) -> dict[str, Any]:
         """As mem0's; all of it is stored in one transaction, or nothing."""
         if infer and self.llm is None:
             raise InputError("infer=True needs a language model: local_memory(path, llm=…), or infer=False")
         ahead = [] if infer else _texts(messages)
-        with self._work.unit(_named(user_id)), self.embedding_model.ahead(ahead):
+        named = _named(user_id)
+        with self._work.unit(named), self.embedding_model.ahead(named, ahead):
             answer: dict[str, Any] = super().add(messages, user_id=user_id, infer=infer, **options)
         return answer
 
@@ -115,7 +116,7 @@ class LocalMemory(AssembledMemory):
         mem0's own asks a store for four times what it shows, to weigh words and entities afterwards, and drops expired
         rows then. This store weighs words itself and knows what has expired, so only entities can ask for more.
         """
-        vector = self.embedding_model.embed(query, "search")
+        vector = self.embedding_model.asked(one_user(filters.get("user_id")), query)
         entities = main.extract_entities(query)
         boosts = self._compute_entity_boosts(entities, filters) if entities else {}
         candidates = max(limit * 4, 60) if boosts else limit
@@ -136,7 +137,7 @@ class LocalMemory(AssembledMemory):
             unit.corrected.add(memory_id)
             unit.forget_messages = True
             answer: dict[str, Any] = super().update(memory_id, *args, **options)
-        self._database.truncate()
+        self._leave_no_trace()
         return answer
 
     def delete(self, memory_id: str) -> dict[str, Any]:
@@ -144,7 +145,7 @@ class LocalMemory(AssembledMemory):
         with self._work.unit(self._owner(memory_id)) as unit:
             unit.forget_messages = True
             answer: dict[str, Any] = super().delete(memory_id)
-        self._database.truncate()
+        self._leave_no_trace()
         return answer
 
     def delete_all(
@@ -157,7 +158,7 @@ class LocalMemory(AssembledMemory):
         with self._work.unit(_named(user_id)) as unit:
             unit.forget_messages = True
             answer: dict[str, Any] = super().delete_all(user_id=user_id, agent_id=agent_id, run_id=run_id)
-        self._database.truncate()
+        self._leave_no_trace()
         return answer
 
     def beginning(self, user_id: str) -> partitions.Beginning:
@@ -189,8 +190,13 @@ class LocalMemory(AssembledMemory):
             counts = partitions.erase(connection, user_id, self._database.salt, partition)
         if partition is not None:
             self._cache.forget(partition.pid)
-        self._database.truncate()
+        self._leave_no_trace()
         return counts
+
+    def _leave_no_trace(self) -> None:
+        """What was removed is not kept in memory or in the write-ahead log either."""
+        self.embedding_model.forget()
+        self._database.truncate()
 
     def reset(self) -> None:
         """Refused: it would erase everybody.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ Vector = list[float]
 
 _BATCH: Final = 256
 """How many texts are embedded at once; providers cap a request at one or two thousand."""
+
+_ASKED: Final = 64
+"""How many queries' vectors are kept at most until what was asked is remembered."""
 
 _IDENTIFYING: Final = ("model", "model_name", "model_id", "repo_id", "deployment", "dimensions", "size")
 
@@ -52,12 +56,33 @@ class Embedder(EmbeddingBase):
         self._embeddings = embeddings
         self._work = work
         self._thread = local()
+        # Ours gives arrays, which mem0 only hands on to the store; lists and back would cost half as much again. Where
+        # there is no unit of work the store is another, which may insist on lists.
+        self._offline = embeddings if work is not None and type(embeddings) is OfflineEmbeddings else None
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of what was asked."""
+        # By no more than a hash of who asked what; a place is taken over by whoever comes to it next.
+        self._asked: list[tuple[bytes, Vector] | None] = [None] * _ASKED
+
+    def asked(self, user_id: str, text: str) -> Vector:
+        """Embed what a user asks.
+
+        What a user says to a chain is first searched for and then remembered: where both give one vector it is kept.
+        """
+        vector = self.embed(text, "search")
+        if self._offline is not None:
+            digest = _digest(user_id, text)
+            self._asked[digest[0] % _ASKED] = digest, vector
+        return vector
 
     @contextmanager
-    def ahead(self, texts: Sequence[str]) -> Iterator[None]:
-        """Embed texts at once that mem0 is going to ask for one by one."""
-        once = list(dict.fromkeys(texts))
-        self._thread.known = dict(zip(once, self._documents(once), strict=True))
+    def ahead(self, user_id: str, texts: Sequence[str]) -> Iterator[None]:
+        """Embed a user's texts at once that mem0 is going to ask for one by one."""
+        known = {text: self._known(user_id, text) for text in texts}
+        new = [text for text, vector in known.items() if vector is None]
+        self._thread.known = {**known, **dict(zip(new, self._documents(new), strict=True))}
         try:
             yield
         finally:
@@ -70,11 +95,22 @@ class Embedder(EmbeddingBase):
         known: dict[str, Vector] = getattr(self._thread, "known", {})
         return known[text] if text in known else self._documents([text])[0]
 
+    def _known(self, user_id: str, text: str) -> Vector | None:
+        if self._offline is None:
+            return None
+        digest = _digest(user_id, text)
+        kept = self._asked[digest[0] % _ASKED]
+        return kept[1] if kept is not None and kept[0] == digest else None
+
     def _query(self, text: str) -> Vector:
-        # Ours gives an array, which mem0 only hands on to the store; a list and back would cost half as much again.
-        if type(self._embeddings) is OfflineEmbeddings:
-            return self._embeddings.embed_array(text)  # type: ignore[return-value]
-        return self._embeddings.embed_query(text)
+        if self._offline is None:
+            return self._embeddings.embed_query(text)
+        return self._offline.embed_array(text)  # type: ignore[return-value]
+
+    def _embed_documents(self, texts: list[str]) -> list[Vector]:
+        if self._offline is None:
+            return self._embeddings.embed_documents(texts)
+        return list(map(self._offline.embed_array, texts))  # type: ignore[arg-type]
 
     def embed_batch(self, texts: Sequence[str], memory_action: str = "add") -> list[Vector]:
         """Embed several texts."""
@@ -85,12 +121,17 @@ class Embedder(EmbeddingBase):
     def _documents(self, texts: list[str]) -> list[Vector]:
         def embedded() -> list[Vector]:
             batches = (texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH))
-            vectors = [vector for batch in batches for vector in self._embeddings.embed_documents(batch)]
+            vectors = [vector for batch in batches for vector in self._embed_documents(batch)]
             if len(vectors) != len(texts):
                 raise ValueError(f"embed_documents returned {len(vectors)} vectors for {len(texts)} texts")
             return vectors
 
         return _reporting(self._work, "embedding", embedded)
+
+
+def _digest(user_id: str, text: str) -> bytes:
+    # No user_id holds a blank.
+    return hashlib.blake2b(f"{user_id} {text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 class ChatModel(LLMBase):

@@ -298,16 +298,19 @@ def still(connection: sqlite3.Connection, user_id: str, salt: bytes, began: Begi
         BackendError: The user was erased since; retryable, though what is repeated should be read anew.
     """
     now = find(connection, user_id, salt)
-    if began is None:
+    if began is None or not _erased(connection, tag_of(user_id, salt), began, now):
         return now
-    gone = began.pid is not None and (now is None or now.pid != began.pid)
-    listed = "SELECT 1 FROM erasures WHERE eid > ? AND tag = ?"
-    if gone or connection.execute(listed, (began.erasures, tag_of(user_id, salt))).fetchone() is not None:
-        raise BackendError(
-            "this user was erased while the call was under way; nothing of it was stored, call again to store it",
-            retryable=True,
-        )
-    return now
+    raise BackendError(
+        "this user was erased while the call was under way; nothing of it was stored, call again to store it",
+        retryable=True,
+    )
+
+
+def _erased(connection: sqlite3.Connection, tag: int, began: Beginning, now: Partition | None) -> bool:
+    if began.pid is not None:
+        return now is None or now.pid != began.pid
+    listed = connection.execute("SELECT 1 FROM erasures WHERE eid > ? AND tag = ?", (began.erasures, tag))
+    return listed.fetchone() is not None
 
 
 def dump(body: dict[str, Any]) -> bytes:

@@ -114,6 +114,10 @@ def build_rows(vectors: Sequence[bytes], terms: Sequence[bytes], lengths: Sequen
     )
 
 
+_UNIT: Final = 1e-6
+"""How far from 1 the length of a unit vector may be that was stored as float32."""
+
+
 def unit_vector(vector: ArrayLike) -> NDArray[np.float32]:
     """Scale a vector to length 1, the form in which rows are stored and queries are compared.
 
@@ -125,6 +129,8 @@ def unit_vector(vector: ArrayLike) -> NDArray[np.float32]:
     """
     given = np.asarray(vector, dtype=np.float64)
     norm = float(np.einsum("i,i->", given, given)) ** 0.5
+    if abs(norm - 1.0) < _UNIT:
+        return given.astype(np.float32)
     if not 0.0 < norm < np.inf:
         return np.zeros(given.shape, dtype=np.float32)
     unit: NDArray[np.float32] = (given / norm).astype(np.float32)

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from typing import Final
+
+_APPENDED_AT_ONCE: Final = 500
+"""Within the number of question marks that every build of SQLite takes."""
 
 
 def put(connection: sqlite3.Connection, body: bytes) -> int:
@@ -45,11 +49,16 @@ def _put_into_free(connection: sqlite3.Connection, body: bytes) -> int | None:
 
 
 def _appended(connection: sqlite3.Connection, bodies: Sequence[bytes]) -> list[int]:
-    padded = [(body.ljust(_round_length(len(body)), b"\0"),) for body in bodies]
-    connection.executemany("INSERT INTO texts (body) VALUES (?)", padded)
-    # Rows are never deleted, and one writer writes at a time: they are numbered one after the other.
-    (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
-    return list(range(last - len(bodies) + 1, last + 1))
+    refs: list[int] = []
+    for start in range(0, len(bodies), _APPENDED_AT_ONCE):
+        some = bodies[start : start + _APPENDED_AT_ONCE]
+        last = connection.execute(
+            f"INSERT INTO texts (body) VALUES {','.join(['(?)'] * len(some))}",
+            [body.ljust(_round_length(len(body)), b"\0") for body in some],
+        ).lastrowid
+        # Rows are never deleted, and one writer writes at a time: they are numbered one after the other.
+        refs += range(int(last or 0) - len(some) + 1, int(last or 0) + 1)
+    return refs
 
 
 def drop(connection: sqlite3.Connection, refs: Iterable[int]) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from ..errors import BackendError, ScopedMemoryError
 from . import partitions
 from .commit import Commit
 from .database import Database
 from .partitions import Kind
+from .sessions import Message
+
+_TIDY_SECONDS: Final = 60.0
 
 
 @dataclass(slots=True)
@@ -32,6 +36,21 @@ class Pending:
 
 
 @dataclass(slots=True)
+class Said:
+    """What was said in a session, to be logged.
+
+    Attributes:
+        session_id: Which.
+        messages: In order.
+        new: The positions of those that were not there yet; known once it is committed.
+    """
+
+    session_id: str
+    messages: Sequence[Message]
+    new: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Unit:
     """What one call of mem0 will change, for one user, and what it has gone by.
 
@@ -43,6 +62,7 @@ class Unit:
         links: The memories an entity was linked to when the call first read it.
         history: (memory id, row) to append.
         messages: (session scope, message) to append.
+        said: What is to be logged.
         corrected: Memories whose earlier texts are to leave the history.
         forget_messages: Whether the messages kept for the next prompt are to go.
         dimensions: How many the vectors of this call have.
@@ -56,6 +76,7 @@ class Unit:
     links: dict[str, frozenset[str]] = field(default_factory=dict)
     history: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    said: Said | None = None
     corrected: set[str] = field(default_factory=set)
     forget_messages: bool = False
     dimensions: int | None = None
@@ -87,11 +108,11 @@ class Unit:
             raise self.failure from None
 
     @contextmanager
-    def watched(self, doing: str) -> Iterator[None]:
+    def watched(self, doing: str) -> Iterator[Unit]:
         """Give the call up where the block fails, whatever mem0 makes of that."""
         self.check()
         try:
-            yield
+            yield self
         except Exception as error:
             self.fail(doing, error)
             raise
@@ -103,6 +124,7 @@ class Work:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._thread = threading.local()
+        self._tidied = float("-inf")
 
     @property
     def current(self) -> Unit | None:
@@ -124,20 +146,26 @@ class Work:
         finally:
             self._thread.since = None
 
-    @contextmanager
-    def unit(self, user_id: str) -> Iterator[Unit]:
+    def unit(self, user_id: str, began: partitions.Beginning | None = None) -> AbstractContextManager[Unit]:
         """Collect what the block writes and commit it when the block ends. Within a unit, join it.
+
+        Args:
+            user_id: Whose rows.
+            began: Where the user stood when what is written was begun; None for now.
 
         Raises:
             BackendError: Something inside failed, or the user was erased meanwhile (retryable).
         """
-        if (current := self.current) is not None:
-            if current.user_id != user_id:
-                raise BackendError("one call of the embedded store may write for one user only")
-            with current.watched("the store"):
-                yield current
-            return
-        unit = Unit(user_id, getattr(self._thread, "since", None) or self.beginning(user_id))
+        current = self.current
+        if current is None:
+            return self._unit(user_id, began)
+        if current.user_id != user_id:
+            raise BackendError("one call of the embedded store may write for one user only")
+        return current.watched("the store")
+
+    @contextmanager
+    def _unit(self, user_id: str, began: partitions.Beginning | None) -> Iterator[Unit]:
+        unit = Unit(user_id, began or getattr(self._thread, "since", None) or self.beginning(user_id))
         self._thread.unit = unit
         try:
             yield unit
@@ -148,9 +176,17 @@ class Work:
         finally:
             self._thread.unit = None
         unit.check()
-        if unit.changes or unit.history or unit.messages or unit.corrected or unit.forget_messages:
+        if unit.changes or unit.history or unit.messages or unit.said or unit.corrected or unit.forget_messages:
             with self.database.writing() as connection:
                 Commit(connection, self.database.salt, unit).run()
+                self._tidy(connection)
+
+    def _tidy(self, connection: sqlite3.Connection) -> None:
+        """Now and then, forget who was erased long ago."""
+        now = time.monotonic()
+        if now - self._tidied > _TIDY_SECONDS:
+            partitions.forget_old_erasures(connection)
+            self._tidied = now
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

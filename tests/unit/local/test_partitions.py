@@ -31,7 +31,8 @@ def connection(database: Database) -> Iterator[sqlite3.Connection]:
 
 
 def item(kind: Kind = Kind.MEMORY, text: str = "text", parent: int = 0, said: float = 0.0) -> Item:
-    return Item(kind, uuid4().bytes, partitions.dump({"data": text}), parent, b"\0\0\x80?", b"", 1, said)
+    item_id = uuid4().bytes if kind is Kind.MEMORY else b""
+    return Item(kind, item_id, partitions.dump({"data": text}), parent, b"\0\0\x80?", b"", 1, said)
 
 
 def filled(connection: sqlite3.Connection, user_id: str, *items: Item) -> Partition:

@@ -93,9 +93,9 @@ class TestTransactions:
     def test_a_turn_is_stored_whole_or_not_at_all(self, client: LocalMemory) -> None:
         place, user = Place(client.transcripts, ""), new_user()
         place.append(user, "s1", turn("first"))
-        half, bad = {"type": "human", "data": {"content": "half"}}, {"bad": object()}
-        bodies = [Logged(None, body, HumanMessage("half")) for body in (half, bad)]
-        with pytest.raises(TypeError):
+        half, bad = '{"type": "human", "data": {"content": "half"}}', "\ud800"
+        bodies = [Logged(None, text, HumanMessage("half")) for text in (half, bad)]
+        with pytest.raises(UnicodeEncodeError):
             client.transcripts.append(user, "s1", bodies)
         assert place.texts(user) == ["first 0", "first 1"]
 
@@ -116,7 +116,7 @@ class TestTransactions:
     def test_reading_the_last_of_many_does_not_read_the_others(self, client: LocalMemory) -> None:
         """Counted in steps of SQLite's machine, which do not depend on the computer."""
         for user, length in (("short", 100), ("long", 5_000)):
-            client.transcripts.append(user, "s1", [(None, {"n": n}, None) for n in range(length)])
+            client.transcripts.append(user, "s1", [(None, f'{{"n": {n}}}', None) for n in range(length)])
         steps: dict[str, int] = {}
         for user in ("short", "long"):
             with client._database.reading() as connection:

@@ -1,0 +1,86 @@
+"""One session's rows inside a user's partition: where they lie, how messages are appended to it."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from . import partitions
+from .partitions import Item, Kind, Partition
+
+Message = tuple[str | None, str, object]
+"""A message's id, if it has one, its body as JSON, and the message itself, of which nothing is stored."""
+
+
+def append(
+    connection: sqlite3.Connection, partition: Partition, session_id: str, messages: Sequence[Message]
+) -> tuple[Partition, list[int]]:
+    """Append the messages whose id is not there yet; return the positions of these with the partition as it is then."""
+    partition, session = _found_or_made(connection, partition, session_id)
+    keys = [_key(partition, session, message_id) for message_id, _, _ in messages]
+    new = _new(connection, keys)
+    items = [Item(Kind.TRANSCRIPT, keys[position], messages[position][1].encode(), session) for position in new]
+    return partitions.insert(connection, partition, items), new
+
+
+def new_in(
+    connection: sqlite3.Connection, partition: Partition | None, session_id: str, messages: Sequence[Message]
+) -> list[int]:
+    """The positions of messages whose id is not there yet."""
+    session = None if partition is None else find(connection, partition, session_id)
+    if partition is None or session is None:
+        ids = [message_id for message_id, _, _ in messages]
+        return [position for position, one in enumerate(ids) if one is None or one not in ids[:position]]
+    return _new(connection, [_key(partition, session, message_id) for message_id, _, _ in messages])
+
+
+def _new(connection: sqlite3.Connection, keys: Sequence[bytes]) -> list[int]:
+    return [
+        position
+        for position, key in enumerate(keys)
+        if not key or (key not in keys[:position] and not partitions.has_id(connection, key))
+    ]
+
+
+def read(
+    connection: sqlite3.Connection, partition: Partition | None, session_id: str, last: int | None
+) -> list[dict[str, Any]]:
+    """Return a session's messages in order, or the last so many."""
+    session = None if partition is None else find(connection, partition, session_id)
+    if partition is None or session is None:
+        return []
+    rows = partitions.rows_of(connection, partition.pid, Kind.TRANSCRIPT, session, last=last)
+    return [body for _, _, body in rows]
+
+
+def _found_or_made(connection: sqlite3.Connection, partition: Partition, session_id: str) -> tuple[Partition, int]:
+    """The number of a session, made where it is new."""
+    session = find(connection, partition, session_id)
+    if session is not None:
+        return partition, session
+    item = Item(Kind.SESSION, _digest(partition, session_id), partitions.dump({"session_id": session_id}))
+    return partitions.insert(connection, partition, [item]), partition.next_seq
+
+
+def find(connection: sqlite3.Connection, partition: Partition, session_id: str) -> int | None:
+    """The number of a session, or None where it has no messages."""
+    row = connection.execute(
+        "SELECT seq FROM ids WHERE id = ? AND pid = ? AND kind = ?",
+        (_digest(partition, session_id), partition.pid, Kind.SESSION),
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _key(partition: Partition, session: int, message_id: str | None) -> bytes:
+    return b"" if message_id is None else _digest(partition, str(session), message_id)
+
+
+def _digest(partition: Partition, *names: str) -> bytes:
+    """A session, or a message of a session, as an id that tells nothing: hashed under the user's own key."""
+    digest = hashlib.blake2b(key=partition.key, digest_size=16)
+    for name in names:
+        encoded = name.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(4, "big") + encoded)
+    return digest.digest()
