@@ -26,11 +26,11 @@ from .records import ErasureReceipt, MemoryList, MemoryRecord, record_from
 from .scope import SESSION_KEY, Scope, checked_id, checked_memory_id, checked_metadata
 
 if TYPE_CHECKING:
-    import mem0
     from langchain_core.tools import BaseTool
     from sqlalchemy import Engine
 
     from .chat_history import ScopedChatMessageHistory
+    from .clients import Client
     from .clients.port import Port, Row
     from .retriever import ScopedMemoryRetriever
     from .transcripts import TranscriptStore
@@ -68,17 +68,15 @@ class ScopedMemory:
 
     __slots__ = ("__weakref__", "_bound", "_client", "_scope", "_transcripts")
 
-    def __init__(
-        self, user_id: str, *, client: mem0.Memory | None = None, transcripts: str | Engine | None = None
-    ) -> None:
+    def __init__(self, user_id: str, *, client: Client | None = None, transcripts: str | Engine | None = None) -> None:
         self._scope = Scope(user_id)
         clients.check_client(client)
         self._client = client
         self._transcripts = transcripts
-        self._bound: tuple[mem0.Memory, Port] | None = None
+        self._bound: tuple[Client, Port] | None = None
 
     @classmethod
-    def factory(cls, client: mem0.Memory | None = None) -> Callable[[str], ScopedMemory]:
+    def factory(cls, client: Client | None = None) -> Callable[[str], ScopedMemory]:
         """Return a function that builds the scope of a user on this client.
 
         Example:
@@ -97,7 +95,7 @@ class ScopedMemory:
     def __repr__(self) -> str:
         return f"ScopedMemory({self.user_id!r})"
 
-    def _bind(self) -> tuple[mem0.Memory, Port]:
+    def _bind(self) -> tuple[Client, Port]:
         if self._bound is None:
             client = clients.resolve(self._client)
             transcripts.bind(client, self._transcripts)
@@ -350,14 +348,14 @@ class ScopedMemory:
         memory_id = checked_memory_id(memory_id)
         port = self._port()
         self._found(port.get(memory_id))
-        return port.history(memory_id)
+        return port.history(self.user_id, memory_id)
 
     async def ahistory(self, memory_id: str) -> list[dict[str, Any]]:
         """Async twin of `history`."""
         memory_id = checked_memory_id(memory_id)
         port = await self._aport()
         self._found(await port.aget(memory_id))
-        return await port.ahistory(memory_id)
+        return await port.ahistory(self.user_id, memory_id)
 
     def count(self) -> int:
         """Count this user's memories, expired ones left out, as `get_all` does."""

@@ -18,8 +18,9 @@ from .records import MemoryList
 from .scope import checked_filters
 
 if TYPE_CHECKING:
-    import mem0
     from langchain_core.runnables.utils import AnyConfigurableField, ConfigurableField
+
+    from .clients import Client
 
 _FIXED = frozenset({"user_id", "client"})
 
@@ -61,7 +62,7 @@ class ScopedMemoryRetriever(BaseRetriever):
         self,
         *,
         user_id: str,
-        client: mem0.Memory | None = None,
+        client: Client | None = None,
         k: int = 5,
         threshold: float | None = None,
         filters: Mapping[str, Any] | None = None,

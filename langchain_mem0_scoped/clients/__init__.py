@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from ..errors import InputError
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from .port import Port
 
+    Client: TypeAlias = mem0.Memory | mem0.MemoryClient
+
 _ports: WeakKeyDictionary[Any, Port] = WeakKeyDictionary()
 
 
@@ -22,37 +24,52 @@ def check_client(client: object) -> None:
     """Refuse what cannot be a client, without importing mem0: whoever holds one has imported it.
 
     Raises:
-        InputError: It is neither None nor a mem0.Memory.
+        InputError: It is neither None, a mem0.Memory nor a mem0.MemoryClient.
     """
-    main = sys.modules.get("mem0.memory.main")
-    if client is None or (main is not None and isinstance(client, main.Memory)):
+    if client is None or _is_a(client, "mem0.memory.main", "Memory") or _is_hosted(client):
         return
     kind = type(client)
     hint = (
         "; hand in its synchronous twin: async calls are made through it" if kind.__name__.startswith("Async") else ""
     )
     raise InputError(
-        "client must be a mem0.Memory, the result of local_memory(), or None, "
+        "client must be a mem0.Memory, the result of local_memory(), a mem0.MemoryClient, or None, "
         f"got {kind.__module__}.{kind.__name__}{hint}"
     )
 
 
-def resolve(client: mem0.Memory | None) -> mem0.Memory:
+def _is_hosted(client: object) -> bool:
+    return _is_a(client, "mem0.client.main", "MemoryClient")
+
+
+def _is_a(client: object, module: str, name: str) -> bool:
+    kind = getattr(sys.modules.get(module), name, None)
+    return isinstance(kind, type) and isinstance(client, kind)
+
+
+def resolve(client: Client | None) -> Client:
     """Return the client itself, or for None the process's default, made on first use."""
     upstream.load_mem0()
     return default.default_client() if client is None else client
 
 
-def port_for(client: mem0.Memory) -> Port:
+def port_for(client: Client) -> Port:
     """Return the one port of a client."""
     port = _ports.get(client)
     if port is None:
         with MAKING:
-            port = _ports.setdefault(client, oss.OssPort(client))
+            port = _ports.setdefault(client, _platform_port(client) if _is_hosted(client) else oss.OssPort(client))
     return port
 
 
-def is_open(client: mem0.Memory | None) -> bool:
+def _platform_port(client: Any) -> Port:
+    # Only for those who use it: httpx and tenacity take their time to import.
+    from .platform import PlatformPort
+
+    return PlatformPort(client)
+
+
+def is_open(client: Client | None) -> bool:
     """Tell whether a client has been spoken to before, so that the next call opens nothing."""
     known = default.opened() if client is None else client
     return known is not None and known in _ports

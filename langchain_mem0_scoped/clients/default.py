@@ -13,10 +13,18 @@ from ..forks import MAKING
 if TYPE_CHECKING:
     import mem0
 
+    from . import Client
+
 PATH_VARIABLE: Final = "LANGCHAIN_MEM0_SCOPED_PATH"
 """The environment variable that moves the embedded store's file."""
 
-_clients: dict[Path, mem0.Memory] = {}
+KEY_VARIABLE: Final = "MEM0_API_KEY"
+"""The environment variable that chooses mem0's hosted platform, and names its key."""
+
+HOST_VARIABLE: Final = "MEM0_HOST"
+"""The environment variable that moves the hosted platform's address."""
+
+_clients: dict[tuple[str, str], Client] = {}
 
 
 def default_path() -> Path:
@@ -25,33 +33,84 @@ def default_path() -> Path:
     return Path(chosen).expanduser() if chosen else Path.home() / ".langchain_mem0_scoped" / "memory.db"
 
 
-def opened() -> mem0.Memory | None:
+def _place() -> tuple[str, str]:
+    """What the environment asks for: a host and a key, or a file."""
+    if key := os.environ.get(KEY_VARIABLE):
+        return os.environ.get(HOST_VARIABLE) or "", key
+    return "file", str(default_path().absolute())
+
+
+def opened() -> Client | None:
     """Return the process's client where it has been made already."""
     try:
-        return _clients.get(default_path().absolute())
+        return _clients.get(_place())
     except (OSError, RuntimeError):
         return None
 
 
-def default_client() -> mem0.Memory:
-    """Return the process's client of the embedded store.
+def default_client() -> Client:
+    """Return the process's client: of the hosted platform where $MEM0_API_KEY is set, else of the embedded store.
 
     Raises:
-        BackendError: MEM0_API_KEY asks for the hosted platform, which is not spoken to yet, or the file cannot be used.
+        BackendError: The platform cannot be reached or refuses the key, or the file cannot be used.
     """
-    if os.environ.get("MEM0_API_KEY"):
-        raise BackendError(
-            "MEM0_API_KEY is set, but this version does not speak to mem0's hosted platform yet; "
-            "unset it to use the embedded store, or pass client=local_memory(path) or any mem0.Memory"
-        )
-    path = _made_ready()
+    if (client := opened()) is not None:
+        return client
+    hosted = bool(os.environ.get(KEY_VARIABLE))
+    path = None if hosted else _made_ready()
     with MAKING:
-        if path not in _clients:
-            from ..local.memory import local_memory
+        place = _place()
+        if place not in _clients:
+            _clients[place] = _hosted(*place) if path is None else _embedded(path)
+        return _clients[place]
 
-            _clients[path] = client = local_memory(path)
-            atexit.register(client.close)
-        return _clients[path]
+
+def _embedded(path: Path) -> mem0.Memory:
+    from ..local.memory import local_memory
+
+    client = local_memory(path)
+    atexit.register(client.close)
+    return client
+
+
+def _hosted(host: str, key: str) -> mem0.MemoryClient:
+    """One client and one ping for a process, whatever the number of scopes."""
+    import httpx
+    import mem0
+
+    from .sending import LIMITS, TIMEOUT
+
+    answers: list[int] = []
+    connections = httpx.Client(timeout=TIMEOUT, limits=LIMITS)
+    connections.event_hooks = {"response": [lambda answer: answers.append(answer.status_code)]}
+    try:
+        client = mem0.MemoryClient(api_key=key, host=host or None, client=connections)
+    except httpx.InvalidURL:
+        failure = BackendError(f"mem0's platform cannot be used: ${HOST_VARIABLE} is no address")
+    except httpx.HTTPError as error:
+        failure = BackendError(
+            f"mem0's platform could not be reached ({type(error).__name__}): check the network, a proxy, and the host",
+            retryable=True,
+        )
+    except ValueError:
+        failure = _refused(answers[-1] if answers else 0)
+    else:
+        connections.event_hooks = {}
+        atexit.register(connections.close)
+        return client
+    connections.close()
+    raise failure
+
+
+def _refused(status: int) -> BackendError:
+    if status in (401, 403):
+        return BackendError(f"mem0's platform refused the API key ({status}): check ${KEY_VARIABLE}")
+    if status == 200:
+        return BackendError(
+            "mem0's platform answered with something else than JSON: is there a proxy or a login page in between? "
+            f"check ${HOST_VARIABLE}"
+        )
+    return BackendError(f"mem0's platform cannot be used ({status})", retryable=status == 429 or status >= 500)
 
 
 def _made_ready() -> Path:

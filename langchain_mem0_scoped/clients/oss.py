@@ -232,7 +232,7 @@ class OssPort(Port):
             return True
         raise failure
 
-    def history(self, memory_id: str) -> list[dict[str, Any]]:
+    def history(self, user_id: str, memory_id: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self._call("history", self._client.history, memory_id)
         return rows
 

@@ -103,8 +103,8 @@ class Port(ABC):
         """Remove a row this user owns, leaving its text nowhere. False where it is gone."""
 
     @abstractmethod
-    def history(self, memory_id: str) -> list[dict[str, Any]]:
-        """Return what happened to a row, oldest first."""
+    def history(self, user_id: str, memory_id: str) -> list[dict[str, Any]]:
+        """Return what happened to a row this user owns, oldest first."""
 
     @abstractmethod
     def erase(self, user_id: str) -> Mapping[str, int]:
@@ -157,8 +157,8 @@ class Port(ABC):
     async def adelete(self, user_id: str, memory_id: str) -> bool:
         return await asyncio.to_thread(self.delete, user_id, memory_id)
 
-    async def ahistory(self, memory_id: str) -> list[dict[str, Any]]:
-        return await asyncio.to_thread(self.history, memory_id)
+    async def ahistory(self, user_id: str, memory_id: str) -> list[dict[str, Any]]:
+        return await asyncio.to_thread(self.history, user_id, memory_id)
 
     async def aerase(self, user_id: str) -> Mapping[str, int]:
         return await asyncio.to_thread(self.erase, user_id)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_mem0_scoped.local.conditions import meets
+from langchain_mem0_scoped.conditions import meets
 
 ROW: dict[str, Any] = {
     "topic": "Food", "n": 3, "price": 2.5, "paid": True, "tags": ["a", "b"], "day": "2023-05-08", "nothing": None,

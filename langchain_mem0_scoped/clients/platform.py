@@ -1,0 +1,404 @@
+"""mem0's hosted platform behind the port: what takes several requests is written once, for threads and event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from uuid import uuid4
+
+from ..conditions import meets
+from ..errors import BackendError, ErasureError, InputError
+from ..scope import Scope
+from . import wire
+from .port import Batch, Port, Question, Row, of_others, widening
+from .sending import Sender, Unanswered
+
+if TYPE_CHECKING:
+    import mem0
+
+T = TypeVar("T")
+
+Steps = Generator["wire.Request | list[wire.Request] | float", Any, T]
+"""What is to be done: send a request, or several at once, or wait for so many seconds; answered with what came."""
+
+FOLLOWED: Final = 120.0
+"""Seconds for which an event is followed at most."""
+
+LOOKED_FOR: Final = 5.0
+"""Seconds for which an add whose answer was lost is looked for before it is sent again."""
+
+SETTLED: Final = 10.0
+"""Seconds that the platform is given, once an erasure is done, until nothing answers any more."""
+
+_SENDS: Final = 4
+_PASSES: Final = 5
+_ROUNDS: Final = 3
+_AT_ONCE: Final = 50
+_THREADS: Final = 8
+
+
+class PlatformPort(Port):
+    """Speaks to the platform with one `mem0.MemoryClient`: over its address, its key and its connections."""
+
+    def __init__(self, client: mem0.MemoryClient) -> None:
+        self._sender = Sender(client)
+
+    # -- the two drivers
+
+    def _run(self, steps: Steps[T]) -> T:
+        answer, failure = None, None
+        while True:
+            try:
+                step = steps.send(answer) if failure is None else steps.throw(failure)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            answer, failure = None, None
+            try:
+                if isinstance(step, wire.Request):
+                    answer = self._sender.send(step)
+                elif isinstance(step, list):
+                    with ThreadPoolExecutor(min(_THREADS, len(step) or 1)) as pool:
+                        answer = list(pool.map(self._sender.send, step))
+                else:
+                    time.sleep(step)
+            except BackendError as error:
+                failure = error
+
+    async def _arun(self, steps: Steps[T]) -> T:
+        answer, failure = None, None
+        while True:
+            try:
+                step = steps.send(answer) if failure is None else steps.throw(failure)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            answer, failure = None, None
+            try:
+                if isinstance(step, wire.Request):
+                    answer = await self._sender.asend(step)
+                elif isinstance(step, list):
+                    answer = await asyncio.gather(*map(self._sender.asend, step))
+                else:
+                    await asyncio.sleep(step)
+            except BackendError as error:
+                failure = error
+
+    async def either(self, work: Callable[[], T], awork: Callable[[], Awaitable[T]]) -> T:
+        return await awork()
+
+    # -- the port, twice
+
+    def add(self, user_id: str, batch: Batch) -> list[Row]:
+        return self._run(_add(user_id, batch))
+
+    async def aadd(self, user_id: str, batch: Batch) -> list[Row]:
+        return await self._arun(_add(user_id, batch))
+
+    def search(self, question: Question) -> list[Row]:
+        return self._run(_search(question))
+
+    async def asearch(self, question: Question) -> list[Row]:
+        return await self._arun(_search(question))
+
+    def elsewhere(self, question: Question, session_id: str) -> list[Row]:
+        return self._run(_elsewhere(question, session_id))
+
+    async def aelsewhere(self, question: Question, session_id: str) -> list[Row]:
+        return await self._arun(_elsewhere(question, session_id))
+
+    def rows(self, filters: dict[str, Any], limit: int | None) -> list[Row]:
+        return self._run(_rows(filters, limit))
+
+    async def arows(self, filters: dict[str, Any], limit: int | None) -> list[Row]:
+        return await self._arun(_rows(filters, limit))
+
+    def get(self, memory_id: str) -> Row | None:
+        return self._run(_get(memory_id))
+
+    async def aget(self, memory_id: str) -> Row | None:
+        return await self._arun(_get(memory_id))
+
+    def update(self, user_id: str, memory_id: str, text: str | None, metadata: dict[str, Any] | None) -> Row | None:
+        return self._run(_update(user_id, memory_id, text, metadata))
+
+    async def aupdate(
+        self, user_id: str, memory_id: str, text: str | None, metadata: dict[str, Any] | None
+    ) -> Row | None:
+        return await self._arun(_update(user_id, memory_id, text, metadata))
+
+    def delete(self, user_id: str, memory_id: str) -> bool:
+        return self._run(_delete(memory_id))
+
+    async def adelete(self, user_id: str, memory_id: str) -> bool:
+        return await self._arun(_delete(memory_id))
+
+    def history(self, user_id: str, memory_id: str) -> list[dict[str, Any]]:
+        return self._run(_history(user_id, memory_id))
+
+    async def ahistory(self, user_id: str, memory_id: str) -> list[dict[str, Any]]:
+        return await self._arun(_history(user_id, memory_id))
+
+    def erase(self, user_id: str) -> Mapping[str, int]:
+        return self._run(_erase(user_id))
+
+    async def aerase(self, user_id: str) -> Mapping[str, int]:
+        return await self._arun(_erase(user_id))
+
+    def beginning(self, user_id: str) -> None:
+        """None: the platform does not tell of erasures."""
+
+    def check_not_erased(self, user_id: str, since: Sequence[Any] | None) -> None:
+        """Nothing to go by."""
+
+
+# -- adding
+
+
+def _add(user_id: str, batch: Batch) -> Steps[list[Row]]:
+    """Store messages, and stay until the platform says that they are.
+
+    An add that is sent again must not store twice, and the platform has no key to tell it by. So each carries a mark in
+    its metadata. Where an answer is lost, the mark is looked for among the user's rows; only when it does not turn up
+    is the add sent again, under the same mark, and what then stands there beyond the last answer's rows is removed.
+    """
+    mark, lost = uuid4().hex, None
+    for sent in range(_SENDS):
+        try:
+            answer = yield wire.add(user_id, batch, mark)
+        except Unanswered as error:
+            lost = error
+            if found := (yield from _looked_for(user_id, batch, mark)):
+                return found
+            continue
+        event_id = wire.event_in(answer)
+        if not batch.wait and batch.infer is not False:
+            return wire.pending(batch, user_id, event_id)
+        if event_id is not None and wire.status_of(answer) != "SUCCEEDED":
+            answer = yield from _followed(event_id, "add", batch.messages)
+        elif wire.status_of(answer) == "FAILED":
+            raise _event_failed("add", answer, batch.messages)
+        found = yield from _marked(user_id, batch, mark)
+        return found if not sent else (yield from _once(found, answer))
+    raise BackendError(
+        f"it is not known whether mem0's platform has stored this: {lost}; look for it before adding it again"
+    )
+
+
+def _marked(user_id: str, batch: Batch, mark: str) -> Steps[list[Row]]:
+    rows = yield from _listed("add", {"user_id": user_id, wire.MARK: mark}, show_expired=True)
+    if batch.infer is False:
+        roles = {message["content"]: message["role"] for message in batch.messages}
+        places = {message["content"]: place for place, message in enumerate(batch.messages)}
+        rows.sort(key=lambda row: places.get(row["memory"], len(places)))
+        rows = [{**row, "role": roles.get(row["memory"])} for row in rows]
+    return rows
+
+
+def _looked_for(user_id: str, batch: Batch, mark: str) -> Steps[list[Row]]:
+    # What is kept verbatim is there at once, or never.
+    patience = LOOKED_FOR if batch.infer is not False else LOOKED_FOR / 10
+    for seconds in _growing(patience):
+        yield seconds
+        if found := (yield from _marked(user_id, batch, mark)):
+            return found
+    return []
+
+
+def _once(found: list[Row], answer: Any) -> Steps[list[Row]]:
+    """Keep what the last answer tells of, and remove what an earlier one that was lost has stored as well."""
+    results = answer.get("results") if isinstance(answer, Mapping) else None
+    told = {str(one.get("id")) for one in results or () if isinstance(one, Mapping)}
+    if not any(row["id"] in told for row in found):
+        return found
+    twice = [row["id"] for row in found if row["id"] not in told]
+    if twice:
+        yield [wire.delete(memory_id, "add") for memory_id in twice]
+    return [row for row in found if row["id"] in told]
+
+
+def _followed(event_id: str, doing: str, messages: Sequence[Mapping[str, str]] = ()) -> Steps[Any]:
+    """Follow an event to its end.
+
+    Raises:
+        BackendError: It failed, or takes longer than `FOLLOWED`.
+    """
+    for seconds in _growing(FOLLOWED):
+        answer = yield wire.event(event_id, doing)
+        status = wire.status_of(answer)
+        if status == "SUCCEEDED":
+            return answer
+        if status == "FAILED":
+            raise _event_failed(doing, answer, messages)
+        yield seconds
+    raise BackendError(
+        f"mem0's platform has taken {doing} on, but not finished it in {FOLLOWED:.0f} s", retryable=False
+    )
+
+
+def _event_failed(doing: str, answer: Any, messages: Sequence[Mapping[str, str]]) -> BackendError:
+    reason = wire.reason_in(answer, messages)
+    return BackendError(f"mem0's platform could not finish {doing}" + (f": {reason}" if reason else ""))
+
+
+def _growing(seconds: float) -> Iterator[float]:
+    """Pauses that grow from 50 ms to 1 s and together last so long."""
+    pause, spent = 0.05, 0.0
+    while spent < seconds:
+        yield pause
+        spent += pause
+        pause = min(pause * 1.4, 1.0)
+
+
+# -- reading
+
+
+def _search(question: Question) -> Steps[list[Row]]:
+    if question.k > wire.MOST_FOUND:
+        raise InputError(f"k must be at most {wire.MOST_FOUND:,} on mem0's platform, got {question.k:,}")
+    wide = question.k
+    while True:
+        found = _own(question.filters, wire.rows_in((yield wire.search(question, wide))))
+        kept = [row for row in found if meets(row["metadata"], _conditions(question.filters))][: question.k]
+        if len(kept) == question.k or len(found) < wide or wide == wire.MOST_FOUND:
+            return kept
+        wide = min(wide * 4, wire.MOST_FOUND)
+
+
+def _elsewhere(question: Question, session_id: str) -> Steps[list[Row]]:
+    for wide in widening(min(question.k, wire.MOST_FOUND)):
+        if question.query:
+            wider = Question(question.query, question.filters, wide, question.threshold)
+            found = yield from _search(wider)
+        else:
+            found = yield from _rows(question.filters, wide)
+        if (others := of_others(found, session_id, question.k, wide)) is not None:
+            return others
+    return []
+
+
+def _rows(filters: Mapping[str, Any], limit: int | None) -> Steps[list[Row]]:
+    found = yield from _listed("list", filters, show_expired=False)
+    rows = [row for row in found if meets(row["metadata"], _conditions(filters))]
+    rows.sort(key=lambda row: (row["created_at"] or "", row["id"]), reverse=True)
+    return rows[:limit]
+
+
+def _listed(doing: str, filters: Mapping[str, Any], *, show_expired: bool) -> Steps[list[Row]]:
+    """Read all pages; again where rows came or went meanwhile, which moves others from one page to the next."""
+    ever: dict[str, Row] = {}
+    for _ in range(_PASSES):
+        seen: dict[str, Row] = {}
+        counts: set[object] = set()
+        number, more = 1, True
+        while more:
+            answer = yield wire.page(doing, filters, number, show_expired=show_expired)
+            if answer is None:
+                break
+            rows = _own(filters, wire.rows_in(answer))
+            seen |= {row["id"]: row for row in rows}
+            counts.add(answer.get("count"))
+            number, more = number + 1, bool(rows) and answer.get("next") is not None
+        ever |= seen
+        if counts == {len(seen)}:
+            return list(seen.values())
+    return list(ever.values())
+
+
+def _own(filters: Mapping[str, Any], rows: list[Row]) -> list[Row]:
+    return Scope(filters["user_id"]).require_own(rows)
+
+
+def _conditions(filters: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in filters.items() if key not in ("user_id", wire.MARK)}
+
+
+def _get(memory_id: str) -> Steps[Row | None]:
+    answer = yield wire.get(memory_id)
+    return None if answer is None else _that(memory_id, wire.row_of(answer))
+
+
+def _that(memory_id: str, row: Row) -> Row:
+    if row["id"].lower() != memory_id.lower():
+        raise wire.strange("the memory that was asked for")
+    return row
+
+
+def _history(user_id: str, memory_id: str) -> Steps[list[dict[str, Any]]]:
+    answer = yield wire.history(memory_id)
+    return [] if answer is None else wire.told_history(answer, Scope(user_id))
+
+
+# -- changing
+
+
+def _update(user_id: str, memory_id: str, text: str | None, metadata: Mapping[str, Any] | None) -> Steps[Row | None]:
+    before = yield wire.get(memory_id, "update")
+    if before is None or wire.owner_in(before) != user_id:
+        return None
+    # The platform takes metadata whole.
+    whole = None if metadata is None else {**(before.get("metadata") or {}), **metadata}
+    if (yield wire.update(memory_id, text, whole)) is None:
+        return None
+    row = yield from _get(memory_id)
+    if row is not None and text is not None and row["memory"] != text:
+        raise BackendError("mem0's platform reported success, but the memory still has its old text")
+    return row
+
+
+def _delete(memory_id: str) -> Steps[bool]:
+    # Gone already is as good: the answer to the first attempt may have been lost.
+    yield wire.delete(memory_id)
+    if (yield wire.get(memory_id, "delete")) is not None:
+        raise ErasureError("mem0's platform reported a deletion, but the memory still answers", kinds=("memories",))
+    return True
+
+
+# -- erasing
+
+
+def _erase(user_id: str) -> Steps[Mapping[str, int]]:
+    mine = {"user_id": user_id}
+    ids = {row["id"] for row in (yield from _listed("delete_all", mine, show_expired=True))}
+    for request in (wire.delete_all(user_id), wire.delete_user(user_id)):
+        answer = None if request is None else (yield request)
+        if (event_id := wire.event_in(answer)) is not None:
+            yield from _followed(event_id, "delete_all")
+    for _ in range(_ROUNDS):
+        # By one reading of its documentation the platform leaves rows that other code gave further ids.
+        left = {row["id"] for row in (yield from _listed("delete_all", mine, show_expired=True))}
+        if not left:
+            break
+        ids |= left
+        for some in _some(sorted(left)):
+            yield [wire.delete(memory_id, "delete_all") for memory_id in some]
+    kinds: tuple[str, ...] = ()
+    for seconds in _growing(SETTLED):
+        kinds = yield from _left(user_id, ids)
+        if not kinds:
+            return {"memories": len(ids)}
+        yield seconds
+    raise ErasureError(f"erasure is not finished, still there: {', '.join(kinds)}; call delete_all again", kinds=kinds)
+
+
+def _left(user_id: str, ids: set[str]) -> Steps[tuple[str, ...]]:
+    """What still answers: a search, a list, any memory by its id, or the history of any."""
+    kinds: dict[str, None] = {}
+    if (yield from _listed("delete_all", {"user_id": user_id}, show_expired=True)):
+        kinds["memories"] = None
+    if wire.rows_in((yield wire.remains(user_id))):
+        kinds["memories"] = None
+    for some in _some(sorted(ids)):
+        if any((yield [wire.get(memory_id, "delete_all") for memory_id in some])):
+            kinds["memories"] = None
+        if any((yield [wire.history(memory_id, "delete_all") for memory_id in some])):
+            kinds["history"] = None
+    return tuple(kinds)
+
+
+def _some(ids: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(ids), _AT_ONCE):
+        yield ids[start : start + _AT_ONCE]

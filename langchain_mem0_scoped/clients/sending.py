@@ -1,0 +1,318 @@
+"""How requests reach mem0's hosted platform: connections, time limits and repetition in one place; failures as errors.
+
+Every request has `TIMEOUT` and goes over a pool of `LIMITS`. What cannot have been acted on (no connection, 408, 429)
+is sent again, whatever it is; what may have been (an answer lost or broken, 5xx) is sent again only if that does no
+harm, at most `ATTEMPTS` times, after `PAUSES` or what the platform asks for. An add that may have been acted on is
+`Unanswered`: whoever sent it looks for it first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary, ref
+
+import httpx
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from ..errors import BackendError
+from .wire import Request, json_of
+
+if TYPE_CHECKING:
+    import mem0
+
+TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0, pool=60.0)
+"""Seconds: to connect, for every read and write, and for a free connection of the pool."""
+
+AT_ONCE: Final = 32
+"""Requests under way at once: of one event loop, and of the threads of a process."""
+
+LIMITS: Final = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
+
+ATTEMPTS: Final = 8
+"""How many times a request is sent at most."""
+
+PAUSES: Final = wait_random_exponential(multiplier=0.1, max=10.0)
+"""Seconds between two attempts: random, up to 0.1 · 2^n, so that those refused together do not come again together."""
+
+LONGEST_PAUSE: Final = 30.0
+"""Seconds the platform may ask us to wait; beyond, the caller is told instead."""
+
+_NOT_ACTED_ON: Final = frozenset({408, 429})
+
+
+class Failed(BackendError):
+    """A request that failed.
+
+    Attributes:
+        repeat: Whether it is worth sending again.
+        acted_on: Whether the platform may have acted on it.
+    """
+
+    def __init__(
+        self, message: str, *, repeat: bool = False, acted_on: bool = False, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, retryable=repeat, retry_after=retry_after)
+        self.repeat = repeat
+        self.acted_on = acted_on
+
+
+class Unanswered(BackendError):
+    """It is not known whether the platform has acted on a request that must not be acted on twice."""
+
+
+class Sender:
+    """The connections of one `mem0.MemoryClient`: its own for threads, one pool for each event loop."""
+
+    def __init__(self, client: mem0.MemoryClient) -> None:
+        # Weakly: ports are kept by client, and would keep clients for ever. Whoever makes a call holds the client.
+        self._weak_client = ref(client)
+        self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[httpx.AsyncClient, asyncio.Semaphore, Any]]
+        self._begin()
+        _keep_ids_out_of_logs(str(client.client.base_url.host))
+
+    @property
+    def _client(self) -> mem0.MemoryClient:
+        client = self._weak_client()
+        if client is None:
+            raise BackendError("the client has been freed")
+        return client
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._async = WeakKeyDictionary()
+        self._turns = threading.BoundedSemaphore(AT_ONCE)
+
+    def _check_process(self) -> None:
+        """A connection carried over a fork would be spoken on by two processes at once."""
+        if self._pid != os.getpid():
+            self._begin()
+            old = self._client.client
+            self._client.client = httpx.Client(
+                base_url=old.base_url, headers=old.headers, timeout=TIMEOUT, limits=LIMITS
+            )
+
+    # -- threads
+
+    def send(self, request: Request) -> Any:
+        """Send a request, again where that helps.
+
+        Returns:
+            The answer's JSON; None where what was asked for is gone.
+
+        Raises:
+            Unanswered: It must not be repeated, and may have been acted on.
+            BackendError: It failed.
+        """
+        self._check_process()
+        try:
+            for attempt in Retrying(**_policy(request)):
+                with attempt, self._turns:
+                    return self._once(request)
+        except Failed as error:
+            failure = _given_up(request, error)
+        raise failure
+
+    def _once(self, request: Request) -> Any:
+        try:
+            answer = self._client.client.request(
+                request.method, request.path, params=request.params or None, json=request.body, timeout=TIMEOUT
+            )
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
+            failure = _not_answered(request, error)
+        else:
+            return _read(request, answer)
+        raise failure
+
+    # -- event loops
+
+    async def asend(self, request: Request) -> Any:
+        """Async twin of `send`."""
+        self._check_process()
+        client, turns = await self._of_this_loop()
+        try:
+            async for attempt in AsyncRetrying(**_policy(request)):
+                with attempt:
+                    async with turns:
+                        return await self._aonce(client, request)
+        except Failed as error:
+            failure = _given_up(request, error)
+        raise failure
+
+    async def _aonce(self, client: httpx.AsyncClient, request: Request) -> Any:
+        try:
+            answer = await client.request(
+                request.method, request.path, params=request.params or None, json=request.body
+            )
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
+            failure = _not_answered(request, error)
+        else:
+            return _read(request, answer)
+        raise failure
+
+    async def _of_this_loop(self) -> tuple[httpx.AsyncClient, asyncio.Semaphore]:
+        loop = asyncio.get_running_loop()
+        held = self._async.get(loop)
+        if held is None:
+            like = self._client.client
+            client = httpx.AsyncClient(base_url=like.base_url, headers=like.headers, timeout=TIMEOUT, limits=LIMITS)
+            # asyncio.run() closes its generators when it ends, and so this one its connections.
+            closing = _closing(client)
+            held = self._async[loop] = client, asyncio.Semaphore(AT_ONCE), closing
+            await anext(closing)
+        return held[0], held[1]
+
+
+async def _closing(client: httpx.AsyncClient) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await client.aclose()
+
+
+# -- again?
+
+
+def _policy(request: Request) -> dict[str, Any]:
+    def again(error: BaseException) -> bool:
+        return isinstance(error, Failed) and error.repeat and (request.repeatable or not error.acted_on)
+
+    return {
+        "retry": retry_if_exception(again),
+        "stop": stop_after_attempt(ATTEMPTS),
+        "wait": _pause,
+        "reraise": True,
+    }
+
+
+def _pause(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome is not None else None
+    asked = error.retry_after if isinstance(error, Failed) else None
+    return max(PAUSES(state), asked or 0.0)
+
+
+def _given_up(request: Request, error: Failed) -> BackendError:
+    kind = Unanswered if error.acted_on and not request.repeatable else BackendError
+    return kind(str(error), retryable=error.repeat, retry_after=error.retry_after)
+
+
+# -- answers
+
+
+def _not_answered(request: Request, error: Exception) -> Failed:
+    name = type(error).__name__
+    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)):
+        return Failed(
+            f"mem0's platform could not be reached for {request.doing} ({name}): check the network, a proxy, the host",
+            repeat=True,
+        )
+    if isinstance(error, (httpx.TransportError, httpx.StreamError)):
+        return Failed(
+            f"the connection to mem0's platform broke during {request.doing} ({name})", repeat=True, acted_on=True
+        )
+    return Failed(f"mem0's platform could not be asked for {request.doing} ({name})", acted_on=True)
+
+
+def _read(request: Request, answer: httpx.Response) -> Any:
+    status = answer.status_code
+    if status == 404 and request.may_be_gone:
+        return None
+    if not answer.is_success:
+        raise _refused(request, answer)
+    if status == 204 or not answer.content:
+        return {}
+    try:
+        return json_of(answer.text)
+    except ValueError:
+        kind = answer.headers.get("content-type", "").partition(";")[0].strip()[:40] or "no type"
+    raise Failed(
+        f"mem0's platform answered {request.doing} with {kind} instead of JSON: is there a proxy or a login page in "
+        "between? check the host",
+        acted_on=True,
+    )
+
+
+def _refused(request: Request, answer: httpx.Response) -> Failed:
+    status, doing = answer.status_code, request.doing
+    if status in (401, 403):
+        return Failed(f"mem0's platform refused the API key for {doing} ({status}): check MEM0_API_KEY")
+    if status == 413:
+        return Failed(f"mem0's platform refused {doing} (413): too large, or the quota is used up; add less at a time")
+    if status == 429:
+        wait = _retry_after(answer)
+        return Failed(
+            f"mem0's platform is limiting requests ({doing}, 429): call again later, or less often",
+            repeat=wait is None or wait <= LONGEST_PAUSE,
+            retry_after=wait,
+        )
+    if status in _NOT_ACTED_ON:
+        return Failed(f"mem0's platform did not receive all of {doing} in time ({status})", repeat=True)
+    if status >= 500:
+        wait = _retry_after(answer)
+        return Failed(
+            f"mem0's platform failed at {doing} ({status})",
+            repeat=wait is None or wait <= LONGEST_PAUSE,
+            acted_on=True,
+            retry_after=wait,
+        )
+    return Failed(f"mem0's platform refused {doing} ({status}; its text is withheld, it may quote a memory)")
+
+
+def _retry_after(answer: httpx.Response) -> float | None:
+    """Seconds to wait: the header's, a number or a date, else the body's."""
+    given: Any = answer.headers.get("Retry-After")
+    if given is None:
+        with suppress(ValueError, AttributeError):
+            given = json_of(answer.text).get("retry_after")
+    with suppress(TypeError, ValueError):
+        return min(max(0.0, float(given)), 86_400.0)
+    with suppress(TypeError, ValueError):
+        return max(0.0, (parsedate_to_datetime(str(given)) - datetime.now(UTC)).total_seconds())
+    return None
+
+
+# -- logs
+
+
+class _NoQueries(logging.Filter):
+    """Takes the query string, where a user id may stand, out of httpx's line about each request to the platform."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hosts: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                _without_ids(arg) if isinstance(arg, httpx.URL) and arg.host in self.hosts else arg
+                for arg in record.args
+            )
+        return True
+
+
+def _without_ids(url: httpx.URL) -> httpx.URL:
+    return url.copy_with(query=None, path="/v2/entities/…" if url.path.startswith("/v2/entities/") else url.path)
+
+
+_no_queries = _NoQueries()
+
+
+def _keep_ids_out_of_logs(host: str) -> None:
+    _no_queries.hosts.add(host)
+    logger = logging.getLogger("httpx")
+    if _no_queries not in logger.filters:
+        logger.addFilter(_no_queries)
