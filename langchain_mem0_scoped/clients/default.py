@@ -33,6 +33,11 @@ def default_path() -> Path:
     return Path(chosen).expanduser() if chosen else Path.home() / ".langchain_mem0_scoped" / "memory.db"
 
 
+def asks_for_platform() -> bool:
+    """Whether the environment chooses mem0's hosted platform."""
+    return bool(os.environ.get(KEY_VARIABLE))
+
+
 def _place() -> tuple[str, str]:
     """What the environment asks for: a host and a key, or a file."""
     if key := os.environ.get(KEY_VARIABLE):
@@ -56,8 +61,7 @@ def default_client() -> Client:
     """
     if (client := opened()) is not None:
         return client
-    hosted = bool(os.environ.get(KEY_VARIABLE))
-    path = None if hosted else _made_ready()
+    path = None if asks_for_platform() else _made_ready()
     with MAKING:
         place = _place()
         if place not in _clients:
