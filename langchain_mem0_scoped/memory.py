@@ -49,9 +49,10 @@ class ScopedMemory:
     Args:
         user_id: Whose memories these are; taken whole or refused (see `Scope`). It comes from your session or token,
             never from a model or a request body.
-        client: A `mem0.Memory` on any vector store, such as `local_memory(path)` returns; None for the embedded store
-            at `~/.langchain_mem0_scoped/memory.db`, or where $LANGCHAIN_MEM0_SCOPED_PATH points. One client serves
-            every scope.
+        client: A `mem0.Memory` on any vector store, such as `local_memory(path)` returns, or a `mem0.MemoryClient`;
+            None for mem0's hosted platform where $MEM0_API_KEY is set, else for the embedded store at
+            `~/.langchain_mem0_scoped/memory.db`, or where $LANGCHAIN_MEM0_SCOPED_PATH points. One client serves every
+            scope.
         transcripts: Where conversations are logged, for a client that keeps no log itself: a SQLAlchemy URL or Engine,
             bound to the client once. None for the client's own: the embedded store's file holds one.
 
@@ -139,7 +140,8 @@ class ScopedMemory:
                 has a model, else False.
             at: When it was said, for text from the past; UTC where it names no zone. None for now.
             expires_on: The last day (UTC) on which the memories are shown; afterwards only erasure still finds them.
-            wait: False to return before a hosted platform has finished; other clients always have.
+            wait: False to return before the hosted platform has finished, with records that have no id yet and say
+                "PENDING" in their metadata; other clients always have.
 
         Returns:
             The memories that were stored: one for each message kept verbatim, or the extracted facts, maybe none.

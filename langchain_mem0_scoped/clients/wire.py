@@ -168,13 +168,10 @@ def filters_of(pinned: Mapping[str, Any]) -> dict[str, Any]:
         {"user_id": Scope(conditions.pop("user_id")).user_id},
         {"OR": [{"run_id": "*"}, {"agent_id": "*"}, {"app_id": "*"}, {"created_at": {"gte": "1000-01-01"}}]},
     ]
-    parts += [{"metadata": {key: value}} for key, value in conditions.items() if isinstance(value, str)]
+    # What "" and "*" mean there is not said.
+    plain = {key: value for key, value in conditions.items() if isinstance(value, str) and value not in ("", "*")}
+    parts += [{"metadata": {key: value}} for key, value in plain.items()]
     return {"AND": parts}
-
-
-def is_narrowed_here(pinned: Mapping[str, Any]) -> bool:
-    """Whether `filters_of` leaves conditions to us."""
-    return any(key != "user_id" and not isinstance(value, str) for key, value in pinned.items())
 
 
 # -- answers
