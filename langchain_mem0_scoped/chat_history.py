@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,9 +23,9 @@ from .remembering import Remember, checked_remember, worth_remembering
 from .scope import checked_id
 
 if TYPE_CHECKING:
-    import mem0
     from sqlalchemy import Engine
 
+    from .clients import Client
     from .records import MemoryList
     from .transcripts import TranscriptStore
 
@@ -60,7 +61,7 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         user_id: str,
         session_id: str = "default",
         *,
-        client: mem0.Memory | None = None,
+        client: Client | None = None,
         transcripts: str | Engine | None = None,
         recall: int = 5,
         remember: Remember = True,
@@ -135,28 +136,33 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
             BackendError: The client failed. Where only the remembering did, the messages are logged and it says so;
                 it is not `retryable`, for adding them again would log them twice.
         """
-        self._log_and(messages, lambda said: self._memory._remember(said, self._session_id, self._since))
-
-    def _unlike_logged(self, answer: BaseMessage) -> BaseMessage:
-        """An answer that is no repetition, whatever its id: a cached one has the id it had when it was first given."""
-        if answer.id is None or all(answer.id != message.id for message in self._log or ()):
-            return answer
-        return answer.model_copy(update={"id": None})
+        self._add(messages)
 
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Async twin of `add_messages`. Once begun it goes on when it is cancelled: a turn is kept whole."""
-        work = self._memory._either(lambda: self.add_messages(messages), lambda: self._aadd_messages(messages))
+        await self._aadd(messages)
+
+    def _add(self, messages: Sequence[BaseMessage], answers: Sequence[BaseMessage] = ()) -> None:
+        """As `add_messages`, and answers that a model has just given: they are new whatever their ids."""
+        self._log_and(messages, answers, lambda said, since: self._memory._remember(said, self._session_id, since))
+
+    async def _aadd(self, messages: Sequence[BaseMessage], answers: Sequence[BaseMessage] = ()) -> None:
+        """Async twin of `_add`."""
+        work = self._memory._either(
+            lambda: self._add(messages, answers), lambda: self._aadd_one_by_one(messages, answers)
+        )
         adding = asyncio.ensure_future(work)
         _ADDING.add(adding)
         adding.add_done_callback(_ADDING.discard)
         await asyncio.shield(adding)
 
-    async def _aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
-        said: list[dict[str, str]] = []
-        await asyncio.to_thread(self._log_and, messages, said.extend)
-        if said:
+    async def _aadd_one_by_one(self, messages: Sequence[BaseMessage], answers: Sequence[BaseMessage]) -> None:
+        remembering: list[tuple[list[dict[str, str]], Sequence[Any] | None]] = []
+        await asyncio.to_thread(self._log_and, messages, answers, lambda *said: remembering.append(said))
+        if remembering:
+            said, since = remembering[-1]
             try:
-                await self._memory._aremember(said, self._session_id, self._since)
+                await self._memory._aremember(said, self._session_id, since)
             except BackendError as error:
                 failure = _only_logged(error)
             else:
@@ -201,25 +207,42 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         said = last_human_text(self._log or [])
         return [said, ""] if said else [""]
 
-    def _log_and(self, messages: Sequence[BaseMessage], then: Callable[[list[dict[str, str]]], object]) -> None:
-        """Log what is new of these messages, and go on with what of it is to be remembered."""
-        ours = [message for message in messages if not is_recall(message)]
-        entries, store = transcripts.logged(ours), self._memory._transcript_store()
+    def _log_and(
+        self,
+        messages: Sequence[BaseMessage],
+        answers: Sequence[BaseMessage],
+        remember: Callable[[list[dict[str, str]], Sequence[Any] | None], object],
+    ) -> None:
+        """Log what is new of these messages, and the answers; remember of it what is worth it."""
+        store = self._memory._transcript_store()
+        ours = [message for message in messages if not is_recall(message)] + self._anew(answers, store)
+        entries = transcripts.logged(ours)
+        # A turn that has read nothing begins now: an erasure while it is being stored stops it, too.
+        since = self._memory._begin() if self._since is None else self._since
 
-        def go_on(new: list[int]) -> None:
-            if said := worth_remembering([ours[position] for position in new], self._remember):
-                then(said)
+        def then(new: list[int]) -> Callable[[], object] | None:
+            said = worth_remembering([ours[position] for position in new], self._remember)
+            return partial(remember, said, since) if said else None
 
         with self._anew_if_erased():
             if not store.tells_erasure:
-                self._memory._check_not_erased(self._since)
+                self._memory._check_not_erased(since)
             if not entries:
                 return
-            new, failure = store.append_and(self.user_id, self._session_id, entries, self._since, go_on)
+            new, failure = store.append_and(self.user_id, self._session_id, entries, since, then)
+            if failure is not None:
+                # An erasure meanwhile has taken what was logged as well.
+                self._memory._check_not_erased(since)
         if self._log is not None:
             self._log += [entries[position].message for position in new]
         if failure is not None:
             raise (_only_logged(failure) if isinstance(failure, BackendError) else failure) from None
+
+    def _anew(self, answers: Sequence[BaseMessage], store: TranscriptStore) -> list[BaseMessage]:
+        """Answers without ids that are taken: one from a model's cache has the id it had when it was first given."""
+        ids = {answer.id for answer in answers if answer.id}
+        known = store.known(self.user_id, self._session_id, ids) if ids else set()
+        return [answer.model_copy(update={"id": None}) if answer.id in known else answer for answer in answers]
 
     @contextmanager
     def _anew_if_erased(self) -> Iterator[None]:
@@ -275,7 +298,7 @@ HISTORY_CONFIG: Final[list[ConfigurableFieldSpec]] = [
 
 
 def history_factory(
-    client: mem0.Memory | None = None,
+    client: Client | None = None,
     *,
     transcripts: str | Engine | None = None,
     recall: int = 5,

@@ -34,7 +34,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 if TYPE_CHECKING:
-    import mem0
+    from .clients import Client
 
 _MEMO: Final = 1_000
 """How many recalls of runs under way are held."""
@@ -102,7 +102,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
     def __init__(
         self,
         *,
-        client: mem0.Memory | None = None,
+        client: Client | None = None,
         recall: int = 5,
         remember: Remember = True,
         tools: bool = False,

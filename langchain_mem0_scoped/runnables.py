@@ -18,9 +18,11 @@ from langchain_core.messages import (
 from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.runnables.config import get_async_callback_manager_for_config, get_callback_manager_for_config
-from langchain_core.runnables.utils import AddableDict
+from langchain_core.runnables.utils import AddableDict, ConfigurableFieldSpec
+from langchain_core.utils.pydantic import get_fields
+from pydantic import create_model
 
-from .chat_history import ScopedChatMessageHistory
+from .chat_history import HISTORY_CONFIG, ScopedChatMessageHistory
 from .errors import InputError, ScopeError
 from .memory import ScopedMemory
 from .messages import checked_count
@@ -28,8 +30,10 @@ from .recall import afrom_other_sessions, from_other_sessions, last_human_text, 
 from .remembering import NOT_SAVED, Remember, report_unsaved
 
 if TYPE_CHECKING:
-    import mem0
+    from langchain_core.runnables.graph import Graph
     from sqlalchemy import Engine
+
+    from .clients import Client
 
 
 _SAVED_BY_OUTER: Final = "__scoped_memory_saved_by_outer"
@@ -41,7 +45,7 @@ _ANSWERS: Final = ("output", "answer", "messages")
 def with_scoped_memory(
     chain: Runnable[Any, Any],
     *,
-    client: mem0.Memory | None = None,
+    client: Client | None = None,
     transcripts: str | Engine | None = None,
     input_messages_key: str = "input",
     history_messages_key: str = "history",
@@ -63,7 +67,8 @@ def with_scoped_memory(
     with it.
 
     System messages at the head of the input instruct this one call: they stay at the head of what a chat model is
-    given, and are not logged. A wrapped chain inside another of the same user and session leaves the saving to it.
+    given, and are not logged. A wrapped chain inside another of the same client, user and session leaves the saving to
+    it.
 
     Args:
         chain: Any runnable. One that takes a dict finds transcript and recall under `history_messages_key`; one that
@@ -115,6 +120,8 @@ def with_scoped_memory(
 class _Remembering(Runnable[Any, Any]):
     """A chain each run of which is given what came before, and saved when it is whole."""
 
+    name = "ScopedMemory"
+
     def __init__(
         self,
         chain: Runnable[Any, Any],
@@ -126,6 +133,37 @@ class _Remembering(Runnable[Any, Any]):
         self._shape = shape
         self._history = history
         self._recall = recall
+
+    # -- to whoever looks at it, it is the chain: less the input that comes from memory, with whose memory in the config
+
+    @property
+    def InputType(self) -> Any:
+        return self._chain.InputType
+
+    @property
+    def OutputType(self) -> Any:
+        return self._chain.OutputType
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        ours = {spec.id for spec in HISTORY_CONFIG}
+        return [*HISTORY_CONFIG, *(spec for spec in self._chain.config_specs if spec.id not in ours)]
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> Any:
+        schema = self._chain.get_input_schema(config)
+        recalled, fields = self._shape.history_key, get_fields(schema)
+        if recalled not in fields or recalled == self._shape.input_key:
+            return schema
+        kept: dict[str, Any] = {name: (field.annotation, field) for name, field in fields.items() if name != recalled}
+        return create_model(self.get_name("Input"), **kept)
+
+    def get_output_schema(self, config: RunnableConfig | None = None) -> Any:
+        return self._chain.get_output_schema(config)
+
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        return self._chain.get_graph(config)
+
+    # -- running it
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
         turn = self._begun(input, config)
@@ -264,8 +302,8 @@ class _Turn:
         self._log = log
         self._recall = recall
         configurable = outer.get("configurable", {})
-        by_outer: tuple[tuple[str, str], ...] = configurable.get(_SAVED_BY_OUTER, ())
-        who = (log.user_id, log.session_id)
+        by_outer: tuple[tuple[int, str, str], ...] = configurable.get(_SAVED_BY_OUTER, ())
+        who = (id(log.memory._client), log.user_id, log.session_id)
         self._saves = who not in by_outer
         # What the chain is called with tells a wrapped chain within that this turn is saved.
         self.config: RunnableConfig = {**outer, "configurable": {**configurable, _SAVED_BY_OUTER: (*by_outer, who)}}
@@ -297,7 +335,7 @@ class _Turn:
         """Save the turn, or report that it could not be."""
         try:
             if self._saves:
-                self._log.add_messages(self._new(whole))
+                self._log._add(*self._new(whole))
         except Exception as error:
             report_unsaved(error)
             told = get_callback_manager_for_config(self.config)
@@ -307,23 +345,23 @@ class _Turn:
         """Async twin of `save`."""
         try:
             if self._saves:
-                await self._log.aadd_messages(self._new(whole))
+                await self._log._aadd(*self._new(whole))
         except Exception as error:
             report_unsaved(error)
             told = get_async_callback_manager_for_config(self.config)
             await told.on_custom_event(NOT_SAVED, {"error": type(error).__name__}, told.parent_run_id)
 
-    def _new(self, whole: _Whole) -> list[BaseMessage]:
-        """The turn's messages. An agent answers with all it was given and then its own, which alone is new."""
+    def _new(self, whole: _Whole) -> tuple[list[BaseMessage], list[BaseMessage]]:
+        """The turn, and the answers to it. An agent answers with all it was given and then its own."""
         answer, turn = self._shape.answer(whole), _said(self._said)
         if len(answer) == 1:
-            return [*turn, self._log._unlike_logged(answer[0])]
+            return turn, answer
         for end in range(len(answer), len(turn) - 1, -1) if turn else ():
             if all(map(_same, answer[end - len(turn) : end], turn)):
-                return [*turn, *answer[end:]]
+                return turn, answer[end:]
         # The turn itself is gone from what an agent gives back, as where it was summarised: what stands in its place is
-        # nobody's words.
-        return [*turn, *(message for message in answer if isinstance(message, (AIMessage, ToolMessage)))]
+        # nobody's words, and the rest may have been there before.
+        return [*turn, *(message for message in answer if isinstance(message, (AIMessage, ToolMessage)))], []
 
 
 def _same(one: BaseMessage, other: BaseMessage) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
@@ -161,15 +161,29 @@ class SqlTranscripts:
         session_id: str,
         messages: Sequence[Logged],
         since: Sequence[Any] | None,
-        then: Callable[[list[int]], None],
+        then: Callable[[list[int]], Callable[[], object] | None],
     ) -> tuple[list[int], Exception | None]:
         """Append messages, then do what follows."""
         new = self.append(user_id, session_id, messages, since)
         try:
-            then(new)
+            if (remember := then(new)) is not None:
+                remember()
         except Exception as error:
             return new, error
         return new, None
+
+    def known(self, user_id: str, session_id: str, ids: Collection[str]) -> set[str]:
+        """Return which of these ids messages of a session have."""
+        named = {_key(name): name for name in ids}
+        keys = self._run(lambda connection: self._known(connection, _key(user_id), _key(session_id), set(named)))
+        return {named[key] for key in keys}
+
+    def _known(self, connection: Connection, user_key: str, session_key: str, keys: set[str]) -> set[str]:
+        from sqlalchemy import select
+
+        column = self._table.c
+        mine = (column.user_key == user_key, column.session_key == session_key)
+        return set(connection.scalars(select(column.message_key).where(*mine, column.message_key.in_(keys))))
 
     def _append(
         self,
@@ -184,8 +198,7 @@ class SqlTranscripts:
         user_key, session_key = _key(user_id), _key(session_id)
         mine = (table.c.user_key == user_key, table.c.session_key == session_key)
         keys = [None if message.id is None else _key(message.id) for message in messages]
-        given = {key for key in keys if key is not None}
-        known = set(connection.scalars(select(table.c.message_key).where(*mine, table.c.message_key.in_(given))))
+        known = self._known(connection, user_key, session_key, {key for key in keys if key is not None})
         last = connection.scalar(select(func.max(table.c.position)).where(*mine))
         start = -1 if last is None else last
         new: list[int] = []
@@ -193,7 +206,8 @@ class SqlTranscripts:
         for position, (key, message) in enumerate(zip(keys, messages, strict=True)):
             if key is not None and key in known:
                 continue
-            known.add(key)
+            if key is not None:
+                known.add(key)
             new.append(position)
             rows.append(
                 {

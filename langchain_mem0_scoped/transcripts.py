@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
@@ -60,13 +60,24 @@ class TranscriptStore(Protocol):
         session_id: str,
         messages: Sequence[Logged],
         since: Sequence[Any] | None,
-        then: Callable[[list[int]], None],
+        then: Callable[[list[int]], Callable[[], object] | None],
     ) -> tuple[list[int], Exception | None]:
-        """As `append`, and do what is to be done `then`, by those positions: at once where the store can.
+        """As `append`, and remember what was said: in the same transaction where the store can.
+
+        Args:
+            user_id: Whose.
+            session_id: Which session.
+            messages: In order.
+            since: As in `append`.
+            then: Told the positions of what is new, says how to remember it, if at all. Asked again where another
+                writer logs the same messages meanwhile.
 
         Returns:
-            The positions, and why `then` failed, if it did: the messages are appended all the same.
+            The positions, and why remembering failed, if it did: the messages are appended all the same.
         """
+
+    def known(self, user_id: str, session_id: str, ids: Collection[str]) -> set[str]:
+        """Return which of these ids messages of a session have."""
 
     def begin(
         self, user_id: str, session_id: str, last: int | None = None

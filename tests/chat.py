@@ -246,6 +246,36 @@ class StoreContract:
         assert place.append(user, "s1", [second]) == []
         assert place.texts(user) == ["first", "second", "none", "none"]
 
+    def test_ids_that_are_taken_are_known(self, place: Place) -> None:
+        user = new_user()
+        assert place.store.known(user, "s1", {"a"}) == set()
+        place.append(user, "s1", [HumanMessage("x", id="a"), HumanMessage("y", id="A"), HumanMessage("none")])
+        place.append(user, "s2", [HumanMessage("z", id="b")])
+        assert place.store.known(user, "s1", {"a", "A", "á", "b", "a "}) == {"a", "A"}
+
+    def test_a_turn_is_remembered_by_what_of_it_is_new(self, place: Place) -> None:
+        user, calls = new_user(), list[Any]()
+        turns = [[HumanMessage("x", id="a"), HumanMessage("y")], [HumanMessage("x", id="a"), HumanMessage("z")]]
+        for messages in turns:
+            new, failure = place.store.append_and(
+                user, "s1", logged(messages), None, lambda new: lambda: calls.append(new)
+            )
+            assert (calls[-1], failure) == (new, None)
+        assert calls == [[0, 1], [1]]
+        assert place.store.append_and(user, "s1", logged(turns[0][:1]), None, lambda _: None) == ([], None)
+        assert place.texts(user) == ["x", "y", "z"]
+
+    @pytest.mark.parametrize("late", [True, False])
+    def test_what_was_said_is_kept_whatever_becomes_of_the_remembering(self, place: Place, late: bool) -> None:
+        user, error = new_user(), RuntimeError("no memory")
+
+        def fail(*_: object) -> Any:
+            raise error
+
+        new, failure = place.store.append_and(user, "s1", logged(turn("t")), None, (lambda _: fail) if late else fail)
+        assert (new, failure) == ([0, 1], error)
+        assert place.texts(user) == ["t 0", "t 1"]
+
     def test_a_message_id_is_told_from_others_by_every_character(self, place: Place) -> None:
         user = new_user()
         ids = ["a", "A", "á", "a ", " a", "a\x00", "%", "_", "0", "a" * 600, "a" * 601]

@@ -182,7 +182,8 @@ class Database:
         with self._pool:
             self._lent -= 1
             keep = connection is not None and not self._closed and len(self._idle) < _MAX_IDLE
-            if keep and connection is not None:
+            # One whose rollback failed is still in its transaction.
+            if connection is not None and (keep := keep and not connection.in_transaction):
                 self._idle.append(connection)
             self._pool.notify_all()
         if connection is not None and not keep:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from . import partitions
 from .partitions import Item, Kind, Partition
+
+
+class Overtaken(Exception):
+    """Another writer has meanwhile logged or removed messages that this one went by."""
+
 
 Message = tuple[str | None, str, object]
 """A message's id, if it has one, its body as JSON, and the message itself, of which nothing is stored."""
@@ -25,23 +30,36 @@ def append(
     return partitions.insert(connection, partition, items), new
 
 
+def known(
+    connection: sqlite3.Connection, partition: Partition | None, session_id: str, ids: Collection[str]
+) -> set[str]:
+    """Return which of these ids messages of a session have."""
+    session = None if partition is None else find(connection, partition, session_id)
+    if partition is None or session is None:
+        return set()
+    return {one for one in ids if partitions.has_id(connection, _key(partition, session, one))}
+
+
 def new_in(
     connection: sqlite3.Connection, partition: Partition | None, session_id: str, messages: Sequence[Message]
 ) -> list[int]:
     """The positions of messages whose id is not there yet."""
     session = None if partition is None else find(connection, partition, session_id)
     if partition is None or session is None:
-        ids = [message_id for message_id, _, _ in messages]
-        return [position for position, one in enumerate(ids) if one is None or one not in ids[:position]]
+        return _first([message_id for message_id, _, _ in messages])
     return _new(connection, [_key(partition, session, message_id) for message_id, _, _ in messages])
 
 
 def _new(connection: sqlite3.Connection, keys: Sequence[bytes]) -> list[int]:
     return [
-        position
-        for position, key in enumerate(keys)
-        if not key or (key not in keys[:position] and not partitions.has_id(connection, key))
+        position for position in _first(keys) if not keys[position] or not partitions.has_id(connection, keys[position])
     ]
+
+
+def _first(ids: Sequence[str | bytes | None]) -> list[int]:
+    """The positions of those that have no id, or one that none before them has."""
+    before = {one: position for position, one in reversed(list(enumerate(ids)))}
+    return [position for position, one in enumerate(ids) if not one or before[one] == position]
 
 
 def read(

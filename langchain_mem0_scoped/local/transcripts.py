@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from . import partitions, sessions
@@ -46,32 +46,57 @@ class LocalTranscripts:
         session_id: str,
         messages: Sequence[sessions.Message],
         since: Sequence[Any] | None,
-        then: Callable[[list[int]], None],
+        then: Callable[[list[int]], Callable[[], object] | None],
     ) -> tuple[list[int], Exception | None]:
         """As `append`, with what `then` adds; return what kept that from being stored as well."""
-        new: list[int] | None = None if self._at_once else self.append(user_id, session_id, messages, since)
-        said = Said(session_id, messages)
+        new = None if self._at_once else self.append(user_id, session_id, messages, since)
         try:
-            if new is not None:
-                then(new)
-                return new, None
-            with self._unit(user_id, since) as unit:
-                unit.said = said
-                then(self._new(user_id, said))
+            if new is None:
+                return self._append_with(user_id, session_id, messages, since, then), None
+            if (remember := then(new)) is not None:
+                remember()
         except Exception as error:
-            # What was said is kept whatever becomes of what is known.
-            return self.append(user_id, session_id, messages, since) if new is None else new, error
-        return said.new, None
+            failure = error
+        else:
+            return new, None
+        # What was said is kept whatever becomes of what is known.
+        return self.append(user_id, session_id, messages, since) if new is None else new, failure
+
+    def _append_with(
+        self,
+        user_id: str,
+        session_id: str,
+        messages: Sequence[sessions.Message],
+        since: Sequence[Any] | None,
+        then: Callable[[list[int]], Callable[[], object] | None],
+    ) -> list[int]:
+        while True:
+            new = self._new(user_id, session_id, messages)
+            # Asked outside the unit: what is to be remembered may be decided by a chain that remembers, too.
+            remember = then(new)
+            with suppress(sessions.Overtaken):
+                with self._unit(user_id, since) as unit:
+                    unit.said = Said(session_id, messages, expected=new)
+                    if remember is not None:
+                        remember()
+                return new
 
     def _unit(self, user_id: str, since: Sequence[Any] | None) -> AbstractContextManager[Unit]:
-        return self._work.unit(user_id, None if since is None else Beginning(*since))
+        return self._work.unit(user_id, None if since is None else Beginning(*since), apart=True)
 
-    def _new(self, user_id: str, said: Said) -> list[int]:
-        if all(message_id is None for message_id, _, _ in said.messages):
-            return list(range(len(said.messages)))
+    def _new(self, user_id: str, session_id: str, messages: Sequence[sessions.Message]) -> list[int]:
+        """The positions of those that are not there yet; another writer may be about to log them too."""
+        if all(message_id is None for message_id, _, _ in messages):
+            return list(range(len(messages)))
         with self._database.reading() as connection:
             partition = partitions.find(connection, user_id, self._database.salt)
-            return sessions.new_in(connection, partition, said.session_id, said.messages)
+            return sessions.new_in(connection, partition, session_id, messages)
+
+    def known(self, user_id: str, session_id: str, ids: Collection[str]) -> set[str]:
+        """Return which of these ids messages of a session have."""
+        with self._database.reading() as connection:
+            partition = partitions.find(connection, user_id, self._database.salt)
+            return sessions.known(connection, partition, session_id, ids)
 
     def begin(self, user_id: str, session_id: str, last: int | None = None) -> tuple[Beginning, list[dict[str, Any]]]:
         """Note where a user stands, and read a session in the same transaction."""

@@ -42,11 +42,13 @@ class Said:
     Attributes:
         session_id: Which.
         messages: In order.
+        expected: The positions of those that must be the ones not there yet; None for whichever are.
         new: The positions of those that were not there yet; known once it is committed.
     """
 
     session_id: str
     messages: Sequence[Message]
+    expected: list[int] | None = None
     new: list[int] = field(default_factory=list)
 
 
@@ -146,18 +148,22 @@ class Work:
         finally:
             self._thread.since = None
 
-    def unit(self, user_id: str, began: partitions.Beginning | None = None) -> AbstractContextManager[Unit]:
+    def unit(
+        self, user_id: str, began: partitions.Beginning | None = None, *, apart: bool = False
+    ) -> AbstractContextManager[Unit]:
         """Collect what the block writes and commit it when the block ends. Within a unit, join it.
 
         Args:
             user_id: Whose rows.
             began: Where the user stood when what is written was begun; None for now.
+            apart: Never join: a model that is asked within a unit may have a turn of its own logged.
 
         Raises:
             BackendError: Something inside failed, or the user was erased meanwhile (retryable).
+            Overtaken: What was to be logged is not what was expected.
         """
         current = self.current
-        if current is None:
+        if current is None or apart:
             return self._unit(user_id, began)
         if current.user_id != user_id:
             raise BackendError("one call of the embedded store may write for one user only")
@@ -165,7 +171,9 @@ class Work:
 
     @contextmanager
     def _unit(self, user_id: str, began: partitions.Beginning | None) -> Iterator[Unit]:
-        unit = Unit(user_id, began or getattr(self._thread, "since", None) or self.beginning(user_id))
+        around = self.current
+        since = getattr(self._thread, "since", None) if around is None else None
+        unit = Unit(user_id, began or since or self.beginning(user_id))
         self._thread.unit = unit
         try:
             yield unit
@@ -174,7 +182,7 @@ class Work:
             unit.check()
             raise
         finally:
-            self._thread.unit = None
+            self._thread.unit = around
         unit.check()
         if unit.changes or unit.history or unit.messages or unit.said or unit.corrected or unit.forget_messages:
             with self.database.writing() as connection:

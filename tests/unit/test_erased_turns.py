@@ -22,6 +22,8 @@ from langchain_mem0_scoped import (
     with_scoped_memory,
 )
 from langchain_mem0_scoped.local.memory import LocalMemory
+from tests.agents import WAYS, run
+from tests.chat import close_transcripts
 
 SECRET = "My cat is called Zephyrine"
 CONFIG: Any = {"configurable": {"user_id": "u_alice", "session_id": "s1"}}
@@ -40,7 +42,8 @@ def left_of(client: LocalMemory) -> tuple[int, list[BaseMessage]]:
 
 
 @pytest.mark.parametrize("had_rows", [True, False])
-async def test_of_a_chain(client: LocalMemory, had_rows: bool) -> None:
+@pytest.mark.parametrize("way", WAYS)
+async def test_of_a_chain(client: LocalMemory, had_rows: bool, way: str) -> None:
     memory = ScopedMemory("u_alice", client=client)
 
     def answer(given: Any) -> AIMessage:
@@ -48,12 +51,10 @@ async def test_of_a_chain(client: LocalMemory, had_rows: bool) -> None:
         return AIMessage(f"You said: {given}")
 
     chain = with_scoped_memory(RunnableLambda(answer), client=client)
-    for ask in (chain.invoke, chain.ainvoke):
-        if had_rows:
-            memory.add(SECRET)
-        given = ask("What is my cat called?", CONFIG)
-        assert "You said" in (given.text if isinstance(given, AIMessage) else (await given).text)
-        assert left_of(client) == (0, [])
+    if had_rows:
+        memory.add(SECRET)
+    assert "You said" in (await run(way, chain, "What is my cat called?", CONFIG)).text
+    assert left_of(client) == (0, [])
     # A control: with nothing erased the turn is kept.
     with_scoped_memory(RunnableLambda(lambda given: AIMessage("Hello")), client=client).invoke("Hi", CONFIG)
     assert [message.text for message in left_of(client)[1]] == ["Hi", "Hello"]
@@ -71,6 +72,20 @@ def test_of_a_history_which_then_begins_anew(client: LocalMemory) -> None:
     assert left_of(client) == (0, [])
     history.add_messages([HumanMessage("Hello")])
     assert [message.text for message in history.messages] == ["Hello"]
+
+
+def test_of_a_history_whose_transcripts_lie_elsewhere(client: LocalMemory, tmp_path: Path) -> None:
+    memory = ScopedMemory("u_alice", client=client, transcripts=f"sqlite:///{tmp_path / 'chats.db'}")
+    memory.add(SECRET)
+    erasing = ScopedChatMessageHistory("u_alice", client=client, remember=lambda _: bool(memory.delete_all()))
+    reading = memory.chat_history("s1")
+    assert "Zephyrine" in reading.messages[0].text
+    for history in (erasing, reading):
+        with pytest.raises(BackendError, match="erased") as caught:
+            history.add_messages([HumanMessage("What is she called?"), AIMessage("Zephyrine")])
+        assert "in the transcript" not in str(caught.value)
+        assert left_of(client) == (0, [])
+    close_transcripts(client)
 
 
 def test_another_users_erasure_stops_nothing(client: LocalMemory) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -454,3 +456,10 @@ def test_scope_error_is_a_value_error_for_those_who_only_know_these() -> None:
 
 def test_a_date_is_enough(memory: ScopedMemory, call: Call) -> None:
     assert call(memory, "add", "born", at=date(1990, 2, 3))[0]["created_at"] == "1990-02-03T00:00:00+00:00"
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda memory: pickle.loads(pickle.dumps(memory))])
+def test_a_copy_of_a_used_scope_on_the_default_client_works(copied: Callable[[ScopedMemory], ScopedMemory]) -> None:
+    memory = ScopedMemory("u_alice")
+    memory.add("I am vegetarian")
+    assert copied(memory).count() == 1

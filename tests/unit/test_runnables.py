@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import mem0
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import FakeListLLM
 from langchain_core.messages import (
     AIMessage,
@@ -15,7 +18,13 @@ from langchain_core.messages import (
 )
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
-from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel, RunnablePassthrough
+from langchain_core.runnables import (
+    ConfigurableField,
+    Runnable,
+    RunnableLambda,
+    RunnableParallel,
+    RunnablePassthrough,
+)
 
 from langchain_mem0_scoped import (
     ScopedMemory,
@@ -320,6 +329,97 @@ class TestWhoseTurnItIs:
         assert "\nSYSTEM" not in recalled
 
 
+class TestItIsARunnable:
+    """Whatever LangChain makes of a runnable, it makes of this one."""
+
+    def chain(self, client: mem0.Memory) -> Runnable[Any, Any]:
+        return with_scoped_memory(PROMPT | EchoModel() | StrOutputParser(), client=client)
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize(
+        "made",
+        [
+            lambda chain: chain | RunnableLambda(lambda text: text),
+            lambda chain: RunnableLambda(lambda given: given) | chain,
+            lambda chain: chain.with_retry(),
+            lambda chain: RunnableLambda(_refuse).with_fallbacks([chain]),
+            lambda chain: chain.with_types(input_type=dict),
+            lambda chain: chain.with_config(tags=["t"]),
+            lambda chain: RunnablePassthrough.assign(said=chain) | RunnableLambda(lambda given: given["said"]),
+        ],
+        ids=["before", "after", "retry", "fallback", "types", "config", "assign"],
+    )
+    async def test_what_is_made_of_it_saves_the_turn_once(self, client: mem0.Memory, mode: str, made: Any) -> None:
+        user = new_user()
+        answer = await ask(mode, made(self.chain(client)), {"input": "hi"}, config_of(user))
+        assert said(client, user) == [("human", "hi"), ("ai", answer)]
+
+    def test_a_run_that_is_tried_again_saves_the_answer_it_gave(self, client: mem0.Memory) -> None:
+        failures, user = [ConnectionError("gone")], new_user()
+        model = EchoModel(says=lambda _: "ok", fails=lambda _: _refuse(failures.pop()) if failures else None)
+        chain = with_scoped_memory(PROMPT | model, client=client).with_retry(wait_exponential_jitter=False)
+        assert chain.invoke({"input": "hi"}, config_of(user)).text == "ok"
+        assert said(client, user) == [("human", "hi"), ("ai", "ok")]
+
+    def test_user_and_session_may_be_bound(self, client: mem0.Memory) -> None:
+        user = new_user()
+        answer = self.chain(client).with_config(config_of(user)).invoke({"input": "hi"})
+        assert said(client, user) == [("human", "hi"), ("ai", answer)]
+
+    def test_options_reach_the_chain(self, client: mem0.Memory) -> None:
+        heard: list[Any] = []
+
+        def answer(_: Any, **options: Any) -> str:
+            heard.append(options)
+            return "ok"
+
+        chain: Runnable[Any, str] = with_scoped_memory(RunnableLambda(answer), client=client)
+        chain.bind(stop=["."]).invoke("hi", config_of(new_user()))
+        assert heard == [{"stop": ["."]}]
+
+    @pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+    async def test_the_chains_run_is_the_run(self, client: mem0.Memory, way: str) -> None:
+        started: list[tuple[str, Any, Any]] = []
+
+        class Noting(BaseCallbackHandler):
+            def on_chain_start(self, *_: Any, **run: Any) -> None:
+                started.append((run["name"], run["run_id"], run["parent_run_id"]))
+
+        run_id, chain = uuid4(), with_scoped_memory(RunnableLambda(lambda _: "ok"), client=client)
+        config = config_of(new_user(), callbacks=[Noting()], run_name="talk", run_id=run_id)
+        await run(way, chain, "hi", config)
+        assert started == [("talk", run_id, None)]
+
+    def test_its_schemas_are_the_chains_without_what_memory_gives(self, client: mem0.Memory) -> None:
+        chain, bare = self.chain(client), PROMPT | EchoModel() | StrOutputParser()
+        assert set(bare.get_input_jsonschema()["properties"]) == {"history", "input"}
+        assert set(chain.get_input_jsonschema()["properties"]) == {"input"}
+        assert chain.get_input_jsonschema()["required"] == ["input"]
+        assert chain.get_output_jsonschema() == bare.get_output_jsonschema()
+        assert (chain.InputType, chain.OutputType) == (bare.InputType, bare.OutputType)
+        model = with_scoped_memory(EchoModel(), client=client)
+        assert model.get_input_jsonschema() == EchoModel().get_input_jsonschema()
+
+    def test_its_config_names_user_and_session_once(self, client: mem0.Memory) -> None:
+        field = ConfigurableField(id="system")
+        inner = with_scoped_memory(
+            ChatPromptTemplate.from_template("{input}").configurable_fields(metadata=field) | EchoModel(), client=client
+        )
+        for chain in (inner, with_scoped_memory(inner, client=client), RunnableParallel(a=inner, b=self.chain(client))):
+            assert sorted(spec.id for spec in chain.config_specs) == ["session_id", "system", "user_id"]
+
+    def test_its_name_and_graph(self, client: mem0.Memory) -> None:
+        chain = self.chain(client)
+        assert chain.get_name() == "ScopedMemory"
+        names = [node.name for node in chain.get_graph().nodes.values()]
+        assert names[1:4] == ["ChatPromptTemplate", "EchoModel", "StrOutputParser"]
+        assert chain.get_prompts() == [PROMPT]
+
+
+def _refuse(given: Any) -> Any:
+    raise given if isinstance(given, Exception) else ConnectionError("no")
+
+
 class TestNestedAndSideBySide:
     @pytest.mark.parametrize("mode", MODES)
     async def test_in_a_parallel(self, client: mem0.Memory, mode: str) -> None:
@@ -356,6 +456,13 @@ class TestNestedAndSideBySide:
         outer = with_scoped_memory(noted, client=client)
         await ask(mode, outer, {"input": "hi"}, config_of(user))
         assert said(client, user) == said(client, user, "notes") == [("human", "hi"), ("ai", "inner")]
+
+    def test_inside_another_of_another_client_both_are_saved(self, client: mem0.Memory, tmp_path: Path) -> None:
+        user, other = new_user(), local_memory(tmp_path / "other.db")
+        inner = with_scoped_memory(PROMPT | constant("inner") | StrOutputParser(), client=other)
+        with_scoped_memory(inner, client=client).invoke({"input": "hi"}, config_of(user))
+        assert said(client, user) == said(other, user) == [("human", "hi"), ("ai", "inner")]
+        other.close()
 
     async def test_a_batch_of_fifty_users_at_once(self, client: mem0.Memory) -> None:
         users = [new_user() for _ in range(50)]

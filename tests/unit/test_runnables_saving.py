@@ -10,6 +10,7 @@ from typing import Any
 import mem0
 import pytest
 from langchain.agents import create_agent
+from langchain_core.caches import InMemoryCache
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import Runnable, RunnableLambda
@@ -73,6 +74,18 @@ class TestFailures:
         # The transcript comes first: what was said is not lost with the remembering.
         assert len(said(failing, user)) == 2
         assert remembered(failing, user) == []
+
+    @pytest.mark.parametrize("within", [True, False])
+    async def test_are_among_the_events_of_the_run(self, client: mem0.Memory, within: bool) -> None:
+        wrapped = with_scoped_memory(RunnableLambda(lambda _: 7), client=client)
+        chain = wrapped | RunnableLambda(str) if within else wrapped
+        events = [event async for event in chain.astream_events("hi", config_of(new_user()), version="v2")]
+        (told,) = (event for event in events if event["event"] == "on_custom_event")
+        assert (told["name"], told["data"]) == ("scoped_memory_not_saved", {"error": "InputError"})
+        # On its own the chain's run is over by then, and the event belongs to none.
+        assert (told["run_id"] == events[0]["run_id"]) == within
+        assert events[0]["event"] == "on_chain_start"
+        assert sum(event["event"] == "on_chain_end" for event in events) == (3 if within else 1)
 
     @pytest.mark.parametrize("way", WAYS)
     async def test_what_cannot_be_kept_exactly_is_reported_and_nothing_is_stored(
@@ -253,6 +266,20 @@ class TestWhatIsSaved:
         assert transcript(client, user) == [given, answer]
         assert remembered(client, user) == ["what is this?", "a cat"]
 
+    @pytest.mark.parametrize("cap", [None, 2])
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_a_cached_answer_is_another_message(self, client: mem0.Memory, cap: int | None, mode: str) -> None:
+        user = new_user()
+        model = EchoModel(says=lambda messages: f"re {messages[-1].text}", cache=InMemoryCache())
+        # What comes before would keep the cache from ever being hit.
+        blind = RunnableLambda(lambda given: given[-1:]) | model
+        chain = with_scoped_memory(blind, client=client, max_messages=cap)
+        for text in "ABAB":
+            await ask(mode, chain, text, config_of(user))
+        assert len(model.seen) == 2
+        assert said(client, user) == [(kind, said) for text in "ABAB" for kind, said in _turn(text)]
+        assert remembered(client, user) == [said for text in "ABAB" for _, said in _turn(text)]
+
     def test_a_cap_on_the_transcript(self, client: mem0.Memory) -> None:
         user, model = new_user(), constant()
         chain = with_scoped_memory(model, client=client, max_messages=2)
@@ -309,6 +336,10 @@ class TestWhatIsRemembered:
         paused[0] = False
         await ask(mode, chain, "on the record", config_of(user))
         assert remembered(client, user) == ["on the record", "ok"]
+
+
+def _turn(text: str) -> list[tuple[str, str]]:
+    return [("human", text), ("ai", f"re {text}")]
 
 
 async def _streamed(way: str, chain: Runnable[Any, Any], given: Any, user: str) -> None:

@@ -35,6 +35,18 @@ def test_a_body_comes_back_as_it_was_put(database: Database, size: int) -> None:
     assert body_of(database, ref) == body
 
 
+@pytest.mark.parametrize("free", [0, 3])
+@pytest.mark.parametrize("several", [1, 500, 501, 1_200])
+def test_bodies_put_at_once_come_back_in_their_order(database: Database, several: int, free: int) -> None:
+    bodies = [f"{number}".encode() * (number % 7 + 1) for number in range(several)]
+    with database.writing() as connection:
+        before = texts.put_all(connection, [b"kept", *[b"dropped"] * free])
+        texts.drop(connection, before[1:])
+        refs = texts.put_all(connection, bodies)
+    assert [body_of(database, ref) for ref in [before[0], *refs]] == [b"kept", *bodies]
+    assert set(before[1:]) <= set(refs) or several < free
+
+
 def test_a_place_that_was_dropped_is_used_again_for_what_fits(database: Database) -> None:
     with database.writing() as connection:
         first = texts.put(connection, b"a" * 500)

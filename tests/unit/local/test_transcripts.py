@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from langchain_mem0_scoped import BackendError, ErasureError, ScopedMemory, local_memory
+from langchain_mem0_scoped import BackendError, ErasureError, ScopedChatMessageHistory, ScopedMemory, local_memory
 from langchain_mem0_scoped.local import database
 from langchain_mem0_scoped.local.memory import LocalMemory
 from langchain_mem0_scoped.transcripts import Logged
 from tests.chat import Place, StoreContract, turn
-from tests.support import new_user
-from tests.worlds import WordEmbeddings, left_in
+from tests.faults import told_by
+from tests.support import new_user, texts_of
+from tests.worlds import ScriptedModel, WordEmbeddings, left_in
 
 
 @pytest.fixture
@@ -87,6 +90,135 @@ class TestBytes:
         assert raised.value.kinds == ("bytes",)
         assert place.texts(user) == []
         reader.close()
+
+
+class TestTurns:
+    """A turn is logged and remembered in one transaction, which another may overtake or an erasure stop."""
+
+    def history(self, client: LocalMemory, **options: Any) -> ScopedChatMessageHistory:
+        return ScopedChatMessageHistory("alice", client=client, recall=0, **options)
+
+    @pytest.mark.parametrize(("llm", "commits"), [(None, 1), (ScriptedModel(), 2)], ids=["verbatim", "extracted"])
+    def test_a_turn_takes_one_commit_or_two_where_a_model_is_asked(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llm: ScriptedModel | None, commits: int
+    ) -> None:
+        connect, told = database.Database._connect, list[str]()
+
+        def listened_to(self: database.Database) -> sqlite3.Connection:
+            connection = connect(self)
+            connection.set_trace_callback(told.append)
+            return connection
+
+        client = local_memory(tmp_path / "c.db", embeddings=WordEmbeddings(), llm=llm)
+        monkeypatch.setattr(database.Database, "_connect", listened_to)
+        history = self.history(client)
+        for number in range(2):
+            told.clear()
+            history.add_messages([HumanMessage(f"tea {number}", id=f"h{number}"), AIMessage(f"milk {number}")])
+            assert told.count("COMMIT") == commits
+        assert history.memory.count() == len(history.messages) == 4
+        client.close()
+
+    def test_one_message_by_two_writers_is_remembered_once(self, client: LocalMemory) -> None:
+        message, others = HumanMessage("tea", id="a"), [self.history(client)]
+
+        def overtaken(_: BaseMessage) -> bool:
+            while others:
+                others.pop().add_messages([message])
+            return True
+
+        self.history(client, remember=overtaken).add_messages([message, AIMessage("milk")])
+        assert [one.text for one in self.history(client).messages] == ["tea", "milk"]
+        assert sorted(texts_of(self.history(client).memory.get_all())) == ["milk", "tea"]
+
+    def test_what_is_remembered_may_be_decided_by_what_remembers_too(self, client: LocalMemory) -> None:
+        auditor = ScopedMemory("auditor", client=client)
+        notes = ScopedChatMessageHistory("alice", "notes", client=client, recall=0, remember=False)
+
+        def audited(message: BaseMessage) -> bool:
+            auditor.add(message.text)
+            notes.add_messages([message])
+            return True
+
+        history = self.history(client, remember=audited)
+        history.add_messages(turn("t"))
+        for kept in (history, self.history(client), notes):
+            assert [one.text for one in kept.messages] == ["t 0", "t 1"]
+        assert auditor.count() == history.memory.count() == 2
+
+    def test_a_turn_that_is_logged_while_another_is_stored_is_one_of_its_own(self, tmp_path: Path) -> None:
+        """As by a callback on the embedding or on the model that extracts."""
+        nested: list[str] = []
+
+        def before(texts: list[str]) -> None:
+            if "t 0" in texts and not nested:
+                nested.append("bob")
+                ScopedChatMessageHistory("bob", client=client, recall=0).add_messages(turn("bob's"))
+
+        client = local_memory(tmp_path / "n.db", embeddings=WordEmbeddings(before))
+        history = self.history(client)
+        history.add_messages(turn("t"))
+        assert [one.text for one in self.history(client).messages] == ["t 0", "t 1"]
+        assert Place(client.transcripts, "").texts("bob", "default") == ["bob's 0", "bob's 1"]
+        assert history.memory.count() == ScopedMemory("bob", client=client).count() == 2
+        client.close()
+
+    @pytest.mark.parametrize("llm", [None, ScriptedModel()], ids=["verbatim", "extracted"])
+    @pytest.mark.parametrize("has_read", [True, False])
+    @pytest.mark.parametrize("known", [True, False])
+    def test_an_erasure_while_it_is_being_stored_leaves_nothing_and_says_so(
+        self, tmp_path: Path, llm: ScriptedModel | None, has_read: bool, known: bool
+    ) -> None:
+        client = local_memory(tmp_path / "e.db", embeddings=WordEmbeddings(), llm=llm)
+        memory = ScopedMemory("alice", client=client)
+        if known:
+            memory.add("tea")
+        history = self.history(client, remember=lambda _: bool(memory.delete_all()))
+        assert not has_read or history.messages == []
+        with pytest.raises(BackendError, match="erased") as raised:
+            history.add_messages(turn("t"))
+        assert "in the transcript" not in str(raised.value)
+        assert raised.value.retryable
+        assert (self.history(client).messages, memory.count()) == ([], 0)
+        client.close()
+
+    def test_where_logging_fails_too_the_error_tells_nothing_of_the_first(self, client: LocalMemory) -> None:
+        def failing(message: BaseMessage) -> bool:
+            client.close()
+            raise KeyError(message.text)
+
+        with pytest.raises(BackendError, match="closed") as raised:
+            self.history(client, remember=failing).add_messages([HumanMessage("hunter2")])
+        assert "hunter2" not in told_by(raised.value)
+
+    def test_whatever_statement_fails_the_turn_is_whole_and_the_error_true(
+        self, client: LocalMemory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        left = [0]
+
+        class Faulty(sqlite3.Connection):
+            def execute(self, sql: str, *rest: Any) -> sqlite3.Cursor:
+                if sql != "ROLLBACK":
+                    left[0] -= 1
+                    if left[0] == 0:
+                        raise sqlite3.OperationalError("disk I/O error")
+                return super().execute(sql, *rest)
+
+        monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Faulty))
+        outcomes: list[tuple[int, int, str]] = []
+        while not outcomes or outcomes[-1][2]:
+            history = ScopedChatMessageHistory(new_user(), client=client, recall=0)
+            assert history.messages == []
+            left[0], told = len(outcomes) + 1, ""
+            try:
+                history.add_messages([HumanMessage("tea", id="a"), AIMessage("milk")])
+            except BackendError as error:
+                told = "logged" if "is in the transcript" in str(error) else "nothing"
+            left[0] = 0
+            again = ScopedChatMessageHistory(history.user_id, client=client, recall=0)
+            outcomes.append((len(again.messages), again.memory.count(), told))
+        assert set(outcomes) <= {(2, 0, "logged"), (0, 0, "nothing"), (2, 2, "")}
+        assert len(outcomes) > 10
 
 
 class TestTransactions:
