@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Sequence
+from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from langchain_core.messages import (
+    AIMessage,
     BaseMessage,
     BaseMessageChunk,
+    HumanMessage,
     message_chunk_to_message,
     message_to_dict,
     messages_from_dict,
@@ -119,6 +122,8 @@ def _logged_one(message: BaseMessage) -> Logged:
     try:
         given = message_to_dict(whole)
         text = _as_text(given)
+        if _is_text_alone(whole):
+            return Logged(whole.id or None, text, whole.model_copy())
         body: dict[str, Any] = json.loads(text)
         # Read back here and now, for a message that cannot be would make its whole session unreadable.
         (again,) = unlogged([body])
@@ -133,6 +138,18 @@ def _logged_one(message: BaseMessage) -> Logged:
         f"a {whole.type} message holds something that is not JSON ({reason}), most often a tool's artifact, or is of a "
         "type of its own; nothing of this turn was stored: use LangChain's types, str, numbers, lists and dicts with "
         "str keys"
+    )
+
+
+def _is_text_alone(message: BaseMessage) -> bool:
+    """Whether a message is one of those that surely come back as they were: most are, and reading back costs most."""
+    return (
+        type(message) in (HumanMessage, AIMessage)
+        and type(message.content) is str
+        and type(message.id) in (str, NoneType)
+        and type(message.name) in (str, NoneType)
+        and not (message.additional_kwargs or message.response_metadata or message.model_extra)
+        and not any(getattr(message, name, None) for name in ("tool_calls", "invalid_tool_calls", "usage_metadata"))
     )
 
 
