@@ -9,10 +9,10 @@ INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips in one environment would break it
-.PHONY: help demo test upstream lint type format bench clean
+.PHONY: help demo test notebooks browser upstream dist lint type format bench recall clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.demo ## the walk-through: no key, no network
 	$(BIN)/python -m langchain_mem0_scoped
@@ -20,8 +20,18 @@ demo: $(VENV)/.demo ## the walk-through: no key, no network
 test: $(VENV)/.dev ## all tests, on two cores; ARGS="-k scope" passes on to pytest
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
+notebooks: $(VENV)/.dev ## execute the notebooks and compare; ARGS=--update stores what they show now
+	$(BIN)/python -m tests.notebooks $(ARGS)
+
+browser: $(VENV)/.browser ## the notebooks and a user's page in headless Chromium; pictures in build/screenshots
+	@mkdir -p build/screenshots
+	SCREENSHOTS=build/screenshots $(BIN)/python -m pytest tests/browser $(ARGS)
+
 upstream: $(VENV)/.dev ## other projects' chat history tests, downloaded, against ours
 	$(BIN)/python -m tests.upstream.run
+
+dist: $(VENV)/.dist ## build both archives, install each in an empty environment; ARGS names more Pythons
+	$(BIN)/python -m tests.distribution $(ARGS)
 
 lint: $(VENV)/.dev ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -37,6 +47,9 @@ format: $(VENV)/.dev ## let ruff mend what it can
 bench: $(VENV)/.bench ## the benchmarks; ARGS passes on to them
 	$(BIN)/python -m benchmarks $(ARGS)
 
+recall: $(VENV)/.bench ## recall on LoCoMo; DATA=PATH of its locomo10.json, ARGS passes on
+	$(BIN)/python -m benchmarks.recall $(DATA) $(ARGS)
+
 clean: ## remove .venv, caches and build products
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -47,7 +60,15 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.pip
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.pip
-	$(INSTALL) --editable '.[agents,notebook]' --group dev
+	$(INSTALL) --editable '.[notebook]' --group dev
+	@touch $@
+
+$(VENV)/.browser: $(VENV)/.dev
+	$(INSTALL) --group browser
+	@touch $@
+
+$(VENV)/.dist: $(VENV)/.dev
+	$(INSTALL) --group dist
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/.pip

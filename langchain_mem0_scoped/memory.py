@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import clients, transcripts
+from . import clients, display, transcripts
 from .clients.port import Batch, Question
 from .errors import InputError, MemoryNotFoundError
 from .messages import (
@@ -26,6 +26,9 @@ from .records import ErasureReceipt, MemoryList, MemoryRecord, record_from
 from .scope import SESSION_KEY, Scope, checked_id, checked_memory_id, checked_metadata
 
 if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
     from langchain_core.tools import BaseTool
     from sqlalchemy import Engine
 
@@ -95,6 +98,17 @@ class ScopedMemory:
 
     def __repr__(self) -> str:
         return f"ScopedMemory({self.user_id!r})"
+
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        # What is bound belongs to this process: a copy, here or in another one, binds its own.
+        kept = {"_client": self._client, "_scope": self._scope, "_transcripts": self._transcripts}
+        return None, {**kept, "_bound": None}
+
+    def _repr_html_(self) -> str:
+        return display.shown(self)["text/html"]
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return display.shown(self)  # Jupyter's first choice: one read for all it shows.
 
     def _bind(self) -> tuple[Client, Port]:
         if self._bound is None:
@@ -240,12 +254,12 @@ class ScopedMemory:
             BackendError: The client failed.
         """
         erased = self._port().erase(self.user_id)
-        return self._receipt(erased, self._erase_transcripts())
+        return ErasureReceipt.of(self.user_id, erased, self._erase_transcripts())
 
     async def adelete_all(self) -> ErasureReceipt:
         """Async twin of `delete_all`."""
         erased = await (await self._aport()).aerase(self.user_id)
-        return self._receipt(erased, await asyncio.to_thread(self._erase_transcripts))
+        return ErasureReceipt.of(self.user_id, erased, await asyncio.to_thread(self._erase_transcripts))
 
     # -- reading
 
@@ -263,8 +277,9 @@ class ScopedMemory:
         Args:
             query: What to look for, in natural language.
             k: At most so many; 1 or more.
-            threshold: Lowest score, 0 to 1. None for the client's default: mem0's 0.1, or, on the embedded store,
-                whatever has anything in common with the query.
+            threshold: Lowest score, 0 to 1; 0 on the embedded store for whatever has anything in common with the query.
+                None for the client's default: mem0's lowest score of 0.1, or, on the embedded store, the best k where
+                the very best has that, else nothing, for then the user has most likely said nothing of the kind.
             filters: `{key: value}` or `{key: {operator: value}}` over metadata; all must hold. Operators: eq, ne, in,
                 nin, gt, gte, lt, lte, contains, icontains; one for a key, or the bounds of a range. What a store
                 makes of `ne` and `nin` for memories without the key is its own: the embedded one lists them.
@@ -387,6 +402,27 @@ class ScopedMemory:
             self.user_id, session_id, client=self._client, transcripts=self._transcripts, recall=recall
         )
 
+    def export_html(self, path: str | os.PathLike[str], *, contact: str | None = None) -> Path:
+        """Write the user's own page: what is known, where from and when, what was said, and how to erase it.
+
+        Args:
+            path: The HTML file: written whole or not at all, for this process's owner alone, replacing what is there.
+            contact: Whom the user asks to correct or erase: an https:// or mailto: address, or a sentence.
+
+        Raises:
+            InputError: path names a directory, or a file in a directory that does not exist.
+            BackendError: The client failed, or the file could not be written.
+        """
+        from .page import write_page
+
+        return write_page(self, path, contact)
+
+    async def aexport_html(self, path: str | os.PathLike[str], *, contact: str | None = None) -> Path:
+        """Async twin of `export_html`."""
+        from .page import awrite_page
+
+        return await awrite_page(self, path, contact)
+
     def tools(self) -> list[BaseTool]:
         """Tools with which a model works on this user's memory; see `create_memory_tools`."""
         from .tools import create_memory_tools
@@ -467,8 +503,10 @@ class ScopedMemory:
             stored[SESSION_KEY] = checked_id(session_id, SESSION_KEY)
         if infer is not None and type(infer) is not bool:
             raise InputError("infer must be True, False or None")
+        said = spoken(messages)
         return Batch(
-            messages=spoken(messages),
+            messages=[{"role": one.role, "content": one.content} for one in said],
+            speakers=[one.name for one in said],
             metadata=stored,
             infer=infer,
             said_at=None if at is None else checked_moment(at, "at"),
@@ -519,17 +557,6 @@ class ScopedMemory:
     def _erase_transcripts(self) -> int:
         store = transcripts.store_of(self._bind()[0])
         return 0 if store is None else store.erase(self.user_id)
-
-    def _receipt(self, counts: Mapping[str, int], logged: int) -> ErasureReceipt:
-        return ErasureReceipt(
-            user_id=self.user_id,
-            memories=counts.get("memories", 0),
-            history=counts.get("history", 0),
-            messages=counts.get("messages", 0),
-            entities=counts.get("entities", 0),
-            transcripts=counts.get("transcripts", 0) + logged,
-            erased_at=datetime.now(UTC).isoformat(),
-        )
 
 
 def _deleted(existed: bool) -> None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
-from typing import Any, TypedDict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict, overload
 
+from . import tables
 from .scope import SESSION_KEY
 
-_COLUMNS = ("memory", "session_id", "role", "score", "created_at")
+if TYPE_CHECKING:
+    import pandas as pd
+    from langchain_core.documents import Document
+
+_COLUMNS = ("memory", "session_id", "role", "score", "metadata", "created_at")
+_KINDS = ("memories", "history", "messages", "entities", "transcripts")
 
 
 class MemoryRecord(TypedDict):
@@ -56,30 +62,108 @@ def record_from(row: Mapping[str, Any]) -> MemoryRecord:
 
 
 class MemoryList(list[MemoryRecord]):
-    """A plain list of records that Jupyter shows as a table.
+    """A plain list of records that shows itself as a table where it is displayed or printed.
+
+    Jupyter shows it as an HTML table, IPython and `print` as aligned text: 100 rows, and how many more. Its `repr`
+    tells only how many there are, for that is what tracebacks, test reports and error trackers take along unasked.
 
     Example:
         >>> MemoryList()
-        []
+        <MemoryList of 0: print() or to_pandas() shows them>
     """
 
+    def __repr__(self) -> str:
+        return f"<MemoryList of {len(self)}: print() or to_pandas() shows them>"
+
+    def __str__(self) -> str:
+        return str(self._table()) if self else "no memories"
+
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{column}</th>" for column in _COLUMNS)
-        body = "".join(f"<tr>{''.join(_cell(record, column) for column in _COLUMNS)}</tr>" for record in self)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return self._table().html()
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
 
-def _cell(record: MemoryRecord, column: str) -> str:
-    value: object = record.get(column)
-    if value is None:
-        return "<td></td>"
-    # Escaped, so that a memory holding a script tag stays text.
-    return f"<td>{escape(f'{value:.3f}' if isinstance(value, float) else str(value))}</td>"
+    def _table(self, caption: str = "", more: int = 0) -> tables.Table:
+        shown = self[: tables.MAX_ROWS]
+        rows = [
+            [
+                tables.moment(record["created_at"]) if column == "created_at" else record.get(column)
+                for column in _COLUMNS
+            ]
+            for record in shown
+        ]
+        return tables.Table(_COLUMNS, rows, caption, more + len(self) - len(shown))
+
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> MemoryRecord: ...
+
+    @overload
+    def __getitem__(self, index: slice, /) -> MemoryList: ...
+
+    def __getitem__(self, index: SupportsIndex | slice, /) -> MemoryRecord | MemoryList:
+        # A part of a list of memories is one, and shows itself as one.
+        return MemoryList(super().__getitem__(index)) if isinstance(index, slice) else super().__getitem__(index)
+
+    def to_documents(self) -> list[Document]:
+        """Turn memories into LangChain documents, as `ScopedMemoryRetriever` returns them.
+
+        Returns:
+            For each memory, in order, its text as `page_content`, its id as `id`; score, session, role and dates stand
+            beside its metadata, and win over a key of the same name in it.
+
+        Example:
+            >>> MemoryList().to_documents()
+            []
+        """
+        from langchain_core.documents import Document
+
+        return [
+            Document(
+                id=memory["id"],
+                page_content=memory["memory"],
+                metadata={
+                    **memory["metadata"],
+                    "score": memory["score"],
+                    "session_id": memory["session_id"],
+                    "role": memory["role"],
+                    "created_at": memory["created_at"],
+                    "updated_at": memory["updated_at"],
+                },
+            )
+            for memory in self
+        ]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Turn memories into a table to compute with (extra: pandas).
+
+        Returns:
+            A DataFrame with a row for each memory, in order, and `MemoryRecord`'s fields as columns: `created_at` and
+            `updated_at` as timestamps in UTC (NaT where there is none), `score` as a float, `metadata` as dicts.
+
+        Raises:
+            ImportError: pandas is not installed.
+
+        Example:
+            >>> len(MemoryList().to_pandas().columns)  # doctest: +SKIP
+            9
+        """
+        try:
+            import pandas as pd
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                "to_pandas() needs pandas: pip install 'langchain-mem0-scoped[pandas]'", name=error.name
+            ) from None
+        frame = pd.DataFrame(list(self), columns=list(MemoryRecord.__annotations__))
+        for column in ("created_at", "updated_at"):
+            frame[column] = pd.to_datetime([tables.parsed_moment(record[column]) for record in self], utc=True)
+        frame["score"] = frame["score"].astype(float)
+        return frame
 
 
 @dataclass(frozen=True, slots=True)
 class ErasureReceipt:
-    """What one erasure removed, counted in rows; afterwards a second look found nothing.
+    """What one erasure removed, counted in rows; afterwards a second look found nothing. Shows itself as a table.
 
     Attributes:
         user_id: Whose data was erased.
@@ -98,3 +182,29 @@ class ErasureReceipt:
     entities: int
     transcripts: int
     erased_at: str
+
+    @classmethod
+    def of(cls, user_id: str, counts: Mapping[str, int], logged: int) -> ErasureReceipt:
+        """Make out a receipt now.
+
+        Args:
+            user_id: Whose data was erased.
+            counts: Rows by kind, as the client counted them; a kind it does not name is 0.
+            logged: Messages of transcripts kept beside the client.
+        """
+        rows = {kind: counts.get(kind, 0) for kind in _KINDS}
+        rows["transcripts"] += logged
+        return cls(user_id=user_id, **rows, erased_at=datetime.now(UTC).isoformat())
+
+    def __str__(self) -> str:
+        return str(self._table())
+
+    def _repr_html_(self) -> str:
+        return self._table().html()
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
+
+    def _table(self) -> tables.Table:
+        rows = [(kind, f"{getattr(self, kind):,}") for kind in _KINDS]
+        return tables.Table(("erased", "rows"), rows, f"{self.user_id}, erased at {tables.moment(self.erased_at)}")

@@ -14,7 +14,6 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from .errors import ScopeError
 from .memory import ScopedMemory
 from .messages import checked_count, checked_threshold
-from .records import MemoryList
 from .scope import checked_filters
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class ScopedMemoryRetriever(BaseRetriever):
         user_id: Whose memories; see `ScopedMemory`.
         client: As in `ScopedMemory`.
         k: At most so many documents; `invoke(query, k=…)` asks for another number.
-        threshold: Lowest score, 0 to 1; None for the client's default.
+        threshold: Lowest score, 0 to 1; None for the client's default, see `ScopedMemory.search`.
         filters: Narrows every search to some metadata; see `ScopedMemory.search`.
         **base: `name`, `tags` and `metadata` of any LangChain runnable.
 
@@ -87,14 +86,14 @@ class ScopedMemoryRetriever(BaseRetriever):
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
         found = self._own().search(query, k=self.k if k is None else k, threshold=self.threshold, filters=self.filters)
-        return documents_from(found)
+        return found.to_documents()
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
         wanted = self.k if k is None else k
         found = await self._own().asearch(query, k=wanted, threshold=self.threshold, filters=self.filters)
-        return documents_from(found)
+        return found.to_documents()
 
     def _own(self) -> ScopedMemory:
         # pydantic has ways past __init__: model_construct() leaves the memory out, copy(update=…) changes the user.
@@ -161,28 +160,6 @@ class ScopedMemoryRetriever(BaseRetriever):
         if isinstance(alternative, Runnable):
             return alternative
         return lambda: self._same_user(alternative())
-
-
-def documents_from(memories: MemoryList) -> list[Document]:
-    """Turn memories into documents: the text as content; score, session, role and dates beside the metadata.
-
-    Where metadata has a key of these names, the memory's own value stands.
-    """
-    return [
-        Document(
-            id=memory["id"],
-            page_content=memory["memory"],
-            metadata={
-                **memory["metadata"],
-                "score": memory["score"],
-                "session_id": memory["session_id"],
-                "role": memory["role"],
-                "created_at": memory["created_at"],
-                "updated_at": memory["updated_at"],
-            },
-        )
-        for memory in memories
-    ]
 
 
 def _refuse() -> NoReturn:

@@ -1,5 +1,6 @@
 """What holds for every test: no telemetry, no keys, no socket, nothing written outside a temporary directory."""
 
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -20,6 +21,10 @@ os.environ["MEM0_TELEMETRY"] = "false"
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("dev", max_examples=500, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+# What needs a browser is a group of its own: make browser.
+collect_ignore = [] if importlib.util.find_spec("playwright") else ["browser"]
 
 
 def pytest_unconfigure() -> None:

@@ -19,7 +19,6 @@ from langchain_core.tools import create_retriever_tool
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from langchain_mem0_scoped import InputError, ScopedMemory, ScopedMemoryRetriever, ScopeError
-from langchain_mem0_scoped.retriever import documents_from
 from tests.agents import EchoModel, ask
 from tests.support import MODES, TEXTS, Spy, new_user
 from tests.worlds import WordEmbeddings
@@ -239,7 +238,7 @@ class TestSearching:
         memory = ScopedMemory(new_user(), client=client)
         memory.add("I collect stamps", metadata={"score": 99, "topic": "hobby"}, infer=False)
         found = memory.search("stamps")
-        document = documents_from(found)[0]
+        document = found.to_documents()[0]
         assert document.metadata["score"] == found[0]["score"] != 99
         assert document.metadata["topic"] == "hobby"
 
@@ -295,7 +294,7 @@ class TestInChains:
         assert texts(named.invoke("vegetarian food")) == [DIET]
 
     def test_as_part_of_a_fallback(self, alice: ScopedMemory) -> None:
-        failing: Runnable[str, list[Document]] = RunnableLambda(lambda query: documents_from(alice.search(query, k=0)))
+        failing: Runnable[str, list[Document]] = RunnableLambda(lambda query: alice.search(query, k=0).to_documents())
         safe = failing.with_fallbacks([alice.as_retriever(k=1)])
         assert texts(safe.invoke("vegetarian food")) == [DIET]
 

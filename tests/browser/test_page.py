@@ -1,0 +1,103 @@
+"""A user's own page in a real browser: on a phone, in light and dark, for screen readers, and with hostile memories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+
+from langchain_mem0_scoped import ScopedMemory
+from tests.browser.conftest import Open
+from tests.chat import HARD_TEXT
+from tests.support import TEXTS, opened
+from tests.unit.test_tables import NASTY
+
+RUNS = (
+    "<script>window.ran = 1; alert(1)</script>",
+    "<img src=x onerror='window.ran = 1'>",
+    "<svg onload='window.ran = 1'></svg>",
+    "</p></li></ol><style>body{display:none}</style>",
+    "<iframe srcdoc='<script>parent.ran = 1</script>'></iframe>",
+    "<meta http-equiv=refresh content='0;url=https://example.com'>",
+    "<a href='javascript:window.ran=1' autofocus onfocus='window.ran=1'>x</a>",
+)
+LONG = "Donaudampfschifffahrtsgesellschaftskapitän" * 20
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    with opened("embedded", folder) as client:
+        alice = ScopedMemory("alice@example.com", client=client)
+        alice.add(list(TEXTS), session_id="monday", metadata={"topic": "<b>home</b>"}, at="2026-03-02T09:00:00Z")
+        alice.add(
+            [*RUNS, *NASTY, LONG, "\u202eright to left", "אני צמחוני"], session_id="<script>window.ran=1</script>"
+        )
+        alice.chat_history("monday").add_messages(
+            [
+                HumanMessage("What can I cook tonight?"),
+                AIMessage("Dal."),
+                HumanMessage(HARD_TEXT),
+                HumanMessage(RUNS[0]),
+            ]
+        )
+        return alice.export_html(folder / "alice.html", contact="mailto:privacy@example.com")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_can_be_read_by_everybody(show: Open, path: Path, scheme: str) -> None:
+    with show(path, scheme=scheme) as seen:
+        seen.picture(f"page-phone-{scheme}")
+        assert seen.violations() == []
+        seen.page.locator("summary").first.click()
+        assert seen.violations() == []
+        assert seen.page.locator("details").get_by_text("What can I cook tonight?").is_visible()
+        seen.picture(f"page-phone-{scheme}-open")
+
+
+@pytest.mark.parametrize("width", [320, 360, 1280])
+def test_needs_no_scrolling_sideways(show: Open, path: Path, width: int) -> None:
+    with show(path, size={"width": width, "height": 740}) as seen:
+        seen.page.locator("summary").first.click()
+        assert seen.fits()
+        if width > 1000:
+            seen.picture("page-desktop")
+
+
+def test_runs_and_loads_nothing(show: Open, path: Path) -> None:
+    with show(path) as seen:
+        seen.page.locator("summary").first.click()
+        assert seen.page.evaluate("window.ran") is None
+        assert seen.page.evaluate("document.scripts.length + document.images.length + frames.length") == 0
+        assert seen.page.url == path.as_uri()
+        for text in RUNS[:-1]:
+            assert seen.page.get_by_text(text, exact=True).first.is_visible(), text
+        assert seen.requests == [path.as_uri()]
+        assert seen.complaints == []
+
+
+def test_its_own_style_is_the_one_that_counts(show: Open, path: Path) -> None:
+    colour = "getComputedStyle(document.body).backgroundColor"
+    with show(path, scheme="light") as light, show(path, scheme="dark") as dark:
+        assert light.page.evaluate(colour) != dark.page.evaluate(colour)
+        light.page.evaluate("document.body.innerHTML += '<style>body{background:red}</style>'")
+        assert light.page.evaluate(colour) == "rgb(255, 255, 255)"
+
+
+def test_can_be_walked_with_the_keyboard(show: Open, path: Path) -> None:
+    with show(path) as seen:
+        seen.page.keyboard.press("Tab")
+        assert seen.page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        assert seen.page.evaluate("document.activeElement.getBoundingClientRect().left >= 0")
+        seen.page.keyboard.press("Enter")
+        assert seen.page.url.endswith("#content")
+
+
+def test_says_so_where_nothing_is_known(show: Open, tmp_path: Path) -> None:
+    with opened("embedded", tmp_path) as client:
+        path = ScopedMemory("u_nobody", client=client).export_html(tmp_path / "nobody.html")
+    with show(path) as seen:
+        assert seen.page.get_by_text("Nothing is remembered.").is_visible()
+        assert seen.violations() == []
+        assert seen.complaints == []

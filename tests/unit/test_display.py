@@ -1,0 +1,79 @@
+"""What a notebook shows of a ScopedMemory: a table read then, one user's, and never an error."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import mem0
+import pytest
+from IPython.core.formatters import DisplayFormatter
+
+from langchain_mem0_scoped import BackendError, ScopedMemory
+from tests.support import Spy, new_user
+
+
+def displayed(shown: object) -> dict[str, Any]:
+    """What Jupyter's own machinery stores of a cell's last value, by MIME type."""
+    bundle: dict[str, Any] = DisplayFormatter().format(shown)[0]
+    return bundle
+
+
+def test_a_scope_shows_its_memories(client: mem0.Memory) -> None:
+    alice, bob = (ScopedMemory(new_user(name), client=client) for name in ("alice", "bob"))
+    alice.add("<script>alert(1)</script> I am vegetarian", session_id="s1")
+    bob.add("I prefer a window seat")
+    bundle = displayed(alice)
+    assert f"{alice.user_id}: 1 memory" in bundle["text/html"]
+    assert "I am vegetarian" in bundle["text/html"]
+    assert "I am vegetarian" in bundle["text/plain"]
+    assert "<script>" not in bundle["text/html"]
+    assert "window seat" not in str(bundle)
+    assert alice._repr_html_() == bundle["text/html"]
+
+
+def test_displaying_reads_once_and_writing_its_name_never(client: mem0.Memory) -> None:
+    memory = ScopedMemory(new_user(), client=client)
+    memory.add("I am vegetarian")
+    with Spy(client) as spy:
+        assert "vegetarian" not in f"{memory} {memory!r} {[memory]}"
+        assert spy.calls == []
+        displayed(memory)
+    assert spy.calls.count("get_all") == 1
+
+
+def test_only_the_latest_are_read(client: mem0.Memory) -> None:
+    memory = ScopedMemory(new_user(), client=client)
+    memory.add([f"memory number {number}" for number in range(103)])
+    html = memory._repr_html_()
+    assert "more than 100 memories, the latest of them" in html
+    assert len(re.findall("memory number", html)) == 100
+    assert "memory number 102<" in html
+
+
+def test_of_nobody_known(client: mem0.Memory) -> None:
+    memory = ScopedMemory(new_user(), client=client)
+    assert displayed(memory)["text/plain"] == f"{memory.user_id}: 0 memories"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (BackendError("the file is <b>gone</b>"), "BackendError: the file is &lt;b&gt;gone&lt;/b&gt;"),
+        (RuntimeError("zebra text"), "RuntimeError"),
+    ],
+)
+def test_what_cannot_be_read_says_so(monkeypatch: pytest.MonkeyPatch, error: Exception, told: str) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ScopedMemory, "get_all", fail)
+    html = ScopedMemory("u_alice")._repr_html_()
+    assert html == f"<p>ScopedMemory(&#x27;u_alice&#x27;), which cannot be read now. {told}</p>"
+
+
+def test_a_file_that_is_no_database_is_no_error_in_a_notebook(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "no.db").write_text("not a database, but long enough to be looked at " * 50)
+    monkeypatch.setenv("LANGCHAIN_MEM0_SCOPED_PATH", str(tmp_path / "no.db"))
+    assert "cannot be read now" in displayed(ScopedMemory("u_alice"))["text/plain"]
