@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
+from uuid import UUID, uuid5
 
 from ..scope import user_of
 from . import partitions
-from .partitions import Kind, id_bytes, id_text
+from .partitions import Kind, id_bytes
 from .unit import Work
 from .vector_store import LocalVectorStore, one_user
+
+ADDED: Final = "ADD"
+"""mem0's word for the first event of a memory."""
 
 
 class LocalHistory:
@@ -38,9 +42,9 @@ class LocalHistory:
         actor_id: str | None = None,
         role: str | None = None,
     ) -> None:
-        """Append an event. Old text is not kept, and a deleted memory has no history."""
+        """Append an event, without old text. A memory itself tells that it was added, and a deleted one has none."""
         owner = self._memories.owner_of(memory_id)
-        if owner is None or is_deleted:
+        if owner is None or is_deleted or event == ADDED:
             return
         row = {
             "old_memory": None,
@@ -79,10 +83,14 @@ class LocalHistory:
             owner = partitions.owner_of(connection, raw)
             if owner is None or owner[2] is not Kind.MEMORY:
                 return []
-            return [
-                {"id": id_text(row_id), "memory_id": memory_id, **body, "is_deleted": False}
-                for _, row_id, body in partitions.rows_of(connection, owner[1], Kind.HISTORY, owner[3])
-            ]
+            _, pid, kind, seq = owner
+            memory = partitions.load(partitions.body_at(connection, pid, kind, seq))
+            later = partitions.rows_of(connection, pid, Kind.HISTORY, seq)
+        told = [(0, _added(memory, corrected=bool(later))), *((row_seq, body) for row_seq, _, body in later)]
+        return [
+            {"id": str(uuid5(UUID(bytes=raw), str(place))), "memory_id": memory_id, **row, "is_deleted": False}
+            for place, row in told
+        ]
 
     def save_messages(self, messages: Sequence[dict[str, Any]], session_scope: str) -> None:
         """Keep messages for the next extraction prompt of the same scope; the commit drops all but the last ten."""
@@ -112,3 +120,16 @@ class LocalHistory:
 
     def close(self) -> None:
         """Nothing of its own to close."""
+
+
+def _added(memory: dict[str, Any], *, corrected: bool) -> dict[str, Any]:
+    """What was written when a memory was added: nothing, for its own row tells it."""
+    return {
+        "old_memory": None,
+        "new_memory": None if corrected else memory.get("data"),
+        "event": ADDED,
+        "created_at": memory.get("created_at"),
+        "updated_at": None,
+        "actor_id": memory.get("actor_id"),
+        "role": memory.get("role"),
+    }

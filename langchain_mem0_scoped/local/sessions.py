@@ -19,15 +19,18 @@ Message = tuple[str | None, str, object]
 """A message's id, if it has one, its body as JSON, and the message itself, of which nothing is stored."""
 
 
-def append(
+def items_for(
     connection: sqlite3.Connection, partition: Partition, session_id: str, messages: Sequence[Message]
-) -> tuple[Partition, list[int]]:
-    """Append the messages whose id is not there yet; return the positions of these with the partition as it is then."""
+) -> tuple[Partition, list[Item], list[int]]:
+    """What is to be inserted to append the messages whose id is not there yet, and the positions of these.
+
+    A session that is new is made; the partition is returned as it is then.
+    """
     partition, session = _found_or_made(connection, partition, session_id)
     keys = [_key(partition, session, message_id) for message_id, _, _ in messages]
     new = _new(connection, keys)
     items = [Item(Kind.TRANSCRIPT, keys[position], messages[position][1].encode(), session) for position in new]
-    return partitions.insert(connection, partition, items), new
+    return partition, items, new
 
 
 def known(
