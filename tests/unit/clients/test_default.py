@@ -30,12 +30,13 @@ def _clients_of_this_test(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 class TestHostedKey:
     @pytest.mark.parametrize("verb", VERBS)
-    def test_is_a_clear_error_for_now(
+    def test_never_falls_back_on_a_local_file(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: Call, verb: str
     ) -> None:
         monkeypatch.setenv("MEM0_API_KEY", "m0-secret")
+        monkeypatch.setenv("MEM0_HOST", "http://[")
         memory = ScopedMemory("u_alice")  # building one asks nothing
-        with pytest.raises(BackendError, match="MEM0_API_KEY") as caught:
+        with pytest.raises(BackendError, match=r"\$MEM0_HOST is no address") as caught:
             call(memory, verb, *ARGUMENTS.get(verb, ()))
         assert "m0-secret" not in str(caught.value)
         assert not caught.value.retryable
