@@ -293,6 +293,6 @@ def test_a_key_for_the_platform_is_not_told(
     monkeypatch: pytest.MonkeyPatch, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MEM0_API_KEY", KEY)
-    monkeypatch.setenv("MEM0_HOST", "http://[")
+    monkeypatch.setenv("MEM0_HOST", "http://host:port")
     with clean(caplog, BackendError):
         call(ScopedMemory("u_alice"), mode, "search", QUERY)

@@ -34,7 +34,7 @@ class TestHostedKey:
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: Call, verb: str
     ) -> None:
         monkeypatch.setenv("MEM0_API_KEY", "m0-secret")
-        monkeypatch.setenv("MEM0_HOST", "http://[")
+        monkeypatch.setenv("MEM0_HOST", "http://host:port")
         memory = ScopedMemory("u_alice")  # building one asks nothing
         with pytest.raises(BackendError, match=r"\$MEM0_HOST is no address") as caught:
             call(memory, verb, *ARGUMENTS.get(verb, ()))
