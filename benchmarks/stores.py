@@ -12,6 +12,7 @@ from tqdm import tqdm
 from langchain_mem0_scoped import ScopedMemory, local_memory
 from langchain_mem0_scoped.local.embeddings import OfflineEmbeddings
 from langchain_mem0_scoped.local.memory import LocalMemory
+from langchain_mem0_scoped.local.rows import NO_WORDS
 
 from . import corpus
 
@@ -79,7 +80,12 @@ def _layout() -> dict[str, object]:
             sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL ORDER BY name")
         ]
         connection.close()
-    return {"schema": schema, "embedding": OfflineEmbeddings.fingerprint, "corpus": corpus.VERSION}
+    return {
+        "schema": schema,
+        "head": len(NO_WORDS),
+        "embedding": OfflineEmbeddings.fingerprint,
+        "corpus": corpus.VERSION,
+    }
 
 
 def set_pragmas(client: LocalMemory, *pragmas: str) -> None:

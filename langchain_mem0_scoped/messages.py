@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
@@ -15,6 +16,9 @@ MAX_TEXT: Final = 1_000_000
 
 MAX_QUERY: Final = 100_000
 """Longest query, in characters."""
+
+MAX_NAME: Final = 256
+"""Longest name of who speaks, in characters."""
 
 MessageLike = str | Mapping[str, Any] | BaseMessage
 
@@ -33,21 +37,36 @@ _ROLES: Final[dict[str, str | None]] = {
 }
 
 
-def spoken(messages: MessageLike | Sequence[MessageLike]) -> list[dict[str, str]]:
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """One message reduced to what was said.
+
+    Attributes:
+        role: "user" or "assistant".
+        content: The text.
+        name: Who speaks, where the message says so.
+    """
+
+    role: str
+    content: str
+    name: str | None = None
+
+
+def spoken(messages: MessageLike | Sequence[MessageLike]) -> list[Spoken]:
     """Reduce messages to what was said by the user and the assistant.
 
     Args:
         messages: A str (the user's words), a dict with "role" and "content", a LangChain message, or a sequence.
 
     Returns:
-        `{"role": "user" | "assistant", "content": text}` in order. System and tool messages are left out, and so are
-        messages without text, such as one that only calls a tool.
+        What was said, in order. System and tool messages are left out, and so are messages without text, such as one
+        that only calls a tool.
 
     Raises:
-        InputError: Nothing of these, an unknown role, an empty str, or text that cannot be stored.
+        InputError: Nothing of these, an unknown role, an empty str, or text or a name that cannot be stored.
     """
     if isinstance(messages, str):
-        return [{"role": "user", "content": checked_text(messages, "messages")}]
+        return [Spoken("user", checked_text(messages, "messages"))]
     if isinstance(messages, (Mapping, BaseMessage)):
         messages = [messages]
     if not isinstance(messages, Iterable) or isinstance(messages, (bytes, bytearray)):
@@ -58,15 +77,16 @@ def spoken(messages: MessageLike | Sequence[MessageLike]) -> list[dict[str, str]
     return [message for message in said if message is not None]
 
 
-def _spoken_one(message: object) -> dict[str, str] | None:
+def _spoken_one(message: object) -> Spoken | None:
+    name: object = None
     if isinstance(message, str):
         kind, content = "user", message
     elif isinstance(message, BaseMessage):
         # A streamed chunk is its message: "AIMessageChunk" speaks as "ai". A ChatMessage carries its role in a field.
         kind = getattr(message, "role", message.type.removesuffix("MessageChunk").lower())
-        content = message.text
+        content, name = message.text, message.name
     elif isinstance(message, Mapping) and "role" in message and "content" in message:
-        kind, content = message["role"], _text_of(message["content"])
+        kind, content, name = message["role"], _text_of(message["content"]), message.get("name")
     else:
         raise InputError(
             "a message must be a str, a LangChain message or a dict with 'role' and 'content', "
@@ -77,7 +97,13 @@ def _spoken_one(message: object) -> dict[str, str] | None:
     role = _ROLES[kind]
     if role is None or not content.strip():
         return None
-    return {"role": role, "content": checked_text(content, "a message")}
+    return Spoken(role, checked_text(content, "a message"), _checked_name(name))
+
+
+def _checked_name(name: object) -> str | None:
+    if name is None or (isinstance(name, str) and not name.strip()):
+        return None
+    return _checked(name, "a message's name", MAX_NAME)
 
 
 def _text_of(content: object) -> str:

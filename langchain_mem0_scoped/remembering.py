@@ -9,7 +9,7 @@ from typing import Final
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from .errors import InputError
-from .messages import MAX_TEXT
+from .messages import MAX_NAME, MAX_TEXT
 
 Remember = bool | Callable[[BaseMessage], bool | str | None]
 """True for what the user and the assistant said, False for nothing, or a function asked about every message of a turn.
@@ -38,7 +38,7 @@ def checked_remember(remember: object) -> Remember:
 
 
 def worth_remembering(messages: Sequence[BaseMessage], remember: Remember) -> list[dict[str, str]]:
-    """Return what of these messages is to be remembered, as `{"role", "content"}`.
+    """Return what of these messages is to be remembered, as `{"role", "content"}`, and "name" where one is told.
 
     Raises:
         InputError: The function returned something else.
@@ -46,11 +46,13 @@ def worth_remembering(messages: Sequence[BaseMessage], remember: Remember) -> li
     if remember is False:
         return []
     chosen = ((message, _text(message, remember)) for message in messages)
-    return [
-        {"role": "user" if isinstance(message, HumanMessage) else "assistant", "content": text}
-        for message, text in chosen
-        if text.strip()
-    ]
+    return [_remembered(message, text) for message, text in chosen if text.strip()]
+
+
+def _remembered(message: BaseMessage, text: str) -> dict[str, str]:
+    role = "user" if isinstance(message, HumanMessage) else "assistant"
+    name = _storable(message.name or "")[:MAX_NAME]
+    return {"role": role, "content": text, **({"name": name} if name.strip() else {})}
 
 
 def _text(message: BaseMessage, remember: Remember) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakKeyDictionary, ref
 
@@ -68,7 +69,9 @@ class OssPort(Port):
         if infer and self._client.llm is None:
             raise InputError("infer=True needs a language model: local_memory(path, llm=…), or infer=False")
         start = datetime.now(UTC)
-        if infer or self._partitioned:
+        if self._partitioned:
+            return self._add_some(user_id, batch, _named(batch), infer, start)
+        if infer:
             return self._add_some(user_id, batch, batch.messages, infer, start)
         return self._add_one_by_one(user_id, batch, start)
 
@@ -132,16 +135,13 @@ class OssPort(Port):
             self._call("check", client.check_not_erased, user_id, since)
 
     def search(self, question: Question) -> list[Row]:
-        # A partitioned client leaves out by itself what has nothing in common with the query; mem0's default would gate
-        # its fused score, which is made for ranking.
-        lowest = 0.0 if question.threshold is None and self._partitioned else question.threshold
         answer = self._call(
             "search",
             self._client.search,
             question.query,
             top_k=question.k,
             filters=question.filters,
-            **({} if lowest is None else {"threshold": lowest}),
+            **({} if question.threshold is None else {"threshold": question.threshold}),
         )
         rows: list[Row] = answer["results"]
         return rows
@@ -151,7 +151,10 @@ class OssPort(Port):
             return super().elsewhere(question, session_id)
         # Here "not this session" covers memories of no session.
         filters = {**question.filters, SESSION_KEY: {"ne": session_id}}
-        return self.search(replace(question, filters=filters)) if question.query else self.rows(filters, question.k)
+        if not question.query:
+            return self.rows(filters, question.k)
+        # A model that is given too much can tell; what it is not given it cannot.
+        return self.search(replace(question, filters=filters, threshold=question.threshold or 0.0))
 
     def rows(self, filters: dict[str, Any], limit: int | None) -> list[Row]:
         today = datetime.now(UTC).date()
@@ -338,6 +341,12 @@ def _backend_error(doing: str, error: BaseException) -> BackendError:
     return BackendError(
         f"mem0's {doing} failed: {names} (its text is withheld, it may quote a memory)", retryable=retryable
     )
+
+
+def _named(batch: Batch) -> list[dict[str, str]]:
+    """The messages with who said them, which mem0 keeps as an `actor_id`: elsewhere that could name another user."""
+    said = zip_longest(batch.messages, batch.speakers)
+    return [message if name is None else {**message, "name": name} for message, name in said]
 
 
 def _expired(row: Row, today: date) -> bool:

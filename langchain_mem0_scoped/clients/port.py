@@ -32,6 +32,7 @@ class Batch:
         expires_on: YYYY-MM-DD, or None.
         wait: False to return before a hosted platform has finished.
         since: Where the user stood when what is said here was begun; see `Port.beginning`.
+        speakers: Who said each message, where it was told; for a client to which a name is no more than a name.
     """
 
     messages: list[dict[str, str]]
@@ -41,6 +42,7 @@ class Batch:
     expires_on: str | None
     wait: bool
     since: Sequence[Any] | None = None
+    speakers: Sequence[str | None] = ()
 
 
 @dataclass(frozen=True, slots=True)

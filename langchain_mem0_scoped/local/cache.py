@@ -11,16 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from weakref import WeakSet
 
-import numpy as np
-
 from .partitions import Kind, Partition
-from .ranking import Rows, build_rows
+from .ranking import Layout, lay_out
+from .rows import Rows, build_rows, joined, packed_of
 
 _CAPACITY: Final = 128 * 1024 * 1024
 """Bytes of vectors and hashed words kept in memory."""
+_SAMPLED: Final = 256 * 1024
+"""Bytes of vectors that a layout copies, nearly."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Snapshot:
     """The rows of one kind in one partition, in the order they were written.
 
@@ -35,31 +36,32 @@ class Snapshot:
     refs: list[int]
     rows: Rows
     pending: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _layout: Layout | None = field(default=None, init=False, repr=False)
+
+    @property
+    def layout(self) -> Layout:
+        """What searching takes from these rows alone; made by the first search."""
+        # Two threads may both make it: it is the same.
+        if self._layout is None:
+            self._layout = lay_out(self.rows)
+        return self._layout
 
     @property
     def size(self) -> int:
-        """Bytes in memory, nearly."""
-        return self.rows.vectors.nbytes + self.rows.terms.nbytes * 2 + 150 * len(self.ids) + 2_000
+        """Bytes in memory, nearly; the layout included, whether it has been made or not."""
+        rows = self.rows
+        sampled = min(rows.vectors.nbytes, _SAMPLED)
+        return rows.vectors.nbytes + sampled + rows.terms.nbytes * 4 + 250 * len(self.ids) + 2_000
 
     def followed_by(self, added: Snapshot) -> Snapshot:
         """This with rows behind it that were written since."""
-        old, new = self.rows, added.rows
-        return Snapshot(
-            self.ids + added.ids,
-            self.refs + added.refs,
-            Rows(
-                np.concatenate((old.vectors, new.vectors)),
-                np.concatenate((old.terms, new.terms)),
-                np.concatenate((old.owner, new.owner + len(self.ids))),
-                np.concatenate((old.lengths, new.lengths)),
-            ),
-        )
+        return Snapshot(self.ids + added.ids, self.refs + added.refs, joined(self.rows, added.rows))
 
     def each(self) -> Iterator[tuple[bytes, int, bytes, bytes, int]]:
         """Yield (id, ref, vector, terms, length) of every row."""
         ends = self.rows.owner.searchsorted(range(len(self.ids) + 1))
         for index, (item_id, ref) in enumerate(zip(self.ids, self.refs, strict=True)):
-            terms = self.rows.terms[ends[index] : ends[index + 1]].tobytes()
+            terms = packed_of(self.rows, index, ends[index], ends[index + 1])
             yield item_id, ref, self.rows.vectors[index].tobytes(), terms, int(self.rows.lengths[index])
 
 

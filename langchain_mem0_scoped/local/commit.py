@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import BackendError
 from . import partitions, sessions
 from .partitions import Item, Kind, dump, id_bytes, id_text, links_of
-from .ranking import pack_terms
+from .rows import pack_row, seconds_of
 
 if TYPE_CHECKING:
     from .unit import Pending, Unit
@@ -44,6 +43,7 @@ class Commit:
         Raises:
             BackendError: The user was erased, or a row that is to be changed was, since the call began (retryable); or
                 the vectors cannot be compared with those of the file.
+            Overtaken: Other messages are new than those that were expected.
         """
         unit, connection = self._unit, self._connection
         found = partitions.still(connection, unit.user_id, self._salt, unit.began)
@@ -52,7 +52,11 @@ class Commit:
         self._partition = found or partitions.create(connection, unit.user_id, self._salt)
         if unit.said is not None:
             said = unit.said
-            self._partition, said.new = sessions.append(connection, self._partition, said.session_id, said.messages)
+            self._partition, self._appended, said.new = sessions.items_for(
+                connection, self._partition, said.session_id, said.messages
+            )
+            if said.expected not in (None, said.new):
+                raise sessions.Overtaken
         if unit.dimensions is not None:
             partitions.keep_dimensions(connection, unit.dimensions)
         unlinked = {
@@ -103,7 +107,7 @@ class Commit:
             return True
         if seq is None:
             raise BackendError("the memory was deleted while it was being corrected; nothing was stored")
-        body = partitions.body_at(self._connection, self._partition, Kind.MEMORY, seq)
+        body = partitions.body_at(self._connection, self._partition.pid, Kind.MEMORY, seq)
         if body != self._unit.bodies.get(memory_id):
             raise BackendError(
                 "the memory was corrected by another call meanwhile; nothing of this one was stored, call again",
@@ -119,8 +123,8 @@ class Commit:
         return bool(partitions.load(body).get("data") != memory.payload.get("data"))
 
     def _memory_item(self, memory_id: str, memory: Pending) -> Item:
-        terms, length = pack_terms(str(memory.payload.get("data", "")), self._partition.key)
-        said = _seconds(memory.payload.get("created_at"))
+        terms, length = pack_row(memory.payload, self._partition.key)
+        said = seconds_of(memory.payload.get("created_at"))
         return Item(
             Kind.MEMORY, id_bytes(memory_id), dump(memory.payload), 0, memory.vector or b"", terms, length, said
         )
@@ -146,7 +150,7 @@ class Commit:
             self._append(Item(Kind.ENTITY, id_bytes(entity_id), dump(payload), 0, entity.vector))
 
     def _relink(self, entity_id: str, seq: int, *, added: frozenset[str], removed: frozenset[str]) -> None:
-        body = partitions.load(partitions.body_at(self._connection, self._partition, Kind.ENTITY, seq))
+        body = partitions.load(partitions.body_at(self._connection, self._partition.pid, Kind.ENTITY, seq))
         links = (links_of(body) | added) - removed
         if links:
             body["linked_memory_ids"] = sorted(links)
@@ -201,13 +205,6 @@ class Commit:
         for scope in {scope for scope, _ in self._unit.messages}:
             old = [seq for seq, of in kept if of == scope][:-_MESSAGES_KEPT]
             partitions.remove(self._connection, self._partition, Kind.MESSAGE, 0, old)
-
-
-def _seconds(moment: object) -> float:
-    try:
-        return datetime.fromisoformat(str(moment)).timestamp()
-    except (ValueError, OverflowError):
-        return 0.0
 
 
 def _name(entity: dict[str, Any]) -> Name:

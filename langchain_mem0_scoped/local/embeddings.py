@@ -10,7 +10,7 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
-from langchain_mem0_scoped.local.ranking import unit_vector
+from langchain_mem0_scoped.local.meaning import unit_vector
 
 from ..forks import MAKING
 

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
+from langchain_core.documents import BaseDocumentCompressor
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
 from mem0.configs.base import MemoryConfig
@@ -21,13 +22,19 @@ from .database import Database
 from .history import LocalHistory
 from .models import ChatModel, Embedder, fingerprint_of
 from .partitions import Kind
+from .ranking import DEFAULT_THRESHOLD
+from .reranking import Reranker
 from .transcripts import LocalTranscripts
 from .unit import Work
 from .vector_store import LocalVectorStore, one_user
 
 
 def local_memory(
-    path: str | os.PathLike[str], *, embeddings: Embeddings | None = None, llm: BaseChatModel | None = None
+    path: str | os.PathLike[str],
+    *,
+    embeddings: Embeddings | None = None,
+    llm: BaseChatModel | None = None,
+    reranker: BaseDocumentCompressor | None = None,
 ) -> LocalMemory:
     """Build a mem0.Memory on one SQLite file, with no key, server or download.
 
@@ -36,12 +43,14 @@ def local_memory(
         embeddings: Any LangChain Embeddings; None for the offline one (WordLlama, 256 dimensions). A file keeps to the
             embedding it was built with.
         llm: Any LangChain chat model. With one, mem0 extracts facts from what is added; without, text is kept verbatim.
+        reranker: Any LangChain document compressor, such as a cross-encoder. Every search hands it the best rows, at
+            least four times as many as are wanted, and shows what it chooses, in its order.
 
     Returns:
         A client for `ScopedMemory(user_id, client=…)`; build one per file and process, and share it.
 
     Raises:
-        InputError: path, embeddings or llm is something else.
+        InputError: path, embeddings, llm or reranker is something else.
         BackendError: The file cannot be used: it is no database, another program's, built with another embedding, has a
             newer schema, or cannot be written. It is left as it was.
 
@@ -65,19 +74,27 @@ def local_memory(
         raise InputError(f"embeddings must be a LangChain Embeddings, got {type(embeddings).__name__}")
     if llm is not None and not isinstance(llm, BaseChatModel):
         raise InputError(f"llm must be a LangChain chat model, got {type(llm).__name__}")
+    if reranker is not None and not isinstance(reranker, BaseDocumentCompressor):
+        raise InputError(f"reranker must be a LangChain document compressor, got {type(reranker).__name__}")
     try:
         file = Path(path).expanduser()
     except RuntimeError:
         raise InputError("path must name a file: it begins with a home directory that is not known") from None
     if "\0" in str(file):
         raise InputError("path must name a file: it holds NUL")
-    return LocalMemory(file, embeddings, llm)
+    return LocalMemory(file, embeddings, llm, reranker)
 
 
 class LocalMemory(AssembledMemory):
     """mem0's own Memory; only what a call writes goes through a transaction, and what it removes leaves nothing."""
 
-    def __init__(self, path: Path, embeddings: Embeddings, llm: BaseChatModel | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        embeddings: Embeddings,
+        llm: BaseChatModel | None,
+        reranker: BaseDocumentCompressor | None = None,
+    ) -> None:
         self._database = Database(path, fingerprint_of(embeddings))
         self._cache = Cache()
         self._work = Work(self._database)
@@ -90,6 +107,8 @@ class LocalMemory(AssembledMemory):
             db=LocalHistory(self._work, memories),
             llm=None if llm is None else ChatModel(llm, self._work),
         )
+        # mem0 has rerankers of its own behind `reranker`.
+        self._reranking = None if reranker is None else Reranker(reranker)
         self.transcripts = LocalTranscripts(self._work, at_once=llm is None)
 
     def add(self, messages: Any, *, user_id: str | None = None, infer: bool = True, **options: Any) -> dict[str, Any]:
@@ -102,16 +121,36 @@ class LocalMemory(AssembledMemory):
             answer: dict[str, Any] = super().add(messages, user_id=user_id, infer=infer, **options)
         return answer
 
+    def search(self, query: str, *, threshold: float | None = None, **options: Any) -> dict[str, Any]:
+        """As mem0's, but for the default threshold: None for the best, if the very best has mem0's default of 0.1."""
+        answer: dict[str, Any] = super().search(query, threshold=threshold, **options)
+        return answer
+
     def _search_vector_store(
         self,
         query: str,
         filters: dict[str, Any],
         limit: int,
-        threshold: float | None = 0.1,
+        threshold: float | None = None,
         explain: bool = False,
         show_expired: bool = False,
     ) -> list[dict[str, Any]]:
-        """What mem0's search calls once it has checked its arguments.
+        """What mem0's search calls once it has checked its arguments."""
+        if self._reranking is None:
+            return self._ranked(query, filters, limit, threshold, explain, show_expired)
+        found = self._ranked(query, filters, self._reranking.candidates(limit), threshold, explain, show_expired)
+        return self._reranking.best(query, found, limit)
+
+    def _ranked(
+        self,
+        query: str,
+        filters: dict[str, Any],
+        limit: int,
+        threshold: float | None,
+        explain: bool,
+        show_expired: bool,
+    ) -> list[dict[str, Any]]:
+        """The best rows by this package's ranking.
 
         mem0's own asks a store for four times what it shows, to weigh words and entities afterwards, and drops expired
         rows then. This store weighs words itself and knows what has expired, so only entities can ask for more.
@@ -119,16 +158,26 @@ class LocalMemory(AssembledMemory):
         vector = self.embedding_model.asked(one_user(filters.get("user_id")), query)
         entities = main.extract_entities(query)
         boosts = self._compute_entity_boosts(entities, filters) if entities else {}
-        candidates = max(limit * 4, 60) if boosts else limit
-        hits = self.vector_store.ranked(query, vector, candidates, filters, show_expired=show_expired)
-        lowest = 0.1 if threshold is None else threshold
+        lowest, enough = (0.0, DEFAULT_THRESHOLD) if threshold is None else (threshold, 0.0)
+        hits = self.vector_store.ranked(
+            query,
+            vector,
+            max(limit * 4, 60) if boosts else limit,
+            filters,
+            show_expired=show_expired,
+            lowest=lowest,
+            enough=0.0 if boosts else enough,
+        )
         if not boosts and not explain:
-            return [_shown(hit.id, hit.payload, hit.score) for hit in hits if hit.score >= lowest]
+            return [_shown(hit.id, hit.payload, hit.score) for hit in hits]
         found = [{"id": hit.id, "score": hit.score, "payload": hit.payload} for hit in hits]
+        best = main.score_and_rank(found, {}, boosts, lowest, limit, explain)
+        if best and best[0]["score"] < enough:
+            return []
         return [
-            _shown(best["id"], best["payload"], best["score"])
-            | ({"score_details": best["score_details"]} if explain else {})
-            for best in main.score_and_rank(found, {}, boosts, lowest, limit, explain)
+            _shown(row["id"], row["payload"], row["score"])
+            | ({"score_details": row["score_details"]} if explain else {})
+            for row in best
         ]
 
     def update(self, memory_id: str, *args: Any, **options: Any) -> dict[str, Any]:

@@ -141,7 +141,7 @@ class Item(NamedTuple):
         body: What people wrote, and all else that is not searched by: JSON; see `dump`.
         parent: The sequence number of the memory a history row belongs to, or of a transcript's session; else 0.
         vector: float32 bytes, empty where it is not searched by meaning.
-        terms: Hashed words, empty where it is not searched by word.
+        terms: Hashed words, and what else it is found by; empty where it is not searched by word.
         length: Its length in words.
         said: When it was said, in seconds since 1970: the order in which memories are listed.
     """
@@ -174,11 +174,11 @@ def insert(connection: sqlite3.Connection, partition: Partition, items: Sequence
     return partition._replace(next_seq=start + len(items))
 
 
-def body_at(connection: sqlite3.Connection, partition: Partition, kind: Kind, seq: int) -> bytes:
+def body_at(connection: sqlite3.Connection, pid: int, kind: Kind, seq: int) -> bytes:
     """The body of a row without parent, as it is stored."""
     (body,) = connection.execute(
         "SELECT body FROM items JOIN texts USING (ref) WHERE pid = ? AND kind = ? AND parent = 0 AND seq = ?",
-        (partition.pid, kind, seq),
+        (pid, kind, seq),
     ).fetchone()
     return texts.unpadded(body)
 
@@ -192,7 +192,8 @@ def rewrite(
     (old,) = connection.execute(f"SELECT ref FROM items WHERE {where}", place).fetchone()
     ref = texts.put(connection, item.body)
     if keep_vector:
-        connection.execute(f"UPDATE items SET ref = ? WHERE {where}", (ref, *place))
+        changed = (ref, item.length, item.terms)
+        connection.execute(f"UPDATE items SET ref = ?, length = ?, terms = ? WHERE {where}", (*changed, *place))
     else:
         connection.execute(
             f"UPDATE items SET ref = ?, length = ?, vector = ?, terms = ? WHERE {where}",
@@ -254,6 +255,8 @@ def erase(connection: sqlite3.Connection, user_id: str, salt: bytes, partition: 
     # Looked at again before anything is committed: afterwards a new row of the same user would be no failure.
     if find(connection, user_id, salt) or connection.execute("SELECT 1 FROM items WHERE pid = ?", (pid,)).fetchone():
         raise ErasureError("erasure is not finished; nothing was removed, call delete_all again", kinds=("memories",))
+    # That a memory was added is told by its own row alone.
+    by_kind[Kind.HISTORY] = by_kind.get(Kind.HISTORY, 0) + by_kind.get(Kind.MEMORY, 0)
     return {name: by_kind.get(kind, 0) for name, kind in COUNTED.items()}
 
 
@@ -270,7 +273,7 @@ class Beginning(NamedTuple):
 
     Attributes:
         pid: The user's partition; None where there was none.
-        erasures: The number of the latest erasure of anybody.
+        erasures: The number of the latest erasure of anybody, for a user who has no partition to go by; else 0.
     """
 
     pid: int | None
@@ -284,8 +287,10 @@ def beginning(connection: sqlite3.Connection, user_id: str, salt: bytes) -> Begi
 
 def beginning_at(connection: sqlite3.Connection, partition: Partition | None) -> Beginning:
     """Note where the user of a partition stands, or one who has none."""
+    if partition is not None:
+        return Beginning(partition.pid, 0)
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'erasures'").fetchone()
-    return Beginning(None if partition is None else partition.pid, 0 if row is None else row[0])
+    return Beginning(None, 0 if row is None else row[0])
 
 
 def still(connection: sqlite3.Connection, user_id: str, salt: bytes, began: Beginning | None) -> Partition | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,13 +13,16 @@ from mem0.memory.main import _payload_is_expired
 from mem0.vector_stores.base import VectorStoreBase
 from numpy.typing import NDArray
 
+from ..conditions import meets
 from ..errors import BackendError, ScopeError
-from ..scope import checked_id
+from ..scope import SESSION_KEY, checked_id
 from . import partitions, ranking, texts
 from .cache import Cache, Snapshot
-from .conditions import meets
+from .meaning import cosine, unit_vector
 from .partitions import Kind, Partition, id_bytes, id_text, links_of
+from .rows import NO_WORDS, build_rows, pack_row, session_hash
 from .unit import Pending, Unit, Work
+from .words import hash_terms, tokenize
 
 # Recomputed where it is needed, and a second copy of the text otherwise.
 _NOT_STORED: Final = frozenset({"user_id", "text_lemmatized"})
@@ -72,8 +75,23 @@ class LocalVectorStore(VectorStoreBase):
         filters: dict[str, Any] | None = None,
         *,
         show_expired: bool,
+        lowest: float = 0.0,
+        enough: float = 0.0,
     ) -> list[Hit]:
-        """As `search`, where expired rows may be left out before they take the place of others."""
+        """As `search`, where expired rows and low scores may be left out before they take the place of others.
+
+        Whatever is left out has been weighed with the rest: a score depends on the user's rows and the query alone, not
+        on what the search is narrowed to or what day it is.
+
+        Args:
+            query: What is asked.
+            vectors: Its vector.
+            top_k: At most so many rows.
+            filters: Whose rows, and what their payload must meet.
+            show_expired: Whether expired rows are rows.
+            lowest: The lowest score of a row.
+            enough: The lowest score of the best row: where it has less, there are none.
+        """
         user_id, conditions = _user_and_rest(filters)
         vector = np.asarray(vectors)
         with self._work.reading() as connection:
@@ -83,42 +101,34 @@ class LocalVectorStore(VectorStoreBase):
                 return []
             if vector.size != snapshot.rows.vectors.shape[1]:
                 raise partitions.other_dimensions(vector.size, snapshot.rows.vectors.shape[1])
-            scores = self._scores(snapshot, query, vector, partition)
+            key = _key_of(partition)
+            evidence, score = self._ranking(snapshot, query, vector, key)
+            among = _of_session(snapshot, conditions, key)
+            narrowed = len(conditions) > (among is not None)
             hits: list[Hit] = []
-            for index, payload in self._best_first(
-                connection, snapshot, scores, user_id, top_k * 3 if conditions else top_k
-            ):
-                if (show_expired or not _payload_is_expired(payload)) and (
-                    not conditions or meets(payload, conditions)
-                ):
-                    hits.append(Hit(id_text(snapshot.ids[index]), payload, float(scores[index])))
-                    if len(hits) == top_k:
-                        break
+            for places in _best_first(evidence, score, among, top_k * 3 if narrowed else top_k, lowest):
+                for index, payload in self._payloads(connection, snapshot, places, user_id):
+                    if (show_expired or not _payload_is_expired(payload)) and (
+                        not conditions or meets(payload, conditions)
+                    ):
+                        shown = score(index)
+                        if not hits and shown < enough:
+                            return []
+                        hits.append(Hit(id_text(snapshot.ids[index]), payload, shown))
+                        if len(hits) == top_k:
+                            return hits
             return hits
 
-    def _scores(
-        self, snapshot: Snapshot, query: str, vector: NDArray[Any], partition: Partition | None
-    ) -> NDArray[np.float64]:
-        if self._kind is Kind.ENTITY or partition is None:
-            return ranking.cosine(snapshot.rows.vectors, vector).astype(np.float64)
-        terms = ranking.hash_terms(ranking.tokenize(query), partition.key)
-        return ranking.fused(snapshot.rows, vector, terms)
-
-    def _best_first(
-        self,
-        connection: sqlite3.Connection,
-        snapshot: Snapshot,
-        scores: NDArray[np.float64],
-        user_id: str,
-        at_once: int,
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield (index, payload), reading ever more at once: most often the first few are what is wanted."""
-        # A score of 0 has nothing in common with the query.
-        alike = int(np.count_nonzero(scores > 0.0))
-        seen, wanted = 0, min(at_once, alike)
-        while seen < wanted:
-            yield from self._payloads(connection, snapshot, ranking.top(scores, wanted)[seen:], user_id)
-            seen, wanted = wanted, min(wanted * 4, alike)
+    def _ranking(
+        self, snapshot: Snapshot, query: str, vector: NDArray[Any], key: bytes
+    ) -> tuple[NDArray[np.floating], Callable[[int], float]]:
+        """What speaks for each row, and how to score one."""
+        if self._kind is Kind.ENTITY:
+            cosines = cosine(snapshot.rows.vectors, vector)
+            return cosines, lambda row: float(cosines[row])
+        terms = hash_terms(tokenize(query), key)
+        found = ranking.rank(snapshot.rows, snapshot.layout, vector, terms, query)
+        return found.evidence, found.score
 
     def _payloads(
         self, connection: sqlite3.Connection, snapshot: Snapshot, indices: Sequence[int], user_id: str
@@ -139,7 +149,7 @@ class LocalVectorStore(VectorStoreBase):
         stored = None if partition is None else self._cache.get(connection, partition, self._kind)
         unit = self._work.current
         changes = {} if unit is None or unit.user_id != user_id else unit.items[self._kind]
-        return stored if not changes else _overlaid(stored, changes)
+        return stored if not changes else _overlaid(stored, changes, self._kind, _key_of(partition))
 
     def keyword_search(self, query: str, top_k: int = 5, filters: dict[str, Any] | None = None) -> None:
         """None: words are weighed in `search` already."""
@@ -340,29 +350,77 @@ def _packed(unit: Unit, vector: Sequence[float]) -> bytes:
     if unit.dimensions not in (None, given.size):
         raise BackendError("the embedding returned vectors of different dimensions")
     unit.dimensions = given.size
-    return ranking.unit_vector(given).tobytes()
+    return unit_vector(given).tobytes()
 
 
-def _overlaid(stored: Snapshot | None, changes: Mapping[str, Pending | None]) -> Snapshot | None:
+def _key_of(partition: Partition | None) -> bytes:
+    """The key a user's words are hashed under; one of no worth where nothing of the user is stored yet."""
+    return bytes(16) if partition is None else partition.key
+
+
+def _of_session(snapshot: Snapshot, conditions: Mapping[str, Any], key: bytes) -> NDArray[np.intp] | None:
+    """The rows of the session a search is narrowed to, or of all others; None where it names none.
+
+    Told by the sessions' hashes, before any text is read.
+    """
+    wanted = conditions.get(SESSION_KEY)
+    operator, session_id = (
+        next(iter(wanted.items())) if isinstance(wanted, dict) and len(wanted) == 1 else ("eq", wanted)
+    )
+    if not isinstance(session_id, str) or session_id == "*" or operator not in ("eq", "ne"):
+        return None
+    of_session = snapshot.rows.sessions == session_hash(session_id, key)
+    return np.flatnonzero(of_session if operator == "eq" else ~of_session)
+
+
+def _best_first(
+    evidence: NDArray[np.floating],
+    score: Callable[[int], float],
+    among: NDArray[np.intp] | None,
+    at_once: int,
+    lowest: float,
+) -> Iterator[list[int]]:
+    """Yield rows, ever more at once: most often the first few are what is wanted."""
+    weighed = evidence if among is None else evidence[among]
+    seen, wanted = 0, min(at_once, len(weighed))
+    while seen < wanted:
+        best = ranking.top(weighed, wanted)[seen:]
+        rows = best if among is None else among[best].tolist()
+        scores = list(map(score, rows))
+        # A score of 0 has nothing in common with the query, though one after it may.
+        yield [row for row, shown in zip(rows, scores, strict=True) if shown and shown >= lowest]
+        if 0.0 < scores[-1] < lowest:
+            return
+        seen, wanted = wanted, min(wanted * 4, len(weighed))
+
+
+def _overlaid(
+    stored: Snapshot | None, changes: Mapping[str, Pending | None], kind: Kind, key: bytes
+) -> Snapshot | None:
     """A partition as it will be once the current unit is committed: so that a call reads its own writes."""
     width = 0 if stored is None else stored.rows.vectors.shape[1]
     rows: list[tuple[bytes, int, bytes, bytes, int, dict[str, Any] | None]] = []
     for item_id, ref, vector, terms, length in () if stored is None else stored.each():
         change = changes.get(id_text(item_id), ...)
         if isinstance(change, Pending):
-            rows.append((item_id, ref, change.vector or vector, terms, length, change.payload))
+            packed = _packed_words(change, kind, key)
+            rows.append((item_id, ref, change.vector or vector, *packed, change.payload))
         elif change is not None:
             rows.append((item_id, ref, vector, terms, length, None))
     for new_id, pending in changes.items():
         if pending is not None and pending.fresh and pending.vector is not None:
-            rows.append((id_bytes(new_id), -1, pending.vector, b"", 0, pending.payload))
+            rows.append((id_bytes(new_id), -1, pending.vector, *_packed_words(pending, kind, key), pending.payload))
     if not rows:
         return None
     return Snapshot(
         ids=[row[0] for row in rows],
         refs=[row[1] for row in rows],
-        rows=ranking.build_rows(
+        rows=build_rows(
             [row[2] for row in rows], [row[3] for row in rows], [row[4] for row in rows], width or len(rows[-1][2]) // 4
         ),
         pending={index: row[5] for index, row in enumerate(rows) if row[5] is not None},
     )
+
+
+def _packed_words(pending: Pending, kind: Kind, key: bytes) -> tuple[bytes, int]:
+    return pack_row(pending.payload, key) if kind is Kind.MEMORY else (NO_WORDS, 0)

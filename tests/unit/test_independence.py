@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from numpy.typing import NDArray
 
 from langchain_mem0_scoped import ScopedMemory, ScopedMemoryError, local_memory
-from langchain_mem0_scoped.local import ranking
 from langchain_mem0_scoped.local.cache import Snapshot
 from langchain_mem0_scoped.local.memory import LocalMemory
-from langchain_mem0_scoped.local.partitions import Partition
 from langchain_mem0_scoped.local.vector_store import LocalVectorStore
 from langchain_mem0_scoped.records import MemoryRecord
 from tests.worlds import ScriptedModel, WordEmbeddings, extract_entities, unsynced
@@ -310,27 +308,23 @@ def test_five_thousand_rows_equal_to_the_queries_change_no_answer(tmp_path: Path
 
 def _weigh_words_by_everybodys_rows(patch: pytest.MonkeyPatch) -> None:
     """BM25 whose number of rows and mean length are the whole file's, as a shared index has them."""
+    ranked = LocalVectorStore._ranking
 
-    def scores(
-        self: LocalVectorStore,
-        snapshot: Snapshot,
-        query: str,
-        vector: NDArray[np.float32],
-        partition: Partition | None,
-    ) -> NDArray[np.float64]:
-        assert partition is not None
+    def ranking_of(
+        self: LocalVectorStore, snapshot: Snapshot, query: str, vector: NDArray[Any], key: bytes
+    ) -> tuple[NDArray[np.floating], Callable[[int], float]]:
         with self._database.reading() as connection:
-            found = connection.execute("SELECT length FROM items WHERE kind = 0 AND pid <> ?", (partition.pid,))
-            lengths = [length for (length,) in found]
+            found = connection.execute("SELECT length FROM items WHERE kind = 0").fetchall()
         own = snapshot.rows
+        others = [length for (length,) in found][: len(found) - len(own.lengths)]
         everybody = own._replace(
-            vectors=np.concatenate([own.vectors, np.zeros((len(lengths), own.vectors.shape[1]), np.float32)]),
-            lengths=np.concatenate([own.lengths, lengths]),
+            vectors=np.concatenate([own.vectors, np.zeros((len(others), own.vectors.shape[1]), np.float32)]),
+            lengths=np.concatenate([own.lengths, others]),
+            heads=np.concatenate([own.heads, np.zeros((len(others), own.heads.shape[1]), np.uint64)]),
         )
-        terms = ranking.hash_terms(ranking.tokenize(query), partition.key)
-        return ranking.fused(everybody, vector, terms)[: len(own.lengths)]
+        return ranked(self, replace(snapshot, rows=everybody), query, vector, key)
 
-    patch.setattr(LocalVectorStore, "_scores", scores)
+    patch.setattr(LocalVectorStore, "_ranking", ranking_of)
 
 
 def test_both_comparisons_bite_where_words_are_weighed_by_everybodys_rows(

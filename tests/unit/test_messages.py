@@ -32,6 +32,7 @@ from langchain_mem0_scoped.errors import InputError
 from langchain_mem0_scoped.messages import (
     MAX_QUERY,
     MAX_TEXT,
+    Spoken,
     checked_count,
     checked_day,
     checked_moment,
@@ -43,8 +44,8 @@ from langchain_mem0_scoped.messages import (
 from tests.support import label
 
 
-def said(*turns: tuple[str, str]) -> list[dict[str, str]]:
-    return [{"role": role, "content": content} for role, content in turns]
+def said(*turns: tuple[str, str]) -> list[Spoken]:
+    return [Spoken(role, content) for role, content in turns]
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
@@ -64,11 +65,26 @@ class TestShapes:
 
     @pytest.mark.parametrize("kind", [dict, UserDict, MappingProxyType])
     def test_any_mapping_is_a_message(self, kind: Any) -> None:
-        assert spoken(kind({"role": "user", "content": "hi", "name": "ann", "id": "m1"})) == said(("user", "hi"))
+        assert spoken(kind({"role": "user", "content": "hi", "id": "m1"})) == said(("user", "hi"))
+
+    def test_who_speaks_is_told(self) -> None:
+        messages: list[Any] = [
+            HumanMessage("hi", name="Ann"),
+            {"role": "assistant", "content": "ho", "name": "Rex"},
+            "and I",
+        ]
+        assert [one.name for one in spoken(messages)] == ["Ann", "Rex", None]
+        for nobody in (None, "", "  "):
+            assert spoken({"role": "user", "content": "hi", "name": nobody}) == said(("user", "hi"))
+
+    @pytest.mark.parametrize("name", [1, ["ann"], b"ann", "a" * 257, "an\0n", "an\ud800n"], ids=repr)
+    def test_a_name_that_cannot_be_kept(self, name: Any) -> None:
+        with pytest.raises(InputError, match="name"):
+            spoken({"role": "user", "content": "hi", "name": name})
 
     def test_nothing_else_of_a_message_is_passed_on(self) -> None:
-        # mem0 reads "name" as an actor_id, and other keys are a way in.
-        message = HumanMessage("hi", name="u_alice", id="m1", additional_kwargs={"user_id": "u_alice"})
+        # Other keys are a way in.
+        message = HumanMessage("hi", id="m1", additional_kwargs={"user_id": "u_alice"})
         assert spoken([message, {"role": "user", "content": "hi", "user_id": "u_alice"}]) == said(*[("user", "hi")] * 2)
 
     def test_empty_sequence_says_nothing(self) -> None:
@@ -268,7 +284,7 @@ class TestText:
             def __str__(self) -> str:
                 return "never\0checked"
 
-        for take in (lambda text: checked_text(text, "text"), checked_query, lambda text: spoken(text)[0]["content"]):
+        for take in (lambda text: checked_text(text, "text"), checked_query, lambda text: spoken(text)[0].content):
             assert type(take(Text("hi"))) is str
             assert take(Text("hi")) == "hi"
 

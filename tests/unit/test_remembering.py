@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_mem0_scoped import InputError, ScopedChatMessageHistory, history_factory
-from langchain_mem0_scoped.messages import MAX_TEXT, spoken
+from langchain_mem0_scoped.messages import MAX_NAME, MAX_TEXT, Spoken, spoken
 from langchain_mem0_scoped.recall import recall_message
 from langchain_mem0_scoped.remembering import checked_remember, worth_remembering
 from tests.chat import HARD_TEXT, MESSAGES, any_message
@@ -48,11 +48,18 @@ class TestByDefault:
         assert text == HARD_TEXT.replace("\x00", "").replace("\ud83d", "")
         assert said(HumanMessage("x" * (MAX_TEXT + 5))) == [("user", "x" * MAX_TEXT)]
 
+    @pytest.mark.parametrize(
+        ("name", "kept"), [("Ann", "Ann"), ("", None), ("\x00\ud83d", None), ("a" * 999, "a" * MAX_NAME), (None, None)]
+    )
+    def test_who_spoke_is(self, name: str | None, kept: str | None) -> None:
+        (one,) = worth_remembering([HumanMessage("I went home", name=name)], True)
+        assert one.get("name") == kept
+
     @given(st.lists(any_message(), max_size=4))
     def test_whatever_is_chosen_can_be_added(self, messages: list[BaseMessage]) -> None:
         for remember in (True, lambda message: True):
             chosen = worth_remembering(messages, remember)
-            assert spoken(chosen) == chosen
+            assert spoken(chosen) == [Spoken(one["role"], one["content"], one.get("name")) for one in chosen]
 
 
 class TestPaused:

@@ -93,6 +93,20 @@ def test_sequences_count_per_user(connection: sqlite3.Connection) -> None:
         assert [row[0] for row in partitions.rows_of(connection, partition.pid, Kind.MEMORY)] == [0, 1, 2]
 
 
+def test_rows_inserted_at_once_lie_as_if_one_by_one(connection: sqlite3.Connection) -> None:
+    rows = [item(text="a"), item(Kind.TRANSCRIPT, "b", parent=7), item(text="c"), item(Kind.TRANSCRIPT, "d", parent=7)]
+    one_by_one = filled(connection, "u_alice", *rows)
+    rows = [row._replace(id=uuid4().bytes if row.id else b"") for row in rows]
+    at_once = partitions.insert(connection, partitions.create(connection, "u_bob", SALT), rows)
+    assert at_once.next_seq == one_by_one.next_seq == 4
+    for kind, parent, expected in ((Kind.MEMORY, 0, [(0, "a"), (2, "c")]), (Kind.TRANSCRIPT, 7, [(1, "b"), (3, "d")])):
+        for pid in (one_by_one.pid, at_once.pid):
+            found = partitions.rows_of(connection, pid, kind, parent)
+            assert [(seq, body["data"]) for seq, _, body in found] == expected
+    assert [partitions.has_id(connection, row.id) for row in rows] == [True, False, True, False]
+    assert partitions.insert(connection, at_once, []) == at_once
+
+
 def test_a_rewritten_row_keeps_its_place_and_its_id(database: Database) -> None:
     old, new = item(text="an old zyzzogeton"), item(text="something new")
     with database.writing() as connection:
@@ -130,7 +144,12 @@ def test_an_erasure_counts_by_kind_and_leaves_the_rest(database: Database) -> No
         bob = filled(connection, "u_bob", item(text="bob's"))
     with database.writing() as connection:
         counts = partitions.erase(connection, "u_alice", SALT, alice)
-        expected = {"memories": 2, "entities": 1, "history": 1, "messages": 3}
+        expected = {
+            "memories": 2,
+            "entities": 1,
+            "history": 1 + 2,
+            "messages": 3,
+        }  # each memory's row tells that it was added
         assert {name: count for name, count in counts.items() if count} == expected
         assert partitions.find(connection, "u_alice", SALT) is None
         assert [body["data"] for _, _, body in partitions.rows_of(connection, bob.pid, Kind.MEMORY)] == ["bob's"]

@@ -1,0 +1,140 @@
+"""LoCoMo's turns as the embedded store holds them, and its questions as they are searched for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.locomo_data import Conversation
+from langchain_mem0_scoped.local import partitions
+from langchain_mem0_scoped.local.bm25 import bm25
+from langchain_mem0_scoped.local.embeddings import OfflineEmbeddings
+from langchain_mem0_scoped.local.meaning import matched, unit_vector
+from langchain_mem0_scoped.local.memory import LocalMemory
+from langchain_mem0_scoped.local.partitions import Kind
+from langchain_mem0_scoped.local.ranking import Layout, lay_out, rank, together
+from langchain_mem0_scoped.local.rows import Rows
+from langchain_mem0_scoped.local.weights import Weights
+from langchain_mem0_scoped.local.words import hash_terms, tokenize
+
+from .recall_scores import K, Scored, scored
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question as it is searched for.
+
+    Attributes:
+        text: What is asked.
+        vector: float32, shape (d,).
+        terms: Hashed terms under the user's key.
+        evidence: The indices of the rows that answer it.
+    """
+
+    text: str
+    vector: NDArray[np.float32]
+    terms: list[int]
+    evidence: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """One conversation.
+
+    Attributes:
+        rows: Its turns in order, as they were read from the file.
+        key: The user's key.
+        questions: Its questions.
+        parts: What the weights weigh, for each question: deviations of meaning, and BM25.
+    """
+
+    rows: Rows
+    key: bytes
+    questions: list[Asked]
+    parts: list[tuple[NDArray[np.float32], NDArray[np.float64]]] = field(default_factory=list)
+
+
+def read_users(
+    client: LocalMemory, conversations: Sequence[Conversation], vectors: dict[str, NDArray[np.float32]] | None = None
+) -> list[User]:
+    """Read what the store would search.
+
+    Args:
+        client: A store that holds every turn of every conversation, in order.
+        conversations: What was stored.
+        vectors: Another embedding's vectors instead: `{conversation}_turns` and `{conversation}_questions`.
+    """
+    return [_read(client, one, vectors) for one in conversations]
+
+
+def _read(client: LocalMemory, one: Conversation, vectors: dict[str, NDArray[np.float32]] | None) -> User:
+    database = client._database
+    with database.reading() as connection:
+        partition = partitions.find(connection, one.user_id, database.salt)
+        if partition is None:
+            raise RuntimeError("the conversation is not in the store")
+        rows = client._cache.get(connection, partition, Kind.MEMORY).rows
+    place = {turn.dia_id: index for index, turn in enumerate(one.turns)}
+    if len(place) != len(rows.lengths):
+        raise RuntimeError("the store does not hold every turn once")
+    if vectors is None:
+        embeddings = OfflineEmbeddings()
+        of_questions = [embeddings.embed_array(question.text) for question in one.questions]
+    else:
+        rows = rows._replace(vectors=np.stack([unit_vector(row) for row in vectors[f"{one.user_id}_turns"]]))
+        of_questions = [unit_vector(row) for row in vectors[f"{one.user_id}_questions"]]
+    asked = [
+        Asked(
+            question.text,
+            vector,
+            hash_terms(tokenize(question.text), partition.key),
+            [place[dia_id] for dia_id in question.evidence],
+        )
+        for question, vector in zip(one.questions, of_questions, strict=True)
+    ]
+    user = User(rows, partition.key, asked)
+    layout = lay_out(rows)
+    for question in asked:
+        deviations, _ = matched(rows.vectors, layout.background, question.vector)
+        words, _ = bm25(rows, layout.terms, question.terms)
+        user.parts.append((deviations, words))
+    return user
+
+
+Side = Callable[[User, Asked, tuple[NDArray[np.float32], NDArray[np.float64]]], NDArray[Any]]
+"""Gives each row of a user a value for a question; the higher, the better."""
+
+
+def weighed(weights: Weights) -> Callable[[User], Side]:
+    """This package's ranking with other weights."""
+
+    def side_of(user: User) -> Side:
+        layout = lay_out(user.rows, weights)
+
+        def side(user: User, asked: Asked, parts: tuple[NDArray[np.float32], NDArray[np.float64]]) -> NDArray[Any]:
+            return together(user.rows, layout, *parts, asked.terms, asked.text)
+
+        return side
+
+    return side_of
+
+
+def measured(users: Sequence[User], side_of: Callable[[User], Side]) -> Scored:
+    """Ask every question of its own user."""
+    values = []
+    for user in users:
+        side = side_of(user)
+        for asked, parts in zip(user.questions, user.parts, strict=True):
+            best = np.argsort(-side(user, asked, parts), kind="stable")[:K]
+            values.append(scored(best.tolist(), asked.evidence))
+    return np.array(values)
+
+
+def best_scores(user: User, layout: Layout, asked: Asked, key: bytes) -> tuple[list[int], list[float]]:
+    """The first ten rows of a user for a question, which may be somebody else's, and their scores."""
+    terms = asked.terms if key == user.key else hash_terms(tokenize(asked.text), user.key)
+    found = rank(user.rows, layout, asked.vector, terms, asked.text)
+    rows = np.argsort(-found.evidence, kind="stable")[:K].tolist()
+    return rows, [found.score(row) for row in rows]

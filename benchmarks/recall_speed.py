@@ -1,0 +1,113 @@
+"""How long a search of a user with 600 memories takes, beside plain cosine and BM25 on the same rows."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.locomo_data import Conversation
+from langchain_mem0_scoped import ScopedMemory, local_memory
+from langchain_mem0_scoped.local.bm25 import bm25
+from langchain_mem0_scoped.local.cache import Snapshot
+from langchain_mem0_scoped.local.embeddings import OfflineEmbeddings
+from langchain_mem0_scoped.local.meaning import cosine
+from langchain_mem0_scoped.local.memory import LocalMemory
+from langchain_mem0_scoped.local.ranking import top
+from langchain_mem0_scoped.local.words import hash_terms, tokenize
+
+from .measure import in_turn, pooled, ratio_of_medians
+from .recall_scores import K
+
+_MEMORIES: Final = 600
+_BATCHES: Final = 9
+_SEARCHES: Final = 60
+_USER: Final = "user-with-600"
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Medians in ms, and ratios of medians.
+
+    Attributes:
+        search: `ScopedMemory.search`, the query's embedding included.
+        plain_search: The same where rows are ranked by cosine and BM25 alone, added after min-max scaling.
+        plain: These two, the embedding and the sorting, with no mem0 and no file around them.
+        against_plain_search: `search` over `plain_search`.
+        against_plain: `search` over `plain`.
+    """
+
+    search: float
+    plain_search: float
+    plain: float
+    against_plain_search: float
+    against_plain: float
+
+
+def speed(conversations: Sequence[Conversation]) -> Speed:
+    """Time the three sides in turn on one user's turns."""
+    one = max(conversations, key=lambda conversation: len(conversation.turns))
+    queries = [question.text for question in one.questions]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _filled(Path(folder) / "ours.db", one) as ours,
+        _filled(Path(folder) / "plain.db", one) as plain,
+    ):
+        plain.vector_store._ranking = _plain_ranking
+        sides = [ScopedMemory(_USER, client=client) for client in (ours, plain)]
+        bare = _bare(ours, sides[0])
+        batches = []
+        for batch in range(_BATCHES):
+            asked = [queries[(batch * _SEARCHES + at) % len(queries)] for at in range(_SEARCHES + 2)]
+            calls = [[partial(side.search, query, k=K) for query in asked] for side in sides]
+            times = in_turn(*calls, [partial(bare, query) for query in asked])
+            batches.append([of_side[2:] for of_side in times])
+    search, plain_search, alone = (pooled([tuple(times) for times in batches], side) * 1e3 for side in range(3))
+    return Speed(
+        search,
+        plain_search,
+        alone,
+        ratio_of_medians([(times[0], times[1]) for times in batches]),
+        ratio_of_medians([(times[0], times[2]) for times in batches]),
+    )
+
+
+@contextmanager
+def _filled(path: Path, one: Conversation) -> Iterator[LocalMemory]:
+    client = local_memory(path)
+    memory = ScopedMemory(_USER, client=client)
+    for turn in one.turns[:_MEMORIES]:
+        memory.add(turn.text, session_id=f"session-{turn.session}", at=turn.at)
+    yield client
+    client.close()
+
+
+def _scaled(values: NDArray[Any]) -> NDArray[Any]:
+    scaled: NDArray[Any] = (values - values.min()) / (np.ptp(values) or 1.0)
+    return scaled
+
+
+def _plain_ranking(
+    snapshot: Snapshot, query: str, vector: NDArray[Any], key: bytes
+) -> tuple[NDArray[Any], Callable[[int], float]]:
+    layout, rows = snapshot.layout, snapshot.rows
+    words, _ = bm25(rows, layout.terms, hash_terms(tokenize(query), key))
+    values = _scaled(cosine(rows.vectors, vector)) + _scaled(words)
+    return values, lambda row: float(values[row]) / 2
+
+
+def _bare(client: LocalMemory, memory: ScopedMemory) -> Callable[[str], Any]:
+    memory.search("hello")
+    snapshot: Snapshot = next(iter(client._cache._held.values())).snapshot
+    embeddings = OfflineEmbeddings()
+
+    def search(query: str) -> list[int]:
+        values, _ = _plain_ranking(snapshot, query, embeddings.embed_array(query), bytes(16))
+        return top(values, K)
+
+    return search

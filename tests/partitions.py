@@ -1,0 +1,46 @@
+"""Rows of one user as a store would read them back, for tests of what is made of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from langchain_mem0_scoped.local.meaning import unit_vector
+from langchain_mem0_scoped.local.ranking import Ranking, lay_out, rank
+from langchain_mem0_scoped.local.rows import Rows, build_rows, pack_row
+from langchain_mem0_scoped.local.words import hash_terms, tokenize
+
+KEY = bytes(range(16))
+OTHER_KEY = bytes(range(1, 17))
+DIMS = 8
+
+
+def partition(documents: Sequence[str | dict[str, Any]], vectors: ArrayLike | None = None, key: bytes = KEY) -> Rows:
+    """Rows of texts or payloads; without vectors none has a direction."""
+    payloads = [{"data": one} if isinstance(one, str) else one for one in documents]
+    packed = [pack_row(payload, key) for payload in payloads]
+    given = np.zeros((len(packed), DIMS)) if vectors is None else np.asarray(vectors)
+    return build_rows(
+        [unit_vector(vector).tobytes() for vector in given],
+        [terms for terms, _ in packed],
+        [length for _, length in packed],
+        given.shape[1],
+    )
+
+
+def asked(query: str, key: bytes = KEY) -> list[int]:
+    """A query's hashed terms."""
+    return hash_terms(tokenize(query), key)
+
+
+def ranked(rows: Rows, query: str, vector: ArrayLike | None = None) -> Ranking:
+    """What speaks for each row; without a vector the words alone."""
+    given = np.zeros(rows.vectors.shape[1]) if vector is None else vector
+    return rank(rows, lay_out(rows), given, asked(query), query)
+
+
+def scores(rows: Rows, query: str, vector: ArrayLike | None = None) -> list[float]:
+    """The score of each row."""
+    found = ranked(rows, query, vector)
+    return [found.score(row) for row in range(len(rows.lengths))]
