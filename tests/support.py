@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import mem0
 
 from langchain_mem0_scoped import ScopedMemory, local_memory
+from langchain_mem0_scoped.clients import port_for
 from langchain_mem0_scoped.local.assembled import plain_memory
+
+if TYPE_CHECKING:
+    from langchain_mem0_scoped.clients import Client
 
 CLIENTS: Final = ("embedded", "qdrant")
 MODES: Final = ("sync", "async")
@@ -100,7 +104,7 @@ class Call:
 
 
 class Spy:
-    """Records every call that reaches a mem0.Memory or its parts, and lets it through.
+    """Records every call that reaches a mem0.Memory or its parts, or a mem0.MemoryClient's platform; lets it through.
 
     Everything stays real; while the block runs, each bound method is shadowed by one that takes its name down.
     """
@@ -110,8 +114,14 @@ class Spy:
     _MODEL = ("embed", "embed_batch")
     _HISTORY = ("add_history", "batch_add_history", "get_history", "save_messages", "get_last_messages", "reset")
 
-    def __init__(self, client: mem0.Memory) -> None:
+    def __init__(self, client: Client) -> None:
         self.calls: list[str] = []
+        if isinstance(client, mem0.MemoryClient):
+            # Threads go over its own connections; the event loops have others.
+            port: Any = port_for(client)
+            self._watched: list[tuple[str, Any, tuple[str, ...]]]
+            self._watched = [("", client.client, ("request",)), ("", port._sender, ("asend",))]
+            return
         self._watched = [
             ("", client, self._CLIENT),
             ("vector_store.", client.vector_store, self._STORE),

@@ -84,6 +84,9 @@ def _hosted(host: str, key: str) -> mem0.MemoryClient:
 
     from .sending import LIMITS, TIMEOUT
 
+    if not (key.isascii() and key.isprintable()):
+        # As part of a header it would be refused, and logged.
+        raise BackendError(f"${KEY_VARIABLE} holds what no key does: the end of a line, perhaps")
     answers: list[int] = []
     connections = httpx.Client(timeout=TIMEOUT, limits=LIMITS)
     connections.event_hooks = {"response": [lambda answer: answers.append(answer.status_code)]}
@@ -96,7 +99,7 @@ def _hosted(host: str, key: str) -> mem0.MemoryClient:
             f"mem0's platform could not be reached ({type(error).__name__}): check the network, a proxy, and the host",
             retryable=True,
         )
-    except ValueError:
+    except (ValueError, TypeError, AttributeError):  # it takes whatever JSON comes for an object
         failure = _refused(answers[-1] if answers else 0)
     else:
         connections.event_hooks = {}

@@ -171,40 +171,78 @@ def _add(user_id: str, batch: Batch) -> Steps[list[Row]]:
             answer = yield wire.add(user_id, batch, mark)
         except Unanswered as error:
             lost = error
-            if found := (yield from _looked_for(user_id, batch, mark)):
-                return found
-            continue
-        event_id = wire.event_in(answer)
-        if not batch.wait and batch.infer is not False:
-            return wire.pending(batch, user_id, event_id)
-        if event_id is not None and wire.status_of(answer) != "SUCCEEDED":
-            answer = yield from _followed(event_id, "add", batch.messages)
-        elif wire.status_of(answer) == "FAILED":
-            raise _event_failed("add", answer, batch.messages)
-        found = yield from _marked(user_id, batch, mark)
-        return found if not sent else (yield from _once(found, answer))
-    raise BackendError(
+        else:
+            return (yield from _or_unknown(_taken_on(user_id, batch, mark, answer, again=sent > 0)))
+        if found := (yield from _or_unknown(_looked_for(user_id, batch, mark))):
+            return _as_said(found, batch)
+    raise _unknown(lost)
+
+
+def _taken_on(user_id: str, batch: Batch, mark: str, answer: Any, *, again: bool) -> Steps[list[Row]]:
+    event_id, status = wire.event_in(answer), wire.status_of(answer)
+    if event_id is None and not wire.has_results(answer):
+        raise wire.strange("an event or its results")
+    if not batch.wait and batch.infer is not False and status != "FAILED":
+        return wire.pending(batch, user_id, event_id)
+    if event_id is not None and status != "SUCCEEDED":
+        answer = yield from _followed(event_id, "add", batch.messages)
+    elif status == "FAILED":
+        raise _event_failed("add", answer, batch.messages)
+    found = yield from _marked(user_id, mark)
+    return _as_said((yield from _once(found, answer)) if again else found, batch)
+
+
+def _or_unknown(steps: Steps[T]) -> Steps[T]:
+    """Do what follows once an add may have been acted on: whoever meets a failure then must not simply add again."""
+    try:
+        return (yield from steps)
+    except BackendError as error:
+        if not error.retryable:
+            raise
+        lost = error
+    raise _unknown(lost)
+
+
+def _unknown(lost: BackendError | None) -> BackendError:
+    return BackendError(
         f"it is not known whether mem0's platform has stored this: {lost}; look for it before adding it again"
     )
 
 
-def _marked(user_id: str, batch: Batch, mark: str) -> Steps[list[Row]]:
+def _marked(user_id: str, mark: str) -> Steps[list[Row]]:
     rows = yield from _listed("add", {"user_id": user_id, wire.MARK: mark}, show_expired=True)
-    if batch.infer is False:
-        roles = {message["content"]: message["role"] for message in batch.messages}
-        places = {message["content"]: place for place, message in enumerate(batch.messages)}
-        rows.sort(key=lambda row: places.get(row["memory"], len(places)))
-        rows = [{**row, "role": roles.get(row["memory"])} for row in rows]
+    rows.reverse()
+    rows.sort(key=_when)
     return rows
 
 
+def _as_said(rows: list[Row], batch: Batch) -> list[Row]:
+    """Give the rows of messages that are kept verbatim the order of these, and who said each."""
+    if batch.infer is not False:
+        return rows
+    by_text: dict[str, list[Row]] = {}
+    for row in reversed(rows):
+        by_text.setdefault(row["memory"], []).append(row)
+    said = [
+        {**by_text[message["content"]].pop(), "role": message["role"]}
+        for message in batch.messages
+        if by_text.get(message["content"])
+    ]
+    return said + [row for rest in by_text.values() for row in rest]
+
+
 def _looked_for(user_id: str, batch: Batch, mark: str) -> Steps[list[Row]]:
+    """Look for an add whose answer was lost, until all of it is there."""
+    extracts = batch.infer is not False
+    expected = 0 if extracts else len(batch.messages)
     # What is kept verbatim is there at once, or never.
-    patience = LOOKED_FOR if batch.infer is not False else LOOKED_FOR / 10
-    for seconds in _growing(patience):
+    for seconds in _growing(LOOKED_FOR if extracts else LOOKED_FOR / 10):
         yield seconds
-        if found := (yield from _marked(user_id, batch, mark)):
+        found = yield from _marked(user_id, mark)
+        if expected and len(found) >= expected:
             return found
+        if extracts:  # How many facts there will be nobody knows: as many as two looks find.
+            expected = len(found)
     return []
 
 
@@ -233,6 +271,8 @@ def _followed(event_id: str, doing: str, messages: Sequence[Mapping[str, str]] =
             return answer
         if status == "FAILED":
             raise _event_failed(doing, answer, messages)
+        if answer is not None and not status:
+            raise wire.strange("how far an event has come")
         yield seconds
     raise BackendError(
         f"mem0's platform has taken {doing} on, but not finished it in {FOLLOWED:.0f} s", retryable=False
@@ -283,8 +323,12 @@ def _elsewhere(question: Question, session_id: str) -> Steps[list[Row]]:
 def _rows(filters: Mapping[str, Any], limit: int | None) -> Steps[list[Row]]:
     found = yield from _listed("list", filters, show_expired=False)
     rows = [row for row in found if meets(row["metadata"], _conditions(filters))]
-    rows.sort(key=lambda row: (row["created_at"] or "", row["id"]), reverse=True)
+    rows.sort(key=lambda row: (_when(row), row["id"]), reverse=True)
     return rows[:limit]
+
+
+def _when(row: Row) -> str:
+    return row["created_at"] or ""
 
 
 def _listed(doing: str, filters: Mapping[str, Any], *, show_expired: bool) -> Steps[list[Row]]:
@@ -298,10 +342,11 @@ def _listed(doing: str, filters: Mapping[str, Any], *, show_expired: bool) -> St
             answer = yield wire.page(doing, filters, number, show_expired=show_expired)
             if answer is None:
                 break
-            rows = _own(filters, wire.rows_in(answer))
-            seen |= {row["id"]: row for row in rows}
+            rows = {row["id"]: row for row in _own(filters, wire.rows_in(answer))}
+            # A page of nothing new is the last, whatever it says.
+            number, more = number + 1, answer.get("next") is not None and not rows.keys() <= seen.keys()
+            seen |= rows
             counts.add(answer.get("count"))
-            number, more = number + 1, bool(rows) and answer.get("next") is not None
         ever |= seen
         if counts == {len(seen)}:
             return list(seen.values())
@@ -329,7 +374,7 @@ def _that(memory_id: str, row: Row) -> Row:
 
 def _history(user_id: str, memory_id: str) -> Steps[list[dict[str, Any]]]:
     answer = yield wire.history(memory_id)
-    return [] if answer is None else wire.told_history(answer, Scope(user_id))
+    return [] if answer is None else wire.told_history(answer, memory_id, Scope(user_id))
 
 
 # -- changing
@@ -337,7 +382,7 @@ def _history(user_id: str, memory_id: str) -> Steps[list[dict[str, Any]]]:
 
 def _update(user_id: str, memory_id: str, text: str | None, metadata: Mapping[str, Any] | None) -> Steps[Row | None]:
     before = yield wire.get(memory_id, "update")
-    if before is None or wire.owner_in(before) != user_id:
+    if before is None or _that(memory_id, wire.row_of(before))["user_id"] != user_id:
         return None
     # The platform takes metadata whole.
     whole = None if metadata is None else {**(before.get("metadata") or {}), **metadata}
@@ -362,11 +407,13 @@ def _delete(memory_id: str) -> Steps[bool]:
 
 def _erase(user_id: str) -> Steps[Mapping[str, int]]:
     mine = {"user_id": user_id}
-    ids = {row["id"] for row in (yield from _listed("delete_all", mine, show_expired=True))}
+    rows = yield from _listed("delete_all", mine, show_expired=True)
+    ids = {row["id"] for row in rows}
+    texts = [{"content": row["memory"]} for row in rows]
     for request in (wire.delete_all(user_id), wire.delete_user(user_id)):
         answer = None if request is None else (yield request)
         if (event_id := wire.event_in(answer)) is not None:
-            yield from _followed(event_id, "delete_all")
+            yield from _followed(event_id, "delete_all", texts)
     for _ in range(_ROUNDS):
         # By one reading of its documentation the platform leaves rows that other code gave further ids.
         left = {row["id"] for row in (yield from _listed("delete_all", mine, show_expired=True))}

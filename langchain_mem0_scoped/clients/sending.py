@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import ssl
 import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 import httpx
 from tenacity import (
@@ -30,6 +32,7 @@ from tenacity import (
 )
 
 from ..errors import BackendError
+from ..forks import MAKING
 from .wire import Request, json_of
 
 if TYPE_CHECKING:
@@ -47,27 +50,29 @@ ATTEMPTS: Final = 8
 """How many times a request is sent at most."""
 
 PAUSES: Final = wait_random_exponential(multiplier=0.1, max=10.0)
-"""Seconds between two attempts: random, up to 0.1 · 2^n, so that those refused together do not come again together."""
+"""Seconds between two attempts, beyond those the platform asks for: random, up to 0.1 · 2^n, so that those refused
+together do not come again together."""
 
 LONGEST_PAUSE: Final = 30.0
 """Seconds the platform may ask us to wait; beyond, the caller is told instead."""
 
 _NOT_ACTED_ON: Final = frozenset({408, 429})
 
+_RAISED: Final = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, RuntimeError)
+"""What httpx raises: RuntimeError where its client has been closed."""
+
 
 class Failed(BackendError):
     """A request that failed.
 
     Attributes:
-        repeat: Whether it is worth sending again.
         acted_on: Whether the platform may have acted on it.
     """
 
     def __init__(
-        self, message: str, *, repeat: bool = False, acted_on: bool = False, retry_after: float | None = None
+        self, message: str, *, retryable: bool = False, acted_on: bool = False, retry_after: float | None = None
     ) -> None:
-        super().__init__(message, retryable=repeat, retry_after=retry_after)
-        self.repeat = repeat
+        super().__init__(message, retryable=retryable, retry_after=retry_after)
         self.acted_on = acted_on
 
 
@@ -76,12 +81,13 @@ class Unanswered(BackendError):
 
 
 class Sender:
-    """The connections of one `mem0.MemoryClient`: its own for threads, one pool for each event loop."""
+    """Sends by one `mem0.MemoryClient`: over its own connections in threads, over its event loop's pool otherwise."""
 
     def __init__(self, client: mem0.MemoryClient) -> None:
         # Weakly: ports are kept by client, and would keep clients for ever. Whoever makes a call holds the client.
         self._weak_client = ref(client)
-        self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[httpx.AsyncClient, asyncio.Semaphore, Any]]
+        # Made once, and not on an event loop: it takes 20 ms.
+        self._tls = httpx.create_ssl_context()
         self._begin()
         _keep_ids_out_of_logs(str(client.client.base_url.host))
 
@@ -93,18 +99,20 @@ class Sender:
         return client
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
-        self._async = WeakKeyDictionary()
         self._turns = threading.BoundedSemaphore(AT_ONCE)
+        self._pid = os.getpid()
 
     def _check_process(self) -> None:
         """A connection carried over a fork would be spoken on by two processes at once."""
-        if self._pid != os.getpid():
-            self._begin()
-            old = self._client.client
-            self._client.client = httpx.Client(
-                base_url=old.base_url, headers=old.headers, timeout=TIMEOUT, limits=LIMITS
-            )
+        if self._pid == os.getpid():
+            return
+        with MAKING:
+            if self._pid != os.getpid():
+                # What is the parent's is left alone, and kept, for it closes itself once it is freed. Last of all the
+                # mark that this is done: other threads of the child go by that.
+                self._parents = self._client.client
+                self._client.client = httpx.Client(**_like(self._parents, self._tls))
+                self._begin()
 
     # -- threads
 
@@ -132,7 +140,7 @@ class Sender:
             answer = self._client.client.request(
                 request.method, request.path, params=request.params or None, json=request.body, timeout=TIMEOUT
             )
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
+        except _RAISED as error:
             failure = _not_answered(request, error)
         else:
             return _read(request, answer)
@@ -143,12 +151,12 @@ class Sender:
     async def asend(self, request: Request) -> Any:
         """Async twin of `send`."""
         self._check_process()
-        client, turns = await self._of_this_loop()
+        pool = await _pool_like(self._client.client, self._tls)
         try:
             async for attempt in AsyncRetrying(**_policy(request)):
                 with attempt:
-                    async with turns:
-                        return await self._aonce(client, request)
+                    async with pool.turns:
+                        return await self._aonce(pool.client, request)
         except Failed as error:
             failure = _given_up(request, error)
         raise failure
@@ -158,30 +166,66 @@ class Sender:
             answer = await client.request(
                 request.method, request.path, params=request.params or None, json=request.body
             )
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
+        except _RAISED as error:
             failure = _not_answered(request, error)
         else:
             return _read(request, answer)
         raise failure
 
-    async def _of_this_loop(self) -> tuple[httpx.AsyncClient, asyncio.Semaphore]:
-        loop = asyncio.get_running_loop()
-        held = self._async.get(loop)
-        if held is None:
-            like = self._client.client
-            client = httpx.AsyncClient(base_url=like.base_url, headers=like.headers, timeout=TIMEOUT, limits=LIMITS)
-            # asyncio.run() closes its generators when it ends, and so this one its connections.
-            closing = _closing(client)
-            held = self._async[loop] = client, asyncio.Semaphore(AT_ONCE), closing
-            await anext(closing)
-        return held[0], held[1]
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """Connections of one event loop.
+
+    Attributes:
+        turns: One for each request under way.
+        closing: Closes them.
+    """
+
+    client: httpx.AsyncClient
+    turns: asyncio.Semaphore
+    closing: AsyncIterator[None]
+
+
+_pools: Final[dict[tuple[int, asyncio.AbstractEventLoop], dict[tuple[str, str], _Pool]]] = {}
+"""By process and event loop, then by address and key: one `mem0.MemoryClient` or many of them, it is one pool."""
+
+
+async def _pool_like(client: httpx.Client, tls: ssl.SSLContext) -> _Pool:
+    """The pool of this event loop that goes where a client goes."""
+    here = os.getpid(), asyncio.get_running_loop()
+    pools = _pools.get(here)
+    if pools is None:
+        for process, loop in list(_pools):
+            if process == here[0] and loop.is_closed():
+                _pools.pop((process, loop), None)
+        pools = _pools[here] = {}
+    place = str(client.base_url), client.headers.get("Authorization", "")
+    pool = pools.get(place)
+    if pool is None:
+        connections = httpx.AsyncClient(**_like(client, tls))
+        pool = pools[place] = _Pool(connections, asyncio.Semaphore(AT_ONCE), _closing(connections))
+        await anext(pool.closing)
+    return pool
 
 
 async def _closing(client: httpx.AsyncClient) -> AsyncIterator[None]:
+    """An event loop that ends, as asyncio.run() ends one, closes its generators: this one, and so the connections."""
     try:
         yield
     finally:
+        _pools.pop((os.getpid(), asyncio.get_running_loop()), None)
         await client.aclose()
+
+
+def _like(client: httpx.Client, tls: ssl.SSLContext) -> dict[str, Any]:
+    return {
+        "base_url": client.base_url,
+        "headers": client.headers,
+        "timeout": TIMEOUT,
+        "limits": LIMITS,
+        "verify": tls,
+    }
 
 
 # -- again?
@@ -189,7 +233,12 @@ async def _closing(client: httpx.AsyncClient) -> AsyncIterator[None]:
 
 def _policy(request: Request) -> dict[str, Any]:
     def again(error: BaseException) -> bool:
-        return isinstance(error, Failed) and error.repeat and (request.repeatable or not error.acted_on)
+        return (
+            isinstance(error, Failed)
+            and error.retryable
+            and (error.retry_after or 0.0) <= LONGEST_PAUSE
+            and (request.repeatable or not error.acted_on)
+        )
 
     return {
         "retry": retry_if_exception(again),
@@ -202,29 +251,29 @@ def _policy(request: Request) -> dict[str, Any]:
 def _pause(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome is not None else None
     asked = error.retry_after if isinstance(error, Failed) else None
-    return max(PAUSES(state), asked or 0.0)
+    return PAUSES(state) + (asked or 0.0)
 
 
 def _given_up(request: Request, error: Failed) -> BackendError:
     kind = Unanswered if error.acted_on and not request.repeatable else BackendError
-    return kind(str(error), retryable=error.repeat, retry_after=error.retry_after)
+    return kind(str(error), retryable=error.retryable, retry_after=error.retry_after)
 
 
 # -- answers
 
 
 def _not_answered(request: Request, error: Exception) -> Failed:
-    name = type(error).__name__
+    doing, name = request.doing, type(error).__name__
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)):
         return Failed(
-            f"mem0's platform could not be reached for {request.doing} ({name}): check the network, a proxy, the host",
-            repeat=True,
+            f"mem0's platform could not be reached for {doing} ({name}): check the network, a proxy, the host",
+            retryable=True,
         )
     if isinstance(error, (httpx.TransportError, httpx.StreamError)):
-        return Failed(
-            f"the connection to mem0's platform broke during {request.doing} ({name})", repeat=True, acted_on=True
-        )
-    return Failed(f"mem0's platform could not be asked for {request.doing} ({name})", acted_on=True)
+        return Failed(f"the connection to mem0's platform broke during {doing} ({name})", retryable=True, acted_on=True)
+    if isinstance(error, RuntimeError):
+        return Failed(f"mem0's platform cannot be asked for {doing}: the client has been closed")
+    return Failed(f"mem0's platform could not be asked for {doing} ({name})", acted_on=True)
 
 
 def _read(request: Request, answer: httpx.Response) -> Any:
@@ -236,9 +285,12 @@ def _read(request: Request, answer: httpx.Response) -> Any:
     if status == 204 or not answer.content:
         return {}
     try:
-        return json_of(answer.text)
+        found = json_of(answer.text)
     except ValueError:
         kind = answer.headers.get("content-type", "").partition(";")[0].strip()[:40] or "no type"
+    else:
+        # None means that what was asked for is gone, and that is not what null says.
+        return {} if found is None else found
     raise Failed(
         f"mem0's platform answered {request.doing} with {kind} instead of JSON: is there a proxy or a login page in "
         "between? check the host",
@@ -253,35 +305,33 @@ def _refused(request: Request, answer: httpx.Response) -> Failed:
     if status == 413:
         return Failed(f"mem0's platform refused {doing} (413): too large, or the quota is used up; add less at a time")
     if status == 429:
-        wait = _retry_after(answer)
         return Failed(
             f"mem0's platform is limiting requests ({doing}, 429): call again later, or less often",
-            repeat=wait is None or wait <= LONGEST_PAUSE,
-            retry_after=wait,
+            retryable=True,
+            retry_after=_retry_after(answer),
         )
     if status in _NOT_ACTED_ON:
-        return Failed(f"mem0's platform did not receive all of {doing} in time ({status})", repeat=True)
+        return Failed(f"mem0's platform did not receive all of {doing} in time ({status})", retryable=True)
     if status >= 500:
-        wait = _retry_after(answer)
         return Failed(
-            f"mem0's platform failed at {doing} ({status})",
-            repeat=wait is None or wait <= LONGEST_PAUSE,
+            f"mem0's platform failed at {doing} ({status}): call again later",
+            retryable=True,
             acted_on=True,
-            retry_after=wait,
+            retry_after=_retry_after(answer),
         )
     return Failed(f"mem0's platform refused {doing} ({status}; its text is withheld, it may quote a memory)")
 
 
 def _retry_after(answer: httpx.Response) -> float | None:
     """Seconds to wait: the header's, a number or a date, else the body's."""
-    given: Any = answer.headers.get("Retry-After")
-    if given is None:
-        with suppress(ValueError, AttributeError):
-            given = json_of(answer.text).get("retry_after")
-    with suppress(TypeError, ValueError):
-        return min(max(0.0, float(given)), 86_400.0)
-    with suppress(TypeError, ValueError):
-        return max(0.0, (parsedate_to_datetime(str(given)) - datetime.now(UTC)).total_seconds())
+    body: Any = None
+    with suppress(ValueError, AttributeError):
+        body = json_of(answer.text).get("retry_after")
+    for given in (answer.headers.get("Retry-After"), body):
+        with suppress(TypeError, ValueError):
+            return min(max(0.0, float(given)), 86_400.0)
+        with suppress(TypeError, ValueError):
+            return max(0.0, (parsedate_to_datetime(str(given)) - datetime.now(UTC)).total_seconds())
     return None
 
 

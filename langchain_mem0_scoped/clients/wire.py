@@ -183,10 +183,14 @@ def rows_in(answer: Any) -> list[Row]:
     Raises:
         BackendError: It holds none.
     """
-    results = answer.get("results") if isinstance(answer, Mapping) else None
-    if not isinstance(results, list):
+    if not has_results(answer):
         raise strange("a list of results")
-    return [row_of(one) for one in results]
+    return [row_of(one) for one in answer["results"]]
+
+
+def has_results(answer: Any) -> bool:
+    """Whether an answer holds a list of results, empty or not."""
+    return isinstance(answer, Mapping) and isinstance(answer.get("results"), list)
 
 
 def row_of(given: Any) -> Row:
@@ -197,6 +201,8 @@ def row_of(given: Any) -> Row:
     """
     if not isinstance(given, Mapping) or not isinstance(given.get("id"), str):
         raise strange("a memory with an id")
+    if not isinstance(given.get("memory") or "", str):
+        raise strange("a memory of text")
     found = given.get("metadata")
     metadata = dict(found) if isinstance(found, Mapping) else {}
     metadata.pop(MARK, None)
@@ -210,11 +216,6 @@ def row_of(given: Any) -> Row:
         "updated_at": _utc(given.get("updated_at")),
         "expiration_date": given.get("expiration_date"),
     }
-
-
-def owner_in(given: Any) -> object:
-    """Whose a raw row of the platform is."""
-    return given.get("user_id") if isinstance(given, Mapping) else None
 
 
 def status_of(answer: Any) -> str:
@@ -265,16 +266,18 @@ def strange(expected: str) -> BackendError:
     return BackendError(f"mem0's platform gave an answer of another form than its description: expected {expected}")
 
 
-def told_history(rows: Any, scope: Scope) -> list[dict[str, Any]]:
+def told_history(rows: Any, memory_id: str, scope: Scope) -> list[dict[str, Any]]:
     """What happened to a row, oldest first: only what it says now is told, and nothing of the words it came from.
 
     Raises:
         ScopeError: A row is another user's.
-        BackendError: It is no history.
+        BackendError: It is no history, or another row's.
     """
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise strange("a list of changes")
     scope.require_own([dict(row) for row in rows])
+    if any(str(row.get("memory_id")).lower() != memory_id.lower() for row in rows):
+        raise strange("changes of the memory that was asked for")
     told = sorted(
         (
             {key: row.get(key) for key in ("id", "memory_id", "event", "new_memory", "created_at", "updated_at")}
@@ -302,5 +305,5 @@ def json_of(text: str) -> Any:
     """
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("no JSON") from None

@@ -28,19 +28,17 @@ class Terms(NamedTuple):
 
     Attributes:
         hashes: uint64, shape (m,): the rows' terms without their frequencies.
-        saturations: float64, shape (m,): what part of its weight each gives its row.
+        mean_length: How many tokens a row has.
     """
 
     hashes: NDArray[np.uint64]
-    saturations: NDArray[np.float64]
+    mean_length: float
 
 
 def terms_of(rows: Rows) -> Terms:
-    """Prepare rows for `bm25`."""
-    tf = (rows.terms & _TF).astype(np.float64)
+    """Prepare rows, at least one, for `bm25`."""
     # Lengths are whole numbers, so their sum is exact in any order.
-    lengths = rows.lengths * (B * len(rows.lengths) / (float(rows.lengths.sum()) or 1.0))
-    return Terms(rows.terms >> np.uint64(TERM_BITS), tf / (tf + (K1 * (1.0 - B + lengths))[rows.owner]))
+    return Terms(rows.terms >> np.uint64(TERM_BITS), float(rows.lengths.sum()) / len(rows.lengths))
 
 
 def bm25(rows: Rows, terms: Terms, query_terms: Sequence[int]) -> tuple[NDArray[np.float64], float]:
@@ -66,9 +64,11 @@ def bm25(rows: Rows, terms: Terms, query_terms: Sequence[int]) -> tuple[NDArray[
         return np.zeros(count), 0.0
     df = np.bincount(term, minlength=len(wanted))
     idf = np.log1p((count + PRIOR_ROWS + 0.5 - df) / (df + 0.5))
+    owner = rows.owner[entries]
+    tf = rows.terms[entries] & _TF
+    norm = K1 * (1.0 - B) + K1 * B / terms.mean_length * rows.lengths[owner]
     # bincount adds up in the order given.
-    weights = idf[term] * terms.saturations[entries]
-    scores = np.bincount(rows.owner[entries], weights, minlength=count).astype(np.float64, copy=False)
+    scores = np.bincount(owner, idf[term] * tf / (tf + norm), minlength=count).astype(np.float64, copy=False)
     return scores, float(scores.max()) / float(idf.sum())
 
 

@@ -51,7 +51,7 @@ class Snapshot:
         """Bytes in memory, nearly; the layout included, whether it has been made or not."""
         rows = self.rows
         sampled = min(rows.vectors.nbytes, _SAMPLED)
-        return rows.vectors.nbytes + sampled + rows.terms.nbytes * 4 + 250 * len(self.ids) + 2_000
+        return rows.vectors.nbytes + sampled + rows.terms.nbytes * 3 + 250 * len(self.ids) + 2_000
 
     def followed_by(self, added: Snapshot) -> Snapshot:
         """This with rows behind it that were written since."""

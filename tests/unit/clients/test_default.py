@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from langchain_mem0_scoped import BackendError, ScopedMemory
@@ -29,6 +30,46 @@ def _clients_of_this_test(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 class TestHostedKey:
+    @pytest.fixture
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
+        """What the platform is asked; it refuses the key."""
+        asked: list[httpx.Request] = []
+
+        def refuses(_: object, request: httpx.Request) -> httpx.Response:
+            asked.append(request)
+            return httpx.Response(401, json={"detail": "no such key: m0-secret"})
+
+        monkeypatch.setattr(httpx.HTTPTransport, "handle_request", refuses)
+        monkeypatch.setenv("MEM0_API_KEY", "m0-secret")
+        return asked
+
+    def test_that_is_wrong_is_a_clear_error(self, asked: list[httpx.Request], call: Call) -> None:
+        memory = ScopedMemory("u_alice")
+        assert asked == []  # building one asks nothing
+        with pytest.raises(BackendError, match="check .MEM0_API_KEY") as caught:
+            call(memory, "count")
+        assert "m0-secret" not in f"{caught.value} {caught.value.__cause__} {caught.value.__context__}"
+        assert not caught.value.retryable
+        assert [str(request.url) for request in asked] == ["https://api.mem0.ai/v1/ping/"]
+
+    def test_goes_to_the_host_of_its_variable(
+        self, asked: list[httpx.Request], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MEM0_HOST", "https://mem0.example.com:8443")
+        with pytest.raises(BackendError):
+            ScopedMemory("u_alice").count()
+        assert [str(request.url) for request in asked] == ["https://mem0.example.com:8443/v1/ping/"]
+
+    @pytest.mark.parametrize("key", ["m0-secret\n", "m0-secret\r\nX-Other: 1", "m0-s\u00e9cret", "m0\tsecret"])
+    def test_that_can_be_no_key_is_not_sent(
+        self, asked: list[httpx.Request], monkeypatch: pytest.MonkeyPatch, key: str
+    ) -> None:
+        monkeypatch.setenv("MEM0_API_KEY", key)
+        with pytest.raises(BackendError, match="holds what no key does") as caught:
+            ScopedMemory("u_alice").count()
+        assert "secret" not in str(caught.value)
+        assert asked == []
+
     @pytest.mark.parametrize("verb", VERBS)
     def test_never_falls_back_on_a_local_file(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: Call, verb: str

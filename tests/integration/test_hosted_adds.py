@@ -1,0 +1,238 @@
+"""Adds on the platform: followed to their end, and stored once whatever happens to the answers on the way."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from tenacity import wait_none
+
+from langchain_mem0_scoped import BackendError
+from langchain_mem0_scoped.clients import platform as port
+from langchain_mem0_scoped.clients import sending
+from tests.hosted import ADD, EVENT, LIST, memory_of, sent
+from tests.platform.faults import Drop, Fail, Html, Rewrite, Status, Throttle
+from tests.platform.filters import Scoping
+from tests.platform.server import Platform
+from tests.support import Call, texts_of
+
+TEXT = "the spare key lies under the blue flowerpot"
+LOST: dict[str, Any] = {
+    "not received": Drop("before"),
+    "received": Drop("after"),
+    "half an answer": Drop("half"),
+    "503": Status(503, when="after"),
+    "a page": Html(when="after"),
+}
+# Which of the two scoping rules holds makes no difference here, and waiting takes its time.
+pytestmark = pytest.mark.parametrize("platform", [Scoping.IMPLICIT_NULLS], indirect=True)
+infer = pytest.mark.parametrize("infer", [True, False], ids=["extracted", "verbatim"])
+
+
+class TestReadsItsWrites:
+    @infer
+    def test_what_was_added_is_there_when_add_returns(self, platform: Platform, call: Call, infer: bool) -> None:
+        platform.event_seconds = 0.15
+        memory = memory_of(platform)
+        added = call(memory, "add", [TEXT, "tea"], infer=infer, session_id="s1", metadata={"topic": "home"})
+        assert texts_of(added) == [TEXT, "tea"] == platform.texts()
+        assert [(record["session_id"], record["metadata"]) for record in added] == [("s1", {"topic": "home"})] * 2
+        assert [record["id"] for record in added] == [row.id for row in platform.rows()]
+        assert texts_of(call(memory, "search", TEXT, k=1)) == [TEXT]
+
+    def test_a_text_that_holds_no_fact_adds_nothing(self, platform: Platform, call: Call) -> None:
+        platform.extract = lambda messages, ids: []
+        assert call(memory_of(platform), "add", TEXT) == []
+        assert sent(platform, "POST", ADD) == 1
+
+    def test_the_moment_and_the_last_day_reach_the_platform(self, platform: Platform, call: Call) -> None:
+        call(memory_of(platform), "add", TEXT, at="2023-05-08T13:56:00+02:00", expires_on="2999-12-31")
+        (row,) = platform.rows()
+        assert (row.created_at, row.expiration_date) == (datetime(2023, 5, 8, 11, 56, tzinfo=UTC), "2999-12-31")
+
+    def test_without_waiting_it_returns_at_once_and_says_so(self, platform: Platform, call: Call) -> None:
+        platform.hold_events = True
+        (record,) = call(memory_of(platform), "add", TEXT, wait=False, metadata={"topic": "home"}, session_id="s1")
+        (event,) = platform.events
+        assert record["metadata"] == {"topic": "home", "status": "PENDING", "event_id": event.id}
+        assert (record["id"], record["memory"], record["session_id"]) == ("", TEXT, "s1")
+        assert sent(platform, "GET", f"{EVENT}*") == 0
+        platform.hold_events = False
+        platform.finish_events()
+        assert platform.texts("alice") == [TEXT]
+
+    def test_verbatim_is_there_even_without_waiting(self, platform: Platform, call: Call) -> None:
+        (record,) = call(memory_of(platform), "add", TEXT, wait=False, infer=False)
+        assert record["id"] == platform.rows()[0].id
+
+    def test_an_event_that_is_slow_is_followed(self, platform: Platform, call: Call) -> None:
+        platform.event_polls = 3
+        assert texts_of(call(memory_of(platform), "add", TEXT)) == [TEXT]
+        assert sent(platform, "GET", f"{EVENT}*") == 4
+
+    def test_an_event_without_end_is_given_up(
+        self, platform: Platform, call: Call, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(port, "FOLLOWED", 0.1)
+        platform.hold_events = True
+        with pytest.raises(BackendError, match="taken add on, but not finished it") as caught:
+            call(memory_of(platform), "add", TEXT)
+        assert not caught.value.retryable  # it may still be stored
+
+    def test_an_event_the_platform_has_lost_is_given_up(
+        self, platform: Platform, call: Call, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(port, "FOLLOWED", 0.1)
+        platform.faults.always(Status(404, {"error": "no such event"}), path=EVENT)
+        with pytest.raises(BackendError, match="taken add on, but not finished it"):
+            call(memory_of(platform), "add", TEXT)
+
+
+class TestLostAnswers:
+    """The platform has no key by which it would know an add again."""
+
+    @infer
+    @pytest.mark.parametrize("fault", LOST.values(), ids=LOST)
+    def test_it_is_stored_once(
+        self, platform: Platform, fault: Any, infer: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(port, "LOOKED_FOR", 0.3)  # what is not found by then is not there: events take 10 ms
+        platform.faults.once(fault, path=ADD)
+        added = memory_of(platform).add([TEXT, "tea"], infer=infer, session_id="s1")
+        assert texts_of(added) == [TEXT, "tea"] == platform.texts("alice")
+        assert [record["id"] for record in added] == [row.id for row in platform.rows()]
+        platform.finish_events()
+        assert platform.texts() == [TEXT, "tea"]
+        assert sent(platform, "POST", ADD) == (2 if fault == Drop("before") else 1)
+
+    def test_it_is_found_rather_than_sent_again(self, platform: Platform, call: Call) -> None:
+        platform.event_seconds = 0.3
+        platform.faults.once(Drop("after"), path=ADD)
+        assert texts_of(call(memory_of(platform), "add", TEXT)) == [TEXT]
+        assert sent(platform, "POST", ADD) == 1
+
+    def test_one_that_comes_late_is_removed(
+        self, platform: Platform, call: Call, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # The first takes longer than it is looked for, and less long than the second.
+        monkeypatch.setattr(port, "LOOKED_FOR", 0.1)
+        seconds = iter((0.3, 0.45))
+        platform.event_seconds = lambda _: next(seconds)
+        platform.faults.once(Drop("after"), path=ADD)
+        (record,) = call(memory_of(platform), "add", TEXT)
+        (row,) = platform.rows()
+        assert (row.id, row.memory) == (record["id"], TEXT)
+        assert sent(platform, "POST", ADD) == 2
+        assert [event.status for event in platform.events] == ["SUCCEEDED"] * 2
+
+    def test_a_platform_that_knows_a_text_again_is_no_trouble(
+        self, platform: Platform, call: Call, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(port, "LOOKED_FOR", 0.1)
+        platform.deduplicates = True
+        seconds = iter((0.25, 0.35))
+        platform.event_seconds = lambda _: next(seconds)
+        platform.faults.once(Drop("after"), path=ADD)
+        assert texts_of(call(memory_of(platform), "add", TEXT)) == [TEXT] == platform.texts()
+        assert sent(platform, "POST", ADD) == 2
+
+    def test_half_of_it_is_not_taken_for_all(
+        self, platform: Platform, call: Call, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # A server that fell while it was storing: the half of it is replaced by the whole.
+        monkeypatch.setattr(port, "LOOKED_FOR", 0.3)
+        fell = iter([True])
+
+        def falls(body: Any) -> Any:
+            if next(fell, False):
+                platform._project.delete(platform.rows()[-1])
+            return body
+
+        platform.faults.always(Rewrite(falls), path=ADD)
+        platform.faults.once(Drop("after"), path=ADD)
+        added = call(memory_of(platform), "add", [TEXT, "tea"], infer=False)
+        assert [(record["id"], record["role"]) for record in added] == [(row.id, "user") for row in platform.rows()]
+        assert platform.texts() == [TEXT, "tea"]
+        assert sent(platform, "POST", ADD) == 2
+
+    @infer
+    def test_the_same_text_said_twice_is_stored_twice(self, platform: Platform, call: Call, infer: bool) -> None:
+        # What is looked for is the add, not its text.
+        memory = memory_of(platform)
+        call(memory, "add", TEXT, infer=infer)
+        platform.faults.once(Drop("after"), path=ADD)
+        call(memory, "add", TEXT, infer=infer)
+        assert platform.texts() == [TEXT, TEXT]
+
+    @infer
+    def test_where_no_answer_ever_comes_it_says_that_it_does_not_know(
+        self, platform: Platform, call: Call, infer: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(port, "LOOKED_FOR", 0.1)
+        platform.faults.always(Drop("before"), path=ADD)
+        with pytest.raises(BackendError, match=r"not known whether .* stored") as caught:
+            call(memory_of(platform), "add", TEXT, infer=infer)
+        assert "look for it" in str(caught.value)
+        assert not caught.value.retryable
+        assert sent(platform, "POST", ADD) == port._SENDS
+        assert platform.texts() == []
+
+    @pytest.mark.parametrize(("path", "after"), [(EVENT, 0), (LIST, 1)], ids=["event", "rows"])
+    def test_nor_where_what_became_of_it_cannot_be_read(
+        self, platform: Platform, call: Call, path: str, after: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Whoever retries what may be stored stores it twice.
+        monkeypatch.setattr(sending, "PAUSES", wait_none())
+        platform.faults.once(Status(503), path=path, times=sending.ATTEMPTS, after=after)  # after the add itself
+        with pytest.raises(BackendError, match="not known") as caught:
+            call(memory_of(platform), "add", TEXT)
+        assert not caught.value.retryable
+        assert "503" in str(caught.value)
+
+    def test_it_is_not_looked_for_where_it_was_not_acted_on(self, platform: Platform, call: Call) -> None:
+        for fault in (Throttle(0), Status(408)):
+            platform.faults.once(fault, path=ADD)
+        begun = time.monotonic()
+        call(memory_of(platform), "add", TEXT)
+        assert time.monotonic() - begun < port.LOOKED_FOR
+        assert sent(platform, "POST", ADD) == 3
+        assert sent(platform, "POST", LIST) == 1
+
+    def test_the_mark_is_no_part_of_a_record(self, platform: Platform, call: Call) -> None:
+        memory = memory_of(platform)
+        (record,) = call(memory, "add", TEXT, metadata={"topic": "home"})
+        assert len(platform.rows()[0].metadata or {}) == 2
+        for shown in (record, call(memory, "get", record["id"]), call(memory, "search", TEXT)[0]):
+            assert shown["metadata"] == {"topic": "home"}
+        assert call(memory, "update", record["id"], metadata={"n": 1})["metadata"] == {"topic": "home", "n": 1}
+
+
+class TestFailedEvents:
+    def test_the_reason_is_told_and_the_text_is_not(self, platform: Platform, call: Call) -> None:
+        platform.faults.once(Fail("the model is overloaded: {text}"), path=ADD)
+        with pytest.raises(BackendError, match="could not finish add: … model is overloaded: …") as caught:
+            call(memory_of(platform), "add", "Frieda plays the cello")
+        for word in ("Frieda", "plays", "cello"):
+            assert word not in str(caught.value)
+        assert platform.texts() == []
+
+    @pytest.mark.parametrize("reason", ["bad '{text}'", 'bad "{text}"', "bad: {text}", "bad `{text}`", "bad [{text}]"])
+    def test_however_it_is_quoted(self, platform: Platform, reason: str) -> None:
+        platform.faults.once(Fail(reason), path=ADD)
+        with pytest.raises(BackendError, match="bad") as caught:
+            memory_of(platform).add("Frieda's 🐈 plays\nthe cello")
+        for word in ("Frieda", "plays", "cello", "🐈"):
+            assert word not in str(caught.value)
+
+    def test_one_that_fails_verbatim(self, platform: Platform, call: Call) -> None:
+        platform.faults.once(Fail("quota: {text}"), path=ADD)
+        with pytest.raises(BackendError, match="quota") as caught:
+            call(memory_of(platform), "add", TEXT, infer=False)
+        assert "flowerpot" not in str(caught.value)
+
+    def test_without_a_reason(self, platform: Platform) -> None:
+        platform.faults.once(Fail(""), path=ADD)
+        with pytest.raises(BackendError, match=r"could not finish add$"):
+            memory_of(platform).add(TEXT)

@@ -1,0 +1,207 @@
+"""Reading from the platform: all of it, steadily, whatever ids other code gave a row, and nobody else's row ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from langchain_mem0_scoped import BackendError, ErasureError, MemoryNotFoundError, ScopedMemoryError, ScopeError
+from langchain_mem0_scoped.clients.wire import PAGE_SIZE
+from tests.hosted import ADD, ENTITY, EVENT, LIST, ONE, memory_of, sent
+from tests.platform.faults import Foreign, Rewrite, Status
+from tests.platform.filters import Scoping
+from tests.platform.server import Platform
+from tests.support import Call, texts_of
+
+SECRET = "The spare key lies under the blue flowerpot"
+BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def filled(platform: Platform, rows: int, user_id: str = "alice") -> list[str]:
+    """That many rows, said one a minute; their texts, what was said last first."""
+    for number in range(rows):
+        platform.put(f"memory {number}", user_id=user_id, created_at=BEGINNING + timedelta(minutes=number))
+    return [f"memory {number}" for number in reversed(range(rows))]
+
+
+@pytest.mark.parametrize("platform", [Scoping.IMPLICIT_NULLS], indirect=True)
+class TestPages:
+    @pytest.mark.parametrize("rows", [0, 1, PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, 1_050])
+    def test_all_of_them_are_read(self, platform: Platform, call: Call, rows: int) -> None:
+        texts = filled(platform, rows)
+        filled(platform, 3, "bob")
+        assert texts_of(call(memory_of(platform), "get_all")) == texts
+        assert sent(platform, "POST", LIST) == max(1, -(-rows // PAGE_SIZE))
+
+    def test_count_and_limit_see_them_all(self, platform: Platform, call: Call) -> None:
+        texts = filled(platform, 450)
+        memory = memory_of(platform)
+        assert call(memory, "count") == 450
+        assert texts_of(call(memory, "get_all", limit=401)) == texts[:401]
+
+    @pytest.mark.parametrize("churn", ["added", "deleted", "both"])
+    def test_while_rows_come_and_go_what_stays_is_listed_once(self, platform: Platform, call: Call, churn: str) -> None:
+        texts = filled(platform, 1_050)
+        gone = iter(platform.rows()[::-1][3::150])
+        number = iter(range(100))
+
+        def changes(body: Any) -> Any:
+            # After each of the first pages: what moves others to the page that was just read, or to the one after next.
+            if (turn := next(number)) < 6:
+                if churn != "added":
+                    platform._project.delete(next(gone))
+                if churn != "deleted":
+                    platform.put(f"new {turn}", user_id="alice")
+            return body
+
+        platform.faults.always(Rewrite(changes), path=LIST)
+        listed = texts_of(call(memory_of(platform), "get_all"))
+        assert len(listed) == len(set(listed))
+        stayed = [text for text in texts if text in set(platform.texts())]
+        assert len(stayed) == (1_050 if churn == "added" else 1_044)
+        assert [text for text in listed if text in set(stayed)] == stayed
+
+    def test_rows_that_never_stand_still_are_read_all_the_same(self, platform: Platform, call: Call) -> None:
+        texts = filled(platform, 450)
+        platform.faults.always(Rewrite(lambda body: [platform.put("new", user_id="alice"), body][1]), path=LIST)
+        listed = texts_of(call(memory_of(platform), "get_all"))
+        assert [text for text in listed if text != "new"] == texts
+
+    def test_a_last_page_that_has_gone_is_the_end(self, platform: Platform, call: Call) -> None:
+        texts = filled(platform, PAGE_SIZE + 1)
+        pages = iter([True])
+
+        def shrinks(body: Any) -> Any:
+            if next(pages, False):
+                platform._project.delete(platform.rows()[0])
+            return body
+
+        platform.faults.always(Rewrite(shrinks), path=LIST)
+        assert texts_of(call(memory_of(platform), "get_all")) == texts[:-1]
+
+    def test_a_count_that_is_wrong_does_not_go_on_for_ever(self, platform: Platform, call: Call) -> None:
+        texts = filled(platform, 250)
+        platform.faults.always(Rewrite(lambda body: {**body, "count": 7}), path=LIST)
+        assert texts_of(call(memory_of(platform), "get_all")) == texts
+
+    def test_a_next_page_that_never_ends_does_not_go_on_for_ever(self, platform: Platform, call: Call) -> None:
+        texts = filled(platform, 30)
+        memory = memory_of(platform)
+        page: dict[str, Any] = {}
+        platform.faults.once(Rewrite(lambda body: (page.update(body), body)[1]), path=LIST)
+        memory.count()
+        platform.faults.always(Status(200, {**page, "next": "http://there/is/more"}), path=LIST)
+        assert texts_of(call(memory, "get_all")) == texts
+
+
+OTHER_IDS: list[dict[str, Any]] = [
+    {},
+    {"run_id": "r"},
+    {"agent_id": "a"},
+    {"app_id": "p"},
+    {"run_id": "r", "agent_id": "a", "app_id": "p"},
+]
+
+
+class TestRowsOfOtherCode:
+    """Of this user, with further ids: by one reading of the documentation a filter on the user leaves them out."""
+
+    def test_are_his_too(self, platform: Platform, call: Call) -> None:
+        rows = [platform.put(f"tea {number}", user_id="alice", **ids) for number, ids in enumerate(OTHER_IDS)]
+        for ids in OTHER_IDS:
+            platform.put("tea of bob", user_id="bob", **ids)
+        platform.put("tea of nobody", run_id="r", agent_id="a")
+        memory = memory_of(platform)
+        his = {row.memory for row in rows}
+        assert set(texts_of(call(memory, "get_all"))) == set(texts_of(call(memory, "search", "tea"))) == his
+        assert call(memory, "count") == len(rows)
+        for row in rows:
+            assert call(memory, "get", row.id)["memory"] == row.memory
+            assert call(memory, "history", row.id)[0]["new_memory"] == row.memory
+            assert call(memory, "update", row.id, "corrected")["memory"] == "corrected" == row.memory
+        assert call(memory, "delete_all").memories == len(rows)
+        assert platform.rows("alice") == []
+        assert sorted(platform.texts()) == ["tea of bob"] * len(OTHER_IDS) + ["tea of nobody"]
+
+    def test_are_narrowed_by_metadata_like_any_other(self, platform: Platform, call: Call) -> None:
+        for number, ids in enumerate(OTHER_IDS):
+            platform.put(f"tea {number}", user_id="alice", metadata={"n": number, "t": str(number)}, **ids)
+        memory = memory_of(platform)
+        assert texts_of(call(memory, "get_all", filters={"t": "1"})) == ["tea 1"]
+        assert set(texts_of(call(memory, "search", "tea", filters={"n": {"gte": 3}}))) == {"tea 3", "tea 4"}
+
+
+class TestSearchingWide:
+    def test_what_the_platform_cannot_filter_is_looked_for_further(self, platform: Platform, call: Call) -> None:
+        # Its filters know equality of text and little else; the others are looked for among more matches.
+        for number in range(60):
+            platform.put(f"tea with words that make it a worse match {number}", user_id="alice", metadata={"n": number})
+            platform.put("tea", user_id="alice", metadata={"n": -1})
+        memory = memory_of(platform)
+        found = call(memory, "search", "tea", k=5, filters={"n": {"gte": 0}}, threshold=0)
+        assert len(found) == 5
+        assert all(record["metadata"]["n"] >= 0 for record in found)
+        assert call(memory, "search", "tea", k=5, filters={"n": {"gt": 100}}) == []
+
+
+class TestAForeignRowInAnAnswer:
+    """A platform that mixes its customers up: nothing of the row is returned, and nothing is done by it."""
+
+    @pytest.fixture
+    def theirs(self, platform: Platform) -> Iterator[str]:
+        row = platform.put(SECRET, user_id="bob", metadata={"topic": "secret"})
+        yield row.id
+        assert platform.texts("bob") == [SECRET]
+        assert not [r for r in platform.requests if row.id in r.path]
+
+    def refused(self, act: Callable[[], object], *kinds: type[ScopedMemoryError]) -> None:
+        with pytest.raises(kinds) as caught:
+            act()
+        assert SECRET not in str(caught.value)
+        assert "bob" not in str(caught.value)
+
+    @pytest.mark.parametrize("verb", ["search", "get_all", "count"])
+    def test_of_a_list(self, platform: Platform, theirs: str, call: Call, verb: str) -> None:
+        platform.put("tea", user_id="alice")
+        memory = memory_of(platform)
+        platform.faults.always(Foreign("bob"), path=LIST)
+        said = ("tea",) if verb == "search" else ()
+        self.refused(lambda: call(memory, verb, *said), ScopeError)
+
+    def test_of_an_add(self, platform: Platform, theirs: str, call: Call) -> None:
+        memory = memory_of(platform)
+        platform.faults.once(Foreign("bob"), path=LIST, after=1)  # where its rows are read, after the add itself
+        self.refused(lambda: call(memory, "add", "tea"), ScopeError)
+
+    @pytest.mark.parametrize("path", [EVENT, ADD])
+    def test_of_an_event(self, platform: Platform, theirs: str, call: Call, path: str) -> None:
+        platform.faults.always(Foreign("bob"), path=path)
+        for infer in (True, False) if path == EVENT else (False,):
+            assert texts_of(call(memory_of(platform), "add", "tea", infer=infer)) == ["tea"]
+
+    @pytest.mark.parametrize("claims", [None, "alice"], ids=["as it is", "as his own"])
+    @pytest.mark.parametrize("verb", ["get", "update", "delete", "history"])
+    def test_by_id(self, platform: Platform, theirs: str, call: Call, verb: str, claims: str | None) -> None:
+        mine = platform.put("tea", user_id="alice", metadata={"topic": "mine"}).id
+        memory = memory_of(platform)
+        words = ("coffee",) if verb == "update" else ()
+        # At the first look, which asks whose it is, and at each later one.
+        for after in range({"get": 1, "delete": 1, "history": 2, "update": 3}[verb]):
+            platform.faults.clear()
+            platform.faults.once(Foreign("bob", claims), method="GET", path=ONE, after=after, times=9)
+            self.refused(
+                lambda: call(memory, verb, mine, *words), MemoryNotFoundError, ScopeError, BackendError, ErasureError
+            )
+            assert platform.faults.seen["Foreign"] > 0
+        (row,) = platform.rows("alice")
+        assert (row.memory, row.metadata) == ("coffee" if verb == "update" else "tea", {"topic": "mine"})
+
+    def test_of_an_erasure(self, platform: Platform, theirs: str, call: Call) -> None:
+        platform.put("tea", user_id="alice")
+        platform.faults.always(Foreign("bob"), path=LIST)
+        self.refused(lambda: call(memory_of(platform), "delete_all"), ScopeError)
+        assert not [request for request in platform.requests if request.method == "DELETE"]
+        assert sent(platform, "DELETE", f"{ENTITY}*") == 0
