@@ -46,7 +46,7 @@ class TestHostedKey:
     def test_that_is_wrong_is_a_clear_error(self, asked: list[httpx.Request], call: Call) -> None:
         memory = ScopedMemory("u_alice")
         assert asked == []  # building one asks nothing
-        with pytest.raises(BackendError, match="check .MEM0_API_KEY") as caught:
+        with pytest.raises(BackendError, match=r"check .MEM0_API_KEY") as caught:
             call(memory, "count")
         assert "m0-secret" not in f"{caught.value} {caught.value.__cause__} {caught.value.__context__}"
         assert not caught.value.retryable
