@@ -319,7 +319,7 @@ class TestTheDefaultClient:
             (Rewrite(lambda _: [KEY]), "something else than JSON", False),
             (Rewrite(lambda _: None), "something else than JSON", False),
         ],
-        ids=str,
+        ids=["refused", "page", "502", "throttled", "dropped", "halved", "list", "null"],
     )
     def test_that_cannot_be_made(
         self, platform_with_key: Platform, call: Call, fault: Fault, says: str, retryable: bool
