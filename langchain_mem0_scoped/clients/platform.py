@@ -165,11 +165,14 @@ def _add(user_id: str, batch: Batch) -> Steps[list[Row]]:
     its metadata. Where an answer is lost, the mark is looked for among the user's rows; only when it does not turn up
     is the add sent again, under the same mark, and what then stands there beyond the last answer's rows is removed.
     """
-    mark, lost = uuid4().hex, None
+    mark = uuid4().hex
+    lost: BackendError | None = None
     for sent in range(_SENDS):
         try:
             answer = yield wire.add(user_id, batch, mark)
-        except Unanswered as error:
+        except BackendError as error:
+            if lost is None and not isinstance(error, Unanswered):
+                raise
             lost = error
         else:
             return (yield from _or_unknown(_taken_on(user_id, batch, mark, answer, again=sent > 0)))

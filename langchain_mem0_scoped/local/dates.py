@@ -14,7 +14,7 @@ _TOLD_WITHIN: Final = 14
 _ZONES: Final = 1
 """Days either side of a period: the day it was said is that in UTC, the day that is meant the speaker's."""
 _DAY: Final = 86_400
-_EPOCH: Final = date(1970, 1, 1).toordinal()
+_YEAR_1: Final = np.datetime64("0001-01-01", "s")
 
 _MONTHS: Final = {
     name: number
@@ -80,7 +80,7 @@ def said_in(said: NDArray[np.int64], periods: list[Period]) -> NDArray[np.bool_]
     """Tell which rows were said in a period, or soon after a day that is named.
 
     Args:
-        said: int64, shape (n,): seconds since 1970, 0 where that is not known.
+        said: int64, shape (n,): seconds since the year 1 began, 0 where that is not known.
         periods: What the query names; a month or day without a year is that of any year.
 
     Returns:
@@ -90,8 +90,9 @@ def said_in(said: NDArray[np.int64], periods: list[Period]) -> NDArray[np.bool_]
     known = said != 0
     if not known.any():
         return inside
-    days = said // _DAY + _EPOCH
-    found = (np.unique(said[known].astype("datetime64[s]").astype("datetime64[Y]")).astype(np.int64) + 1970).tolist()
+    days = said // _DAY + 1
+    moments = _YEAR_1 + said[known].astype("timedelta64[s]")
+    found = (np.unique(moments.astype("datetime64[Y]")).astype(np.int64) + 1970).tolist()
     # What was said early in January may tell of a day in December.
     years = sorted({year + beside for year in found for beside in (-1, 0, 1)})
     for period in periods:

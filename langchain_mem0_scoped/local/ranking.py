@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from .bm25 import Terms, bm25, terms_of
 from .dates import periods_in, said_in
 from .meaning import Background, background, matched, unit_vector
-from .rows import Rows
+from .rows import Rows, speaker_of
 from .surroundings import Surroundings, shared, surroundings
 from .weights import WEIGHTS, Weights
 
@@ -44,7 +44,7 @@ class Layout(NamedTuple):
         terms: The rows' words.
         background: What meaning is measured against.
         surroundings: Which rows stand around which.
-        speakers: The hashed terms by which those who speak are named; empty where that tells none from another.
+        speakers: The terms by which those who speak are named; empty where that tells none from another.
         weights: What each thing that speaks for a row is worth.
     """
 
@@ -148,7 +148,7 @@ def together(
     weights = layout.weights
     evidence = shared(weights.words * words + deviations, layout.surroundings, weights)
     if layout.speakers:
-        named = layout.speakers.intersection(query_terms)
+        named = layout.speakers.intersection(map(speaker_of, query_terms))
         for speaker in named if len(named) < len(layout.speakers) else ():
             evidence[rows.speakers == np.uint64(speaker)] += weights.speaker
     if periods := periods_in(query):

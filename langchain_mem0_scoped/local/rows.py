@@ -13,11 +13,16 @@ from .words import TERM_BITS, hash_terms, pack_terms, tokenize
 
 _VECTOR: Final = np.dtype("<f4")
 _WORD: Final = np.dtype("<u8")
-_HEAD_WORDS: Final = 3
+_HEAD_WORDS: Final = 2
 _HEAD: Final = _HEAD_WORDS * _WORD.itemsize
 NO_WORDS: Final = bytes(_HEAD)
 """What `pack_row` would make of a row without words, session, speaker or moment."""
 _ASKS: Final = 1
+_MOMENT_BITS: Final = 40
+"""For seconds up to the year 9999; of a word, that leaves 24 for who speaks."""
+_MOMENT: Final = (1 << _MOMENT_BITS) - 1
+_YEAR_1: Final = 62_135_596_800
+"""Seconds from the beginning of the year 1 to that of 1970."""
 _QUESTION_MARKS: Final = frozenset("?？؟՞፧⸮︖")  # noqa: RUF001
 """Of every script that has one of its own."""
 
@@ -30,7 +35,7 @@ class Rows(NamedTuple):
         terms: uint64, shape (m,): the packed terms of all rows, one row after another, as `pack_terms` made them.
         owner: intp, shape (m,): the index of the row to which each of `terms` belongs.
         lengths: float64, shape (n,): how many tokens each row's text has.
-        heads: uint64, shape (n, 3): session, speaker and moment, as stored; see `pack_row`.
+        heads: uint64, shape (n, 2): session, speaker and moment, as stored; see `pack_row`.
     """
 
     vectors: NDArray[np.float32]
@@ -51,13 +56,13 @@ class Rows(NamedTuple):
 
     @property
     def speakers(self) -> NDArray[np.uint64]:
-        """uint64, shape (n,): the hashed term by which a row's speaker is named, 0 for none; see `pack_row`."""
-        return self.heads[:, 1]
+        """uint64, shape (n,): the term by which a row's speaker is named, as `speaker_of` has it, 0 for none."""
+        return self.heads[:, 1] >> np.uint64(_MOMENT_BITS)
 
     @property
     def said(self) -> NDArray[np.int64]:
-        """int64, shape (n,): when a row was said, in seconds since 1970; 0 where that is not known."""
-        return self.heads[:, 2].view(np.int64)
+        """int64, shape (n,): when a row was said, in seconds since the year 1 began; 0 where that is not known."""
+        return (self.heads[:, 1] & np.uint64(_MOMENT)).view(np.int64)
 
 
 def build_rows(vectors: Sequence[bytes], terms: Sequence[bytes], lengths: Sequence[int], dims: int) -> Rows:
@@ -117,10 +122,10 @@ def pack_row(payload: Mapping[str, Any], key: bytes) -> tuple[bytes, int]:
         key: The user's key, 16 random bytes.
 
     Returns:
-        Little-endian uint64: the session's hash and whether something is asked, `hash << 8 | 1 or 0`; the hash of the
-        term the speaker is named by, which is the first of the name, or, where no name was given, of the text, as in a
-        log of a chat; the moment in seconds since 1970; then the terms, see `pack_terms`. And the length of the text in
-        tokens.
+        Little-endian uint64: the session's hash and whether something is asked, `hash << 8 | 1 or 0`; the term the
+        speaker is named by and the moment, `speaker_of(term) << 40 | seconds since the year 1 began`; then the terms,
+        see `pack_terms`. The speaker is named by the first term of the name, or, where no name was given, of the text,
+        as in a log of a chat. And the length of the text in tokens.
     """
     text = str(payload.get("data", ""))
     session, name = payload.get(SESSION_KEY), payload.get("actor_id")
@@ -128,9 +133,21 @@ def pack_row(payload: Mapping[str, Any], key: bytes) -> tuple[bytes, int]:
     named = tokenize(name)[:1] if isinstance(name, str) else tokens[:1]
     of_session = int(session_hash(session, key)) if isinstance(session, str) else 0
     asks = not _QUESTION_MARKS.isdisjoint(text)
-    words = [of_session << TERM_BITS | asks, *(hash_terms(named, key) or [0]), *pack_terms(tokens, key)]
-    words.insert(2, int(seconds_of(payload.get("created_at"))) % (1 << 64))
+    (speaker,) = map(speaker_of, hash_terms(named, key) or [0])
+    moment = _moment_of(payload.get("created_at"))
+    words = [of_session << TERM_BITS | asks, speaker << _MOMENT_BITS | moment, *pack_terms(tokens, key)]
     return struct.pack(f"<{len(words)}Q", *words), len(tokens)
+
+
+def speaker_of(term: int) -> int:
+    """A hashed term as it stands in `Rows.speakers`: its highest 24 bits, enough to tell the few who speak apart."""
+    return term >> 32
+
+
+def _moment_of(created_at: object) -> int:
+    seconds = seconds_of(created_at)
+    # Before the year 1 began, in UTC, it was said somewhere east of there.
+    return max(int(seconds) + _YEAR_1, 0) if seconds else 0
 
 
 def session_hash(session_id: str, key: bytes) -> np.uint64:

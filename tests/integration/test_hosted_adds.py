@@ -191,6 +191,18 @@ class TestLostAnswers:
         assert not caught.value.retryable
         assert "503" in str(caught.value)
 
+    def test_nor_where_it_is_refused_when_it_is_sent_again(
+        self, platform: Platform, call: Call, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # The first may have been stored for all that is known.
+        monkeypatch.setattr(sending, "PAUSES", wait_none())
+        monkeypatch.setattr(port, "LOOKED_FOR", 0.1)
+        platform.faults.once(Drop("before"), path=ADD)
+        platform.faults.once(Throttle(0), path=ADD, times=100)
+        with pytest.raises(BackendError, match="not known") as caught:
+            call(memory_of(platform), "add", TEXT)
+        assert not caught.value.retryable
+
     def test_it_is_not_looked_for_where_it_was_not_acted_on(self, platform: Platform, call: Call) -> None:
         for fault in (Throttle(0), Status(408)):
             platform.faults.once(fault, path=ADD)

@@ -199,6 +199,17 @@ class TestAForeignRowInAnAnswer:
         (row,) = platform.rows("alice")
         assert (row.memory, row.metadata) == ("coffee" if verb == "update" else "tea", {"topic": "mine"})
 
+    @pytest.mark.parametrize("claims", [None, "alice"], ids=["as it is", "as his own"])
+    def test_its_metadata_are_not_merged_into_his(
+        self, platform: Platform, theirs: str, call: Call, claims: str | None
+    ) -> None:
+        mine = platform.put("tea", user_id="alice", metadata={"mine": True}).id
+        memory = memory_of(platform)
+        platform.faults.once(Foreign("bob", claims), method="GET", path=ONE, after=1)
+        self.refused(lambda: call(memory, "update", mine, metadata={"n": 1}), MemoryNotFoundError, BackendError)
+        (row,) = platform.rows("alice")
+        assert row.metadata == {"mine": True}
+
     def test_of_an_erasure(self, platform: Platform, theirs: str, call: Call) -> None:
         platform.put("tea", user_id="alice")
         platform.faults.always(Foreign("bob"), path=LIST)
