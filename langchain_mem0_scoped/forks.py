@@ -1,4 +1,4 @@
-"""The one lock under which whatever a process shares is made, so that no fork catches it half made."""
+"""What happens around a fork: the one lock under which shared things are made, and who pauses for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import concurrent.futures.thread  # noqa: F401
 import logging  # noqa: F401
 import os
 import threading
-from typing import Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 MAKING: Final = threading.RLock()
 """Held while mem0 or a model is loaded, a client made, a file opened.
@@ -17,5 +18,56 @@ A fork waits for it: the child would inherit an import, or a client, that no thr
 one lock for all of these, since they are made within one another and two locks could wait for each other.
 """
 
+
+class Pause(NamedTuple):
+    """What a room does around a fork, in the thread that forks and under `MAKING`."""
+
+    before: Callable[[], None]
+    after_in_parent: Callable[[], None]
+    after_in_child: Callable[[], None]
+
+
+_pauses: Final[list[Pause]] = []
+_paused: Final[list[Pause]] = []
+# Python looks up the hooks of each side of a fork as that side begins. One registered in between, by an import in
+# another thread, would be called after a fork without having been called before it.
+_forking: Final = threading.local()
+
+
+def around(pause: Pause) -> None:
+    """Have this done around every fork from now on.
+
+    A room does not register hooks of its own: a fork under way, which waits for an import to end, would miss them.
+    """
+    _pauses.append(pause)
+
+
+def _before() -> None:
+    MAKING.acquire()
+    _forking.here = True
+    for pause in _pauses:
+        pause.before()
+        _paused.append(pause)
+
+
+def _after_in_parent() -> None:
+    if getattr(_forking, "here", False):
+        while _paused:
+            _paused.pop().after_in_parent()
+        _end()
+
+
+def _after_in_child() -> None:
+    if getattr(_forking, "here", False):
+        while _paused:
+            _paused.pop().after_in_child()
+        _end()
+
+
+def _end() -> None:
+    _forking.here = False
+    MAKING.release()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=MAKING.acquire, after_in_parent=MAKING.release, after_in_child=MAKING.release)
+    os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

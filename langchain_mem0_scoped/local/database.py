@@ -15,7 +15,7 @@ from typing import Final
 from weakref import WeakSet
 
 from ..errors import BackendError, ErasureError
-from ..forks import MAKING
+from ..forks import MAKING, Pause, around
 
 APPLICATION_ID: Final = 0x6D30_7363
 """Bytes 68 to 71 of the file ("m0sc"), by which ours is told from other programs' databases."""
@@ -405,28 +405,23 @@ def _failure(error: OSError | sqlite3.Error, path: Path) -> BackendError:
 
 
 _open_databases: WeakSet[Database] = WeakSet()
-_forking: list[Database] = []
+_pausing: list[Database] = []
 
 
 def _before_fork() -> None:
-    # So that no file is opened after the list is made, and no second thread forks while this one pauses.
-    MAKING.acquire()
-    _forking[:] = list(_open_databases)
-    for database in _forking:
+    _pausing[:] = list(_open_databases)  # No file is opened meanwhile, and no second thread forks.
+    for database in _pausing:
         database._pause()
 
 
 def _after_fork_in_parent() -> None:
-    while _forking:
-        _forking.pop()._resume()
-    MAKING.release()
+    while _pausing:
+        _pausing.pop()._resume()
 
 
 def _after_fork_in_child() -> None:
-    while _forking:
-        _forking.pop()._resume_in_child()
-    MAKING.release()
+    while _pausing:
+        _pausing.pop()._resume_in_child()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+around(Pause(_before_fork, _after_fork_in_parent, _after_fork_in_child))
