@@ -13,6 +13,7 @@ from typing import Any, Final
 from langchain_mem0_scoped.local.ranking import DEFAULT_THRESHOLD
 from langchain_mem0_scoped.local.weights import WEIGHTS
 
+from . import in_brief
 from .recall_measured import HeldOut, Measured
 from .recall_scores import MEASURES, Difference, Questions, Scored, difference
 
@@ -29,6 +30,7 @@ def write(measured: Measured, other_name: str) -> None:
     text = json.dumps(_numbers(measured), indent=2, ensure_ascii=False)
     (_FOLDER / "recall.json").write_text(f"{text}\n", encoding="utf-8")
     _plot(measured, _FOLDER / "recall.svg")
+    in_brief.draw()
 
 
 def _markdown(measured: Measured, other_name: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from . import in_brief
 from .measure import Result
 
 _FOLDER: Final = Path(__file__).parent
@@ -38,6 +39,7 @@ def write(results: Mapping[str, Sequence[Result]]) -> None:
     text = json.dumps({"machine": machine, "results": recorded}, indent=2, ensure_ascii=False)
     _JSON.write_text(f"{text}\n", encoding="utf-8")
     (_FOLDER / "RESULTS.md").write_text(_markdown(machine, recorded), encoding="utf-8")
+    in_brief.draw()
 
 
 def _machine() -> dict[str, str | int | None]:

@@ -47,7 +47,7 @@ def test_the_sdist_holds_all_it_takes_to_work_on_it(archives: tuple[Path, Path])
     wanted = sources(PACKAGE) | sources("tests") | sources("benchmarks") | sources("notebooks", "*.ipynb")
     wanted |= {path.name for path in ROOT.glob("*.md")}
     wanted |= {"Makefile", "LICENSE", "constraints.txt", "pyproject.toml", ".ci/run", f"{PACKAGE}/py.typed"}
-    wanted |= sources("tests", "*.json")
+    wanted |= sources("tests", "*.json") | sources("docs", "*.svg") | sources("benchmarks", "*.svg")
     assert wanted - names == set()
     assert not [name for name in names if name.endswith((".db", ".pyc", ".env")) or ".venv" in name]
 
