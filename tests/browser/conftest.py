@@ -46,7 +46,13 @@ class Seen:
     def picture(self, name: str) -> None:
         """Keep a picture for people to look at, where they asked for pictures."""
         if folder := os.environ.get("SCREENSHOTS"):
-            self.page.screenshot(path=Path(folder, f"{name}.png"), full_page=True)
+            # Not `full_page`: a frame that was never in view would stay blank.
+            size = self.page.viewport_size
+            self.page.set_viewport_size({**size, "height": self.page.evaluate("document.documentElement.scrollHeight")})
+            for frame in self.page.locator("iframe").all():
+                frame.content_frame.locator("body").wait_for()
+            self.page.screenshot(path=Path(folder, f"{name}.png"))
+            self.page.set_viewport_size(size)
 
 
 Open = Callable[..., Any]

@@ -30,9 +30,6 @@ def as_page(stored: Path, folder: Path) -> Path:
 @pytest.mark.parametrize("stored", notebooks.PATHS, ids=lambda path: path.stem)
 def test_looks_as_it_should(show: Open, stored: Path, tmp_path: Path) -> None:
     notebook = notebooks.read(stored)
-    html, _ = HTMLExporter().from_notebook_node(notebook)
-    path = tmp_path / f"{stored.stem}.html"
-    path.write_text(html, encoding="utf-8")
     kinds = [
         kind for cell in notebooks.shown(notebook) for output in cell if isinstance(output, dict) for kind in output
     ]
