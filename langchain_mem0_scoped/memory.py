@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import clients, display, transcripts
-from .clients.port import Batch, Question
-from .errors import InputError, MemoryNotFoundError
-from .messages import (
-    MessageLike,
-    checked_count,
-    checked_day,
-    checked_moment,
-    checked_query,
-    checked_text,
-    checked_threshold,
-    spoken,
-)
+from .arguments import batch_of, correction_of, listing_of, question_of
+from .clients.port import Question
+from .errors import MemoryNotFoundError
+from .messages import MessageLike
 from .records import ErasureReceipt, MemoryList, MemoryRecord, record_from
-from .scope import SESSION_KEY, Scope, checked_id, checked_memory_id, checked_metadata
+from .scope import Scope, checked_memory_id
 
 if TYPE_CHECKING:
     import os
@@ -165,7 +156,9 @@ class ScopedMemory:
             InputError: Nothing to remember in it, or a value that means nothing; see `messages.spoken`.
             BackendError: The client failed. On the embedded store nothing was stored then.
         """
-        batch = self._batch(messages, session_id, metadata, infer, at, expires_on, wait)
+        batch = batch_of(
+            messages, session_id=session_id, metadata=metadata, infer=infer, at=at, expires_on=expires_on, wait=wait
+        )
         return self._own(self._port().add(self.user_id, batch) if batch.messages else [])
 
     async def aadd(
@@ -180,7 +173,9 @@ class ScopedMemory:
         wait: bool = True,
     ) -> MemoryList:
         """Async twin of `add`. Once it has begun, cancelling the task does not take the write back."""
-        batch = self._batch(messages, session_id, metadata, infer, at, expires_on, wait)
+        batch = batch_of(
+            messages, session_id=session_id, metadata=metadata, infer=infer, at=at, expires_on=expires_on, wait=wait
+        )
         return self._own(await (await self._aport()).aadd(self.user_id, batch) if batch.messages else [])
 
     def update(
@@ -205,7 +200,7 @@ class ScopedMemory:
             ErasureError: The correction is stored, but a trace of the old text is left.
             BackendError: The client failed.
         """
-        memory_id, change = self._correction(memory_id, text, metadata)
+        memory_id, change = correction_of(memory_id, text, metadata)
         port = self._port()
         self._found(port.get(memory_id))
         return self._found(port.update(self.user_id, memory_id, *change))
@@ -214,7 +209,7 @@ class ScopedMemory:
         self, memory_id: str, text: str | None = None, *, metadata: Mapping[str, Any] | None = None
     ) -> MemoryRecord:
         """Async twin of `update`."""
-        memory_id, change = self._correction(memory_id, text, metadata)
+        memory_id, change = correction_of(memory_id, text, metadata)
         port = await self._aport()
         self._found(await port.aget(memory_id))
         return self._found(await port.aupdate(self.user_id, memory_id, *change))
@@ -293,7 +288,7 @@ class ScopedMemory:
             InputError: An empty query, k below 1, a threshold outside 0 to 1.
             BackendError: The client failed.
         """
-        question = self._question(query, k, threshold, filters, session_id)
+        question = question_of(self._scope, query, k, threshold, filters, session_id)
         return self._own(self._port().search(question))
 
     async def asearch(
@@ -306,7 +301,7 @@ class ScopedMemory:
         session_id: str | None = None,
     ) -> MemoryList:
         """Async twin of `search`."""
-        question = self._question(query, k, threshold, filters, session_id)
+        question = question_of(self._scope, query, k, threshold, filters, session_id)
         return self._own(await (await self._aport()).asearch(question))
 
     def get_all(
@@ -324,14 +319,14 @@ class ScopedMemory:
             InputError: limit is below 1.
             BackendError: The client failed.
         """
-        pinned, limit = self._listing(session_id, filters, limit)
+        pinned, limit = listing_of(self._scope, session_id, filters, limit)
         return self._own(self._port().rows(pinned, limit))
 
     async def aget_all(
         self, *, session_id: str | None = None, filters: Mapping[str, Any] | None = None, limit: int | None = None
     ) -> MemoryList:
         """Async twin of `get_all`."""
-        pinned, limit = self._listing(session_id, filters, limit)
+        pinned, limit = listing_of(self._scope, session_id, filters, limit)
         rows = await (await self._aport()).arows(pinned, limit)
         # There may be thousands: not on the event loop.
         return await asyncio.to_thread(self._own, rows)
@@ -382,6 +377,16 @@ class ScopedMemory:
         """Async twin of `count`."""
         return len(await self.aget_all())
 
+    def _everything(self) -> list[Row]:
+        """All of this user's rows as the client keeps them, what was said last first: also those no longer shown."""
+        return self._scope.require_own(self._port().stored(self.user_id))
+
+    async def _aeverything(self) -> list[Row]:
+        """Async twin of `_everything`."""
+        rows = await (await self._aport()).astored(self.user_id)
+        # There may be thousands: not on the event loop.
+        return await asyncio.to_thread(self._scope.require_own, rows)
+
     # -- views
 
     def as_retriever(
@@ -403,13 +408,16 @@ class ScopedMemory:
         )
 
     def export_html(self, path: str | os.PathLike[str], *, contact: str | None = None) -> Path:
-        """Write the user's own page: what is known, where from and when, what was said, and how to erase it.
+        """Write the user's own page: all that is known, where from and when, all that was said, and how to erase it.
+
+        On it are also the memories whose last day has passed, which say so, and every conversation that is logged.
 
         Args:
             path: The HTML file: written whole or not at all, for this process's owner alone, replacing what is there.
             contact: Whom the user asks to correct or erase: an https:// or mailto: address, or a sentence.
 
         Raises:
+            ScopeError: The client, or where its transcripts lie, returned a foreign row.
             InputError: path names a directory, or a file in a directory that does not exist.
             BackendError: The client failed, or the file could not be written.
         """
@@ -463,7 +471,7 @@ class ScopedMemory:
         Raises:
             BackendError: As `add`, or the user was erased since: what was said may quote what was erased.
         """
-        batch = replace(self._batch(said, session_id, None, infer, None, None, True), since=since)
+        batch = batch_of(said, session_id=session_id, infer=infer, since=since)
         return self._own(self._port().add(self.user_id, batch) if batch.messages else [])
 
     async def _aremember(
@@ -474,7 +482,7 @@ class ScopedMemory:
         infer: bool | None = None,
     ) -> MemoryList:
         """Async twin of `_remember`."""
-        batch = replace(self._batch(said, session_id, None, infer, None, None, True), since=since)
+        batch = batch_of(said, session_id=session_id, infer=infer, since=since)
         return self._own(await (await self._aport()).aadd(self.user_id, batch) if batch.messages else [])
 
     def _elsewhere(self, query: str, session_id: str, k: int) -> MemoryList:
@@ -487,62 +495,6 @@ class ScopedMemory:
         return self._own(await (await self._aport()).aelsewhere(asked, session_id))
 
     # -- what both sides share
-
-    def _batch(
-        self,
-        messages: MessageLike | Sequence[MessageLike],
-        session_id: str | None,
-        metadata: Mapping[str, Any] | None,
-        infer: bool | None,
-        at: datetime | date | str | None,
-        expires_on: date | str | None,
-        wait: bool,
-    ) -> Batch:
-        stored = checked_metadata(metadata)
-        if session_id is not None:
-            stored[SESSION_KEY] = checked_id(session_id, SESSION_KEY)
-        if infer is not None and type(infer) is not bool:
-            raise InputError("infer must be True, False or None")
-        said = spoken(messages)
-        return Batch(
-            messages=[{"role": one.role, "content": one.content} for one in said],
-            speakers=[one.name for one in said],
-            metadata=stored,
-            infer=infer,
-            said_at=None if at is None else checked_moment(at, "at"),
-            expires_on=None if expires_on is None else checked_day(expires_on, "expires_on"),
-            wait=bool(wait),
-        )
-
-    def _question(
-        self,
-        query: str,
-        k: int,
-        threshold: float | None,
-        filters: Mapping[str, Any] | None,
-        session_id: str | None,
-    ) -> Question:
-        return Question(
-            query=checked_query(query),
-            filters=self._scope.pinned(filters, session_id),
-            k=checked_count(k, "k"),
-            threshold=checked_threshold(threshold),
-        )
-
-    def _listing(
-        self, session_id: str | None, filters: Mapping[str, Any] | None, limit: int | None
-    ) -> tuple[dict[str, Any], int | None]:
-        return self._scope.pinned(filters, session_id), None if limit is None else checked_count(limit, "limit")
-
-    def _correction(
-        self, memory_id: str, text: str | None, metadata: Mapping[str, Any] | None
-    ) -> tuple[str, tuple[str | None, dict[str, Any] | None]]:
-        if text is None and metadata is None:
-            raise InputError("update needs a new text, metadata, or both")
-        return checked_memory_id(memory_id), (
-            None if text is None else checked_text(text, "text"),
-            None if metadata is None else checked_metadata(metadata),
-        )
 
     def _own(self, rows: list[Row]) -> MemoryList:
         return MemoryList(map(record_from, self._scope.require_own(rows)))

@@ -10,20 +10,44 @@ import tempfile
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from . import transcripts
 from .errors import BackendError, InputError
-from .records import MemoryList, MemoryRecord
+from .records import MemoryRecord, record_from
 from .tables import legible, moment, parsed_moment
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
+    from .clients.port import Row
     from .memory import ScopedMemory
+
+
+class Known(NamedTuple):
+    """What is known, and until when it is used.
+
+    Attributes:
+        record: The memory.
+        last_day: The last day (UTC) on which it is used, as the client tells it; None where it has none.
+    """
+
+    record: MemoryRecord
+    last_day: str | None = None
+
+    @classmethod
+    def of(cls, row: Row) -> Known:
+        """What a client's row tells; a record does not say until when it is used."""
+        last_day = row.get("expiration_date")
+        return cls(record_from(row), str(last_day) if last_day else None)
+
+    def no_longer_used(self, today: date) -> bool:
+        """Whether its last day has passed."""
+        day = _day(self.last_day)
+        return day is not None and day < today
 
 
 class Conversation(NamedTuple):
@@ -41,31 +65,32 @@ class Conversation(NamedTuple):
 def write_page(memory: ScopedMemory, path: str | os.PathLike[str], contact: str | None) -> Path:
     """Write a user's page; see `ScopedMemory.export_html`."""
     file = _checked_place(path)
-    known = memory.get_all()
-    return _write(memory, known, file, contact)
+    return _write(memory, memory._everything(), file, contact)
 
 
 async def awrite_page(memory: ScopedMemory, path: str | os.PathLike[str], contact: str | None) -> Path:
     """Async twin of `write_page`."""
     file = await asyncio.to_thread(_checked_place, path)
-    known = await memory.aget_all()
-    return await asyncio.to_thread(_write, memory, known, file, contact)
+    rows = await memory._aeverything()
+    return await asyncio.to_thread(_write, memory, rows, file, contact)
 
 
-def _write(memory: ScopedMemory, known: MemoryList, file: Path, contact: str | None) -> Path:
-    page = render(memory.user_id, known, _conversations(memory, known), contact=contact, made_at=datetime.now(UTC))
+def _write(memory: ScopedMemory, rows: Sequence[Row], file: Path, contact: str | None) -> Path:
+    known = list(map(Known.of, rows))
+    page = render(memory.user_id, known, _conversations(memory), contact=contact, made_at=datetime.now(UTC))
     _write_whole(file, page)
     return file
 
 
-def _conversations(memory: ScopedMemory, known: MemoryList) -> list[Conversation]:
-    """The transcripts of the sessions that memories come from, where this client keeps transcripts."""
-    store = transcripts.store_of(memory._bind()[0])
-    if store is None:
-        return []
-    sessions = dict.fromkeys(record["session_id"] for record in known if record["session_id"] is not None)
-    read = ((session_id, store.read(memory.user_id, session_id)) for session_id in sessions)
-    return [Conversation(session_id, transcripts.unlogged(bodies)) for session_id, bodies in read if bodies]
+def _conversations(memory: ScopedMemory) -> list[Conversation]:
+    """Every transcript of the user, wherever this client's transcripts lie."""
+    return [
+        Conversation(session_id, transcripts.unlogged(bodies))
+        for store in transcripts.stores_of(memory._bind()[0])
+        for session_id in store.sessions(memory.user_id)
+        # Another call may have cleared it meanwhile.
+        if (bodies := store.read(memory.user_id, session_id))
+    ]
 
 
 # -- the file: whole or not at all, and for its owner's eyes
@@ -118,19 +143,20 @@ def _write_whole(file: Path, page: str) -> None:
 
 def render(
     user_id: str,
-    memories: Sequence[MemoryRecord],
+    memories: Sequence[Known],
     conversations: Sequence[Conversation],
     *,
     contact: str | None,
     made_at: datetime,
 ) -> str:
     """The page as text. Everything that is not in this module is escaped; nothing in it is loaded or run."""
+    today = made_at.astimezone(UTC).date()
     body = "".join(
         (
             _header(user_id, made_at),
             '<main id="content">',
-            _summary(memories, conversations),
-            _known(memories),
+            _summary(memories, conversations, today),
+            _known(memories, today),
             _said(conversations),
             _how_to_erase(user_id, contact),
             "</main>",
@@ -151,10 +177,12 @@ def _header(user_id: str, made_at: datetime) -> str:
     )
 
 
-def _summary(memories: Sequence[MemoryRecord], conversations: Sequence[Conversation]) -> str:
-    dates = sorted(date for record in memories if (date := parsed_moment(record["created_at"])))
+def _summary(memories: Sequence[Known], conversations: Sequence[Conversation], today: date) -> str:
+    dates = sorted(said for one in memories if (said := parsed_moment(one.record["created_at"])))
+    past = sum(one.no_longer_used(today) for one in memories)
     rows = [
         ("Memories", f"{len(memories):,}"),
+        *([("Memories no longer used", f"{past:,}")] if past else []),
         ("Conversations", f"{len(conversations):,}"),
         ("Messages in them", f"{sum(len(one.messages) for one in conversations):,}"),
     ]
@@ -164,20 +192,28 @@ def _summary(memories: Sequence[MemoryRecord], conversations: Sequence[Conversat
     return f"<table><caption>At a glance</caption><tbody>{body}</tbody></table>"
 
 
-def _known(memories: Sequence[MemoryRecord]) -> str:
-    items = "".join(map(_memory, memories)) or "<li><p>Nothing is remembered.</p></li>"
+def _known(memories: Sequence[Known], today: date) -> str:
+    items = "".join(_memory(one, today) for one in memories) or "<li><p>Nothing is remembered.</p></li>"
     return (
         '<section aria-labelledby="known"><h2 id="known">What is known</h2>'
         f'<p>The latest comes first.</p><ol class="cards">{items}</ol></section>'
     )
 
 
-def _memory(record: MemoryRecord) -> str:
+def _memory(known: Known, today: date) -> str:
+    record = known.record
     facts = [("Said", _time(record["created_at"])), ("How it is known", _SOURCES.get(record["role"], _CONCLUDED))]
     if record["session_id"] is not None:
         facts.append(("In the conversation", _text(record["session_id"])))
     if record["updated_at"] and record["updated_at"] != record["created_at"]:
         facts.append(("Last changed", _time(record["updated_at"])))
+    if known.last_day is not None:
+        day = _day(known.last_day)
+        shown = _text(known.last_day) if day is None else f'<time datetime="{day}">{day}</time> (UTC)'
+        if known.no_longer_used(today):
+            facts.append(("No longer used", f"its last day was {shown}; it is kept until it is erased"))
+        else:
+            facts.append(("Used until the end of", shown))
     facts += [(_text(str(key)), _value(value)) for key, value in record["metadata"].items()]
     facts.append(("Number", f"<code>{_text(record['id'])}</code>"))
     terms = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
@@ -188,9 +224,8 @@ def _said(conversations: Sequence[Conversation]) -> str:
     if not conversations:
         body = "<p>No conversation is kept here.</p>"
     else:
-        body = (
-            "<p>The conversations that something was remembered from, word for word. Open one to read it.</p>"
-            + "".join(map(_conversation, conversations))
+        body = "<p>Every conversation that is kept, word for word. Open one to read it.</p>" + "".join(
+            map(_conversation, conversations)
         )
     return f'<section aria-labelledby="said"><h2 id="said">What was said</h2>{body}</section>'
 
@@ -230,8 +265,8 @@ def _how_to_erase(user_id: str, contact: str | None) -> str:
         "<ul><li>To correct or erase one memory, give its number. Its old text is then nowhere in what is known; "
         "what was said in the conversation stays until that is erased, too.</li>"
         f"<li>To erase everything, give the name you have here: <strong>{_text(user_id)}</strong>. All memories go, "
-        "those whose last day has passed as well, with their history and every conversation. You can ask for the "
-        "receipt, which counts what was erased.</li>"
+        "those no longer used as well, with their history and every conversation. You can ask for the receipt, which "
+        "counts what was erased.</li>"
         "<li>This file is not erased with it: delete it yourself.</li></ul></section>"
     )
 
@@ -241,6 +276,14 @@ def _time(stamp: str | None) -> str:
     if parsed is None:
         return _text(stamp) if stamp else "at a time not recorded"
     return f'<time datetime="{parsed.isoformat()}">{str(moment(stamp)).removesuffix("Z")} UTC</time>'
+
+
+def _day(stamp: str | None) -> date | None:
+    """A day without a time, or None where it is none: such is used for good, as the clients have it."""
+    try:
+        return date.fromisoformat(stamp or "")
+    except ValueError:
+        return None
 
 
 def _value(value: object) -> str:

@@ -241,8 +241,21 @@ class SqlTranscripts:
         )
         rows = self._run(lambda connection: connection.execute(query).all())
         if any((row.user_id, row.session_id) != (user_id, session_id) for row in rows):
-            raise ScopeError("the transcripts' database answered with a row outside this user's scope")
+            raise _foreign()
         return [json.loads(row.body) for row in rows][::-1]
+
+    def sessions(self, user_id: str) -> list[str]:
+        """Return the sessions in which a user has messages, in the order of their first ones."""
+        from sqlalchemy import func, select
+
+        column = self._table.c
+        # By the hash as well: a database that folds case would take two sessions for one.
+        told = (column.session_key, column.user_id, column.session_id)
+        query = select(*told).where(column.user_key == _key(user_id)).group_by(*told).order_by(func.min(column.id))
+        rows = self._run(lambda connection: connection.execute(query).all())
+        if any(row.user_id != user_id or row.session_key != _key(row.session_id) for row in rows):
+            raise _foreign()
+        return [row.session_id for row in rows]
 
     def clear(self, user_id: str, session_id: str) -> None:
         """Remove one session's messages."""
@@ -291,6 +304,10 @@ class SqlTranscripts:
             if not inspect(self._engine).has_table(TABLE):
                 raise
         self._ready = True
+
+
+def _foreign() -> ScopeError:
+    return ScopeError("the transcripts' database answered with a row outside this user's scope")
 
 
 def _key(name: str) -> str:

@@ -90,6 +90,9 @@ class TranscriptStore(Protocol):
     def read(self, user_id: str, session_id: str, last: int | None = None) -> list[dict[str, Any]]:
         """Return a session's messages in order, or the last so many."""
 
+    def sessions(self, user_id: str) -> list[str]:
+        """Return the sessions in which a user has messages, in the order of their first ones."""
+
     def clear(self, user_id: str, session_id: str) -> None:
         """Remove one session's messages."""
 
@@ -203,6 +206,16 @@ def store_of(client: object) -> TranscriptStore | None:
         return held[1]
     own: TranscriptStore | None = getattr(client, "transcripts", None)
     return own
+
+
+def stores_of(client: object) -> list[TranscriptStore]:
+    """Return wherever transcripts of a client's users may lie.
+
+    That is where it was bound to, and before that the client itself: it may hold what was logged before, or by a
+    process that does not know of the other place.
+    """
+    bound, own = store_of(client), getattr(client, "transcripts", None)
+    return [store for store in (own if own is not bound else None, bound) if store is not None]
 
 
 def require_store(client: object) -> TranscriptStore:

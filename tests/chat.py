@@ -302,11 +302,31 @@ class StoreContract:
             place.append(user, session, [HumanMessage(f"{user} in {session}")])
         for user, session in places:
             assert place.texts(user, session) == [f"{user} in {session}"]
+        assert [place.store.sessions(user) for user in users] == [sessions] * len(users)
         place.store.clear(users[1], "s")
         assert place.erase(users[2]) == len(sessions)
         for user, session in places:
             gone = (user, session) == (users[1], "s") or user == users[2]
             assert place.texts(user, session) == ([] if gone else [f"{user} in {session}"])
+
+    def test_sessions_are_those_with_messages_in_the_order_they_began(self, place: Place) -> None:
+        user, other = new_user(), new_user()
+        assert place.store.sessions(user) == []
+        place.append(user, "empty", [])
+        place.append(other, "theirs", turn("t"))
+        assert place.store.sessions(user) == []
+        for session in ("s2", "s1", "S1", "s2", "empty"):
+            place.append(user, session, turn("t"))
+        assert place.store.sessions(user) == ["s2", "s1", "S1", "empty"]
+        place.store.clear(user, "s2")
+        place.append(other, "s1", turn("t"))
+        assert place.store.sessions(user) == ["s1", "S1", "empty"]
+        place.append(user, "s2", turn("t"))
+        assert place.store.sessions(user) == ["s1", "S1", "empty", "s2"]
+        assert place.store.sessions(other) == ["theirs", "s1"]
+        place.erase(user)
+        assert place.store.sessions(user) == []
+        assert place.store.sessions(other) == ["theirs", "s1"]
 
     def test_a_session_that_was_cleared_begins_anew(self, place: Place) -> None:
         user = new_user()

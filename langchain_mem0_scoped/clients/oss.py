@@ -160,10 +160,15 @@ class OssPort(Port):
         today = datetime.now(UTC).date()
         # Only a partitioned client lists what was said last first; elsewhere all are needed to know what that is.
         wanted = limit if self._partitioned else None
-        rows = self._all_rows(filters, lambda row: not _expired(row, today), wanted)
+        return self._latest_first(self._all_rows(filters, lambda row: not _expired(row, today), wanted))[:limit]
+
+    def stored(self, user_id: str) -> list[Row]:
+        return self._latest_first(self._all_rows({"user_id": user_id}))
+
+    def _latest_first(self, rows: list[Row]) -> list[Row]:
         if not self._partitioned:
             rows.sort(key=lambda row: (row.get("created_at") or "", row["id"]), reverse=True)
-        return rows[:limit]
+        return rows
 
     def _all_rows(
         self, filters: dict[str, Any], keep: Callable[[Row], bool] = lambda row: True, wanted: int | None = None

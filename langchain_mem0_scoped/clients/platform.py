@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import uuid4
@@ -115,6 +115,12 @@ class PlatformPort(Port):
 
     async def arows(self, filters: dict[str, Any], limit: int | None) -> list[Row]:
         return await self._arun(_rows(filters, limit))
+
+    def stored(self, user_id: str) -> list[Row]:
+        return self._run(_stored(user_id))
+
+    async def astored(self, user_id: str) -> list[Row]:
+        return await self._arun(_stored(user_id))
 
     def get(self, memory_id: str) -> Row | None:
         return self._run(_get(memory_id))
@@ -325,9 +331,15 @@ def _elsewhere(question: Question, session_id: str) -> Steps[list[Row]]:
 
 def _rows(filters: Mapping[str, Any], limit: int | None) -> Steps[list[Row]]:
     found = yield from _listed("list", filters, show_expired=False)
-    rows = [row for row in found if meets(row["metadata"], _conditions(filters))]
-    rows.sort(key=lambda row: (_when(row), row["id"]), reverse=True)
-    return rows[:limit]
+    return _latest_first(row for row in found if meets(row["metadata"], _conditions(filters)))[:limit]
+
+
+def _stored(user_id: str) -> Steps[list[Row]]:
+    return _latest_first((yield from _listed("list", {"user_id": user_id}, show_expired=True)))
+
+
+def _latest_first(rows: Iterable[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: (_when(row), row["id"]), reverse=True)
 
 
 def _when(row: Row) -> str:

@@ -93,6 +93,10 @@ class Port(ABC):
         """Return all rows, or `limit` of them: what was said last comes first; expired ones left out, no other cap."""
 
     @abstractmethod
+    def stored(self, user_id: str) -> list[Row]:
+        """Return all rows of a user, expired ones too: what was said last comes first."""
+
+    @abstractmethod
     def get(self, memory_id: str) -> Row | None:
         """Return the row of that id, whosever it is, or None."""
 
@@ -147,6 +151,9 @@ class Port(ABC):
 
     async def arows(self, filters: dict[str, Any], limit: int | None) -> list[Row]:
         return await asyncio.to_thread(self.rows, filters, limit)
+
+    async def astored(self, user_id: str) -> list[Row]:
+        return await asyncio.to_thread(self.stored, user_id)
 
     async def aget(self, memory_id: str) -> Row | None:
         return await asyncio.to_thread(self.get, memory_id)

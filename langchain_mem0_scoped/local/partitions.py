@@ -233,6 +233,19 @@ def latest_rows(connection: sqlite3.Connection, pid: int, kind: Kind) -> Iterato
         yield item_id, load(body)
 
 
+_PARENTS: Final = """
+SELECT body, (SELECT min(seq) FROM items WHERE pid = above.pid AND kind = :below AND parent = above.seq) AS first
+FROM items AS above JOIN texts USING (ref)
+WHERE pid = :pid AND kind = :kind AND parent = 0 AND first IS NOT NULL ORDER BY first
+"""
+
+
+def parents(connection: sqlite3.Connection, pid: int, kind: Kind, below: Kind) -> list[dict[str, Any]]:
+    """Return the bodies of a partition's rows of one kind below which rows of another lie, by the first of these."""
+    rows = connection.execute(_PARENTS, {"pid": pid, "kind": kind, "below": below}).fetchall()
+    return [load(body) for body, _ in rows]
+
+
 def has_rows(connection: sqlite3.Connection, pid: int, kind: Kind) -> bool:
     """Tell whether a partition has any row of a kind."""
     found = connection.execute("SELECT 1 FROM items WHERE pid = ? AND kind = ? LIMIT 1", (pid, kind))

@@ -110,6 +110,15 @@ class LocalTranscripts:
         """Return a session's messages in order, or the last so many."""
         return self.begin(user_id, session_id, last)[1]
 
+    def sessions(self, user_id: str) -> list[str]:
+        """Return the sessions in which a user has messages, in the order of their first ones."""
+        with self._database.reading() as connection:
+            partition = partitions.find(connection, user_id, self._database.salt)
+            if partition is None:
+                return []
+            rows = partitions.parents(connection, partition.pid, Kind.SESSION, Kind.TRANSCRIPT)
+            return [str(body["session_id"]) for body in rows]
+
     def clear(self, user_id: str, session_id: str) -> None:
         """Remove a session's messages, their bytes included.
 

@@ -8,6 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_mem0_scoped import ScopedMemory
+from langchain_mem0_scoped.transcripts import logged
 from tests.browser.conftest import Open
 from tests.chat import HARD_TEXT
 from tests.support import TEXTS, opened
@@ -34,6 +35,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         alice.add(
             [*RUNS, *NASTY, LONG, "\u202eright to left", "אני צמחוני"], session_id="<script>window.ran=1</script>"
         )
+        alice.add("I live in Ghent", expires_on="2026-03-31", at="2026-01-02")
+        alice.add("I am on a diet", expires_on="2999-12-31", at="2026-01-01")
         alice.chat_history("monday").add_messages(
             [
                 HumanMessage("What can I cook tonight?"),
@@ -42,6 +45,11 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 HumanMessage(RUNS[0]),
             ]
         )
+        # A conversation that no memory names.
+        talk = [
+            (AIMessage if number % 2 else HumanMessage)(f"{number}: {text}") for number, text in enumerate(TEXTS * 9)
+        ]
+        alice._transcript_store().append(alice.user_id, "a-long-talk", logged(talk))
         return alice.export_html(folder / "alice.html", contact="mailto:privacy@example.com")
 
 
@@ -56,10 +64,26 @@ def test_can_be_read_by_everybody(show: Open, path: Path, scheme: str) -> None:
         seen.picture(f"page-phone-{scheme}-open")
 
 
+def test_shows_all_that_is_kept(show: Open, path: Path) -> None:
+    with show(path) as seen:
+        past, to_come = (seen.page.locator(".cards > li", has_text=text) for text in ("Ghent", "on a diet"))
+        assert past.get_by_text("No longer used").is_visible()
+        assert past.get_by_text("its last day was 2026-03-31 (UTC); it is kept until it is erased").is_visible()
+        assert to_come.get_by_text("Used until the end of").is_visible()
+        talk = seen.page.locator("details", has_text="a-long-talk (63 messages)")
+        assert not talk.get_by_text("62: ").is_visible()
+        talk.locator("summary").click()
+        assert talk.get_by_text("62: ").is_visible()
+        assert talk.locator("li").count() == 63
+        assert seen.violations() == []
+        assert seen.fits()
+
+
 @pytest.mark.parametrize("width", [320, 360, 1280])
 def test_needs_no_scrolling_sideways(show: Open, path: Path, width: int) -> None:
     with show(path, size={"width": width, "height": 740}) as seen:
-        seen.page.locator("summary").first.click()
+        for summary in seen.page.locator("summary").all():
+            summary.click()
         assert seen.fits()
         if width > 1000:
             seen.picture("page-desktop")

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from langchain_mem0_scoped import BackendError, ErasureError, MemoryNotFoundError, ScopedMemoryError, ScopeError
+from langchain_mem0_scoped import (
+    BackendError,
+    ErasureError,
+    MemoryNotFoundError,
+    ScopedMemory,
+    ScopedMemoryError,
+    ScopeError,
+)
 from langchain_mem0_scoped.clients.wire import PAGE_SIZE
+from tests.chat import close_transcripts
 from tests.hosted import ADD, ENTITY, EVENT, LIST, ONE, memory_of, sent
 from tests.platform.faults import Foreign, Rewrite, Status
 from tests.platform.filters import Scoping
 from tests.platform.server import Platform
-from tests.support import Call, texts_of
+from tests.support import MODES, Call, texts_of
+from tests.unit import test_page as pages
 
 SECRET = "The spare key lies under the blue flowerpot"
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -97,6 +108,41 @@ class TestPages:
         assert texts_of(call(memory, "get_all")) == texts
 
 
+@pytest.fixture(scope="module")
+def scope_of(project: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], ScopedMemory]]:
+    """The platform keeps no transcripts, so they lie in SQL."""
+    client = project.client()
+    yield partial(ScopedMemory, client=client, transcripts=f"sqlite:///{tmp_path_factory.mktemp('sql') / 'c.db'}")
+    close_transcripts(client)
+
+
+class TestThePageOfAUser(pages.TestEverything):
+    """As on the other clients."""
+
+
+@pytest.mark.parametrize("mode", MODES)
+class TestEverythingOfAUser:
+    def test_is_read_page_by_page(self, platform: Platform, mode: str, tmp_path: Path) -> None:
+        texts = filled(platform, PAGE_SIZE + 1)
+        for number in range(PAGE_SIZE):
+            platform.put(f"past {number}", user_id="alice", expiration_date="2001-01-01", created_at=BEGINNING)
+        platform.put(SECRET, user_id="bob", expiration_date="2001-01-01")
+        page = pages.export(memory_of(platform), mode, tmp_path / "page.html").read_text(encoding="utf-8")
+        assert sent(platform, "POST", LIST) == 3
+        assert page.count("No longer used<") == page.count(">past ") == PAGE_SIZE
+        assert all(f">{text}<" in page for text in texts)
+        assert SECRET not in page
+
+    def test_are_the_rows_of_other_code_too(self, platform: Platform, mode: str, tmp_path: Path) -> None:
+        for number, ids in enumerate(OTHER_IDS):
+            platform.put(f"tea {number}", user_id="alice", expiration_date="2001-01-01", **ids)
+            platform.put("tea of bob", user_id="bob", **ids)
+        page = pages.export(memory_of(platform), mode, tmp_path / "page.html").read_text(encoding="utf-8")
+        assert [f">tea {number}<" in page for number in range(len(OTHER_IDS))] == [True] * len(OTHER_IDS)
+        assert "tea of bob" not in page
+        assert "No conversation is kept here." in page
+
+
 OTHER_IDS: list[dict[str, Any]] = [
     {},
     {"run_id": "r"},
@@ -163,13 +209,14 @@ class TestAForeignRowInAnAnswer:
         assert SECRET not in str(caught.value)
         assert "bob" not in str(caught.value)
 
-    @pytest.mark.parametrize("verb", ["search", "get_all", "count"])
-    def test_of_a_list(self, platform: Platform, theirs: str, call: Call, verb: str) -> None:
+    @pytest.mark.parametrize("verb", ["search", "get_all", "count", "export_html"])
+    def test_of_a_list(self, platform: Platform, theirs: str, call: Call, verb: str, tmp_path: Path) -> None:
         platform.put("tea", user_id="alice")
         memory = memory_of(platform)
         platform.faults.always(Foreign("bob"), path=LIST)
-        said = ("tea",) if verb == "search" else ()
+        said = {"search": ("tea",), "export_html": (tmp_path / "page.html",)}.get(verb, ())
         self.refused(lambda: call(memory, verb, *said), ScopeError)
+        assert list(tmp_path.iterdir()) == []
 
     def test_of_an_add(self, platform: Platform, theirs: str, call: Call) -> None:
         memory = memory_of(platform)

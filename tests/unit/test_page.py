@@ -6,8 +6,10 @@ import asyncio
 import os
 import re
 import stat
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,13 +19,14 @@ import mem0
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
-from langchain_mem0_scoped import BackendError, InputError, ScopedMemory
-from langchain_mem0_scoped.page import Conversation, render
-from langchain_mem0_scoped.records import record_from
-from tests.chat import HARD_TEXT, MESSAGES
-from tests.support import MODES, Spy, new_user, opened
+from langchain_mem0_scoped import BackendError, InputError, ScopedMemory, ScopeError, page
+from langchain_mem0_scoped.page import Conversation, Known, render
+from langchain_mem0_scoped.scope import Scope
+from langchain_mem0_scoped.transcripts import logged
+from tests.chat import HARD_TEXT, MESSAGES, client_with_transcripts, close_transcripts
+from tests.support import MODES, Spy, new_user, opened, texts_of
 from tests.unit.test_tables import NASTY
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
@@ -69,7 +72,7 @@ class Page(HTMLParser):
 
 
 def page_of(*rows: dict[str, Any], said: list[Conversation] | None = None, contact: str | None = None) -> str:
-    return render("u_alice", [record_from(row) for row in rows], said or [], contact=contact, made_at=NOW)
+    return render("u_alice", [Known.of(row) for row in rows], said or [], contact=contact, made_at=NOW)
 
 
 @pytest.fixture
@@ -105,6 +108,23 @@ class TestContent:
         assert "In the conversation" not in text
         assert "at a time not recorded" in text
         assert 'a[1, {"b": true}]' in text
+
+    @pytest.mark.parametrize(
+        ("last_day", "told"),
+        [
+            ("2026-03-01", "No longer usedits last day was 2026-03-01 (UTC); it is kept until it is erased"),
+            ("2026-03-02", "Used until the end of2026-03-02 (UTC)"),  # today
+            ("2999-12-31", "Used until the end of2999-12-31 (UTC)"),
+            ("when <b>she</b> moves", "Used until the end ofwhen <b>she</b> moves"),  # as other code may have put it
+            ("", None),
+            (None, None),
+        ],
+    )
+    def test_until_when_it_is_used(self, last_day: str | None, told: str | None) -> None:
+        text = Page(page_of(ROW, ROW | {"expiration_date": last_day})).text
+        assert (told or "I am vegetarian") in text
+        assert ("Memories no longer used1" in text) == ("No longer used" in text) == (last_day == "2026-03-01")
+        assert ("Used until" in text) == (told is not None and told.startswith("Used"))
 
     def test_conversations_word_for_word(self) -> None:
         said = [
@@ -153,20 +173,22 @@ class TestContent:
 
 
 class TestSafety:
-    CLEAN = Page(page_of(ROW, said=[Conversation("monday", [HumanMessage("Hello")])])).tags()
+    CLEAN = Page(
+        page_of(ROW | {"expiration_date": "2026-03-02"}, said=[Conversation("monday", [HumanMessage("Hello")])])
+    ).tags()
 
     def hostile(self, text: str) -> str:
         said = [Conversation(text, [HumanMessage(text)])]
         row = ROW | {"memory": text, "metadata": {"session_id": text, "topic": text}, "created_at": text}
-        return render(text, [record_from(row)], said, contact=text, made_at=NOW)
+        row["expiration_date"] = text
+        return render(text, [Known.of(row)], said, contact=text, made_at=NOW)
 
     @pytest.mark.parametrize("text", [*NASTY, HARD_TEXT])
     def test_text_stays_text_wherever_it_stands(self, text: str) -> None:
         html = self.hostile(text)
-        # A date that is none is no <time>, and one contact is no list; nothing else may differ.
-        missing = {"time": 1, "tr": 2, "th": 2, "td": 2}
+        # A date that is none is no <time>, and no row of the table; nothing else may differ.
         tags = Page(html).tags()
-        for tag in {*self.CLEAN, *tags} - set(missing):
+        for tag in {*self.CLEAN, *tags} - {"time", "tr", "th", "td"}:
             assert tags.count(tag) == self.CLEAN.count(tag), tag
         assert not {"script", "img", "b", "svg", "iframe"} & set(tags)
         html.encode()
@@ -249,6 +271,165 @@ class TestExport:
         assert "zebra" not in str(caught.value)
         assert caught.value.__cause__ is caught.value.__context__ is None
         assert [file.read_text() for file in folder.iterdir()] == ["the page before"]
+
+
+@pytest.fixture(scope="module", params=["embedded", "sql"])
+def scope_of(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], ScopedMemory]]:
+    """Users of each kind of client; the one that keeps no transcripts has them in SQL."""
+    with client_with_transcripts(request.param, tmp_path_factory.mktemp(request.param)) as (client, where):
+        yield partial(ScopedMemory, client=client, transcripts=where)
+
+
+@pytest.mark.parametrize("mode", MODES)
+class TestEverything:
+    """Whatever is kept is on it, on every kind of client: on mem0's platform in tests/integration."""
+
+    @pytest.fixture
+    def alice(self, scope_of: Callable[[str], ScopedMemory]) -> ScopedMemory:
+        return scope_of(new_user("alice"))
+
+    @pytest.fixture
+    def bob(self, scope_of: Callable[[str], ScopedMemory]) -> ScopedMemory:
+        return scope_of(new_user("bob"))
+
+    def text(self, memory: ScopedMemory, mode: str, folder: Path) -> str:
+        return Page(export(memory, mode, folder / "page.html").read_text(encoding="utf-8")).text
+
+    def test_a_memory_whose_last_day_has_passed(self, alice: ScopedMemory, mode: str, tmp_path: Path) -> None:
+        alice.add("The old flat has green doors", expires_on="2001-01-02", at="2001-01-01")
+        alice.add("The new flat has blue doors", expires_on="2999-12-31")
+        alice.add("In between I slept in a tent", at="2002-01-01")
+        assert "The old flat has green doors" not in texts_of(alice.get_all())
+        text = self.text(alice, mode, tmp_path)
+        assert "Memories3Memories no longer used1" in text
+        # What was said last comes first.
+        assert text.index("blue doors") < text.index("a tent") < text.index("green doors")
+        assert text.count("No longer usedits last day was 2001-01-02") == text.count("No longer used") == 1
+        assert text.count("Used until the end of2999-12-31") == text.count("Used until") == 1
+
+    def test_a_conversation_that_no_memory_names(self, alice: ScopedMemory, mode: str, tmp_path: Path) -> None:
+        alice.chat_history("tuesday").add_messages([HumanMessage("I am vegetarian"), AIMessage("Noted")])
+        alice.chat_history("monday").add_messages([SystemMessage("Be brief")])
+        for record in alice.get_all():
+            alice.delete(record["id"])
+        text = self.text(alice, mode, tmp_path)
+        assert "Nothing is remembered." in text
+        assert "Conversations2Messages in them3" in text
+        # In the order in which they began.
+        assert -1 < text.find("tuesday (2 messages)YouI am vegetarian") < text.find("monday (1 message)")
+
+    def test_a_conversation_that_was_cleared_is_not(self, alice: ScopedMemory, mode: str, tmp_path: Path) -> None:
+        for session in ("cleared", "kept"):
+            alice.chat_history(session).add_messages([SystemMessage("Be brief")])
+        alice.chat_history("cleared").clear()
+        text = self.text(alice, mode, tmp_path)
+        assert "kept (1 message)" in text
+        assert "cleared" not in text
+
+    def test_another_users_session_of_the_same_name_is_not(
+        self, alice: ScopedMemory, bob: ScopedMemory, mode: str, tmp_path: Path
+    ) -> None:
+        for memory, words in ((alice, "green tea"), (bob, "black coffee")):
+            memory.chat_history("monday").add_messages([HumanMessage(f"I drink {words}"), AIMessage("Noted")])
+            memory.add(f"I drank {words} as a child", session_id="monday", expires_on="2001-01-01")
+        text = self.text(alice, mode, tmp_path)
+        assert text.count("green tea") == 3
+        assert text.count("monday (2 messages)") == 1
+        for hidden in ("black coffee", bob.user_id):
+            assert hidden not in text
+
+    def test_after_an_erasure_nothing(self, alice: ScopedMemory, bob: ScopedMemory, mode: str, tmp_path: Path) -> None:
+        for memory in (alice, bob):
+            memory.chat_history("monday").add_messages([HumanMessage("I drink tea"), AIMessage("Noted")])
+            memory.add("I drank milk", expires_on="2001-01-01")
+        alice.delete_all()
+        text = self.text(alice, mode, tmp_path)
+        assert "Memories0Conversations0Messages in them0" in text
+        assert "Nothing is remembered." in text
+        assert "No conversation is kept here." in text
+        assert "I dr" not in text
+        assert self.text(bob, mode, tmp_path).count("I dr") == 3
+
+
+@pytest.mark.parametrize("mode", MODES)
+class TestForeignRows:
+    """A store that mixes its users up: nothing is written."""
+
+    def refused(self, memory: ScopedMemory, mode: str, folder: Path) -> None:
+        with pytest.raises(ScopeError) as caught:
+            export(memory, mode, folder / "page.html")
+        assert "secret" not in str(caught.value)
+        assert not (folder / "page.html").exists()
+
+    def test_of_a_memory(self, scope_of: Any, mode: str, tmp_path: Path) -> None:
+        alice, bob = scope_of(new_user("alice")), scope_of(new_user("bob"))
+        alice.add("I drink tea")
+        bob.add("Bob's secret", expires_on="2001-01-01")
+        client = scope_of.keywords["client"]
+        get_all = client.get_all
+
+        def mixed_up(*, filters: Any, **options: Any) -> Any:
+            asked, others = (get_all(filters={"user_id": one.user_id}, **options) for one in (alice, bob))
+            return {"results": asked["results"] + others["results"]}
+
+        client.get_all = mixed_up
+        try:
+            self.refused(alice, mode, tmp_path)
+        finally:
+            del client.get_all
+
+    def test_of_a_conversation(self, tmp_path: Path, mode: str) -> None:
+        with client_with_transcripts("sql", tmp_path) as (client, where):
+            alice = ScopedMemory("alice", client=client, transcripts=where)
+            alice.chat_history("monday").add_messages([HumanMessage("I drink tea")])
+            store: Any = alice._transcript_store()
+            with store._engine.begin() as connection:
+                connection.execute(store._table.update().values(user_id="bob", session_id="secret"))
+            self.refused(alice, mode, tmp_path)
+
+
+async def test_whatever_takes_long_with_much_is_done_beside_the_event_loop(
+    local: mem0.Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = ScopedMemory(new_user(), client=local)
+    alice.chat_history("monday").add_messages([HumanMessage("I drink tea")])
+    done: list[tuple[str, bool]] = []
+
+    def watched(owner: Any, name: str) -> None:
+        act = getattr(owner, name)
+
+        def noted(*arguments: Any, **options: Any) -> Any:
+            done.append((name, threading.current_thread() is threading.main_thread()))
+            return act(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    for owner, name in (
+        (local, "get_all"),
+        (Scope, "require_own"),
+        (Known, "of"),
+        (local.transcripts, "sessions"),
+        (local.transcripts, "read"),
+        (page, "render"),
+        (os, "fsync"),
+    ):
+        watched(owner, name)
+    await alice.aexport_html(tmp_path / "page.html")
+    names = ["get_all", "require_own", "of", "sessions", "read", "render", "fsync"]
+    assert done == [(name, False) for name in names]
+
+
+def test_what_was_logged_before_transcripts_were_bound_elsewhere_is_on_it(tmp_path: Path) -> None:
+    with opened("embedded", tmp_path) as client:
+        client.transcripts.append("u_alice", "monday", logged([HumanMessage("I drank milk")]))
+        memory = ScopedMemory("u_alice", client=client, transcripts=f"sqlite:///{tmp_path / 'chats.db'}")
+        memory.chat_history("monday").add_messages([SystemMessage("Be brief")])
+        text = Page(memory.export_html(tmp_path / "alice.html").read_text(encoding="utf-8")).text
+        close_transcripts(client)
+    assert text.count("monday (1 message)") == 2
+    assert text.index("I drank milk") < text.index("Be brief")
 
 
 def test_a_client_without_transcripts_has_no_conversations(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from langchain_core.messages import HumanMessage
 from sqlalchemy import URL, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.pool import StaticPool
 
-from langchain_mem0_scoped import BackendError, InputError
+from langchain_mem0_scoped import BackendError, InputError, ScopeError
 from langchain_mem0_scoped.sql_transcripts import TABLE, SqlTranscripts, engine_for, place_of
 from langchain_mem0_scoped.transcripts import logged
 from tests.chat import Place, StoreContract, all_at_once, opening, turn
@@ -142,6 +142,7 @@ class TestTable:
         place.store.clear("alice", "s")
         assert place.store.erase("ALICE") == 0
         assert [len(place.read(user, session)) for user in ("alice", "Alice") for session in "sS"] == [0, 2, 2, 2]
+        assert [place.store.sessions(user) for user in ("alice", "Alice", "ALICE")] == [["S"], ["s", "S"], []]
 
     def test_an_engine_with_a_json_of_its_own_changes_nothing(self, tmp_path: Path) -> None:
         engine = create_engine(f"sqlite:///{tmp_path / 'j.db'}", json_serializer=repr, json_deserializer=str)
@@ -173,13 +174,27 @@ class TestFailures:
         assert raised.value.__context__ is raised.value.__cause__ is None
         assert fresh.texts("u") == ["first 0", "first 1"]
 
-    @pytest.mark.parametrize("verb", ["append", "read", "clear", "erase"])
+    @pytest.mark.parametrize(("column", "value"), [("user_id", "bob"), ("session_id", "secret")])
+    def test_a_row_of_somebody_else_is_raised(self, engine: Engine, fresh: Place, column: str, value: str) -> None:
+        """One that stands under the hashes of this user's ids: nobody's doing but the database's."""
+        for session in ("s1", "s2"):
+            fresh.append("alice", session, turn("t"))
+        with engine.begin() as connection:
+            connection.execute(text(f"UPDATE {TABLE} SET {column} = '{value}' WHERE id = 4"))
+        for look in (lambda: fresh.store.sessions("alice"), lambda: fresh.read("alice", "s2")):
+            with pytest.raises(ScopeError, match="outside this user's scope") as raised:
+                look()
+            assert value not in str(raised.value)
+        assert fresh.texts("alice", "s1") == ["t 0", "t 1"]
+
+    @pytest.mark.parametrize("verb", ["append", "read", "sessions", "clear", "erase"])
     def test_a_database_that_cannot_be_reached_is_a_clean_retryable_error(self, verb: str) -> None:
         pytest.importorskip("psycopg")
         store = opened(f"postgresql+psycopg://someone:{SECRET}@/none?host=/no/such/{SECRET}")
         arguments: dict[str, tuple[Any, ...]] = {
             "append": ("u", "s", logged(turn("words-of-a-user"))),
             "read": ("u", "s"),
+            "sessions": ("u",),
             "clear": ("u", "s"),
             "erase": ("u",),
         }

@@ -30,7 +30,7 @@ from pydantic import BaseModel
 from sqlalchemy import create_engine
 
 from langchain_mem0_scoped import BackendError, InputError, ScopedChatMessageHistory, ScopedMemory, local_memory
-from langchain_mem0_scoped.transcripts import bind, logged, require_store, store_of, unlogged
+from langchain_mem0_scoped.transcripts import bind, logged, require_store, store_of, stores_of, unlogged
 from tests.chat import MESSAGES, client_with_transcripts, close_transcripts, exactly, turn
 from tests.support import new_user
 from tests.worlds import WordEmbeddings, bytes_of
@@ -229,6 +229,14 @@ class TestBinding:
         with pytest.raises(InputError, match="elsewhere"):
             bind(client, f"sqlite:///{tmp_path / 'chats.db'}")
 
+    def test_all_places_are_the_clients_own_and_the_one_it_is_bound_to(
+        self, client: mem0.Memory, tmp_path: Path
+    ) -> None:
+        assert stores_of(client) == [client.transcripts]
+        bind(client, f"sqlite:///{tmp_path / 'chats.db'}")
+        assert stores_of(client) == [client.transcripts, store_of(client)]
+        assert client.transcripts is not store_of(client)
+
     def test_two_clients_may_share_a_place(self, client: mem0.Memory, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path / 'chats.db'}"
         other = local_memory(tmp_path / "other.db", embeddings=WordEmbeddings())
@@ -244,6 +252,7 @@ class TestBinding:
                 with pytest.raises(BackendError, match="transcripts= with a SQLAlchemy URL"):
                     act()
             assert ScopedMemory("alice", client=client).delete_all().transcripts == 0
+            assert stores_of(client) == []
 
     @pytest.mark.parametrize("where", [1, b"x", object(), Path("x")])
     def test_what_is_no_place_is_refused(self, client: mem0.Memory, where: Any) -> None:

@@ -186,6 +186,19 @@ class TestListing:
         told, _ = played(platform._rows(ALICE, 2), lambda _: page_of(*rows))
         assert [one["id"] for one in told] == [row(2)["id"], row(1)["id"]]
 
+    def test_all_that_is_stored_are_expired_rows_too_and_what_was_said_last_comes_first(self) -> None:
+        rows = [row(1, at="2026-01-01T09:00:00Z"), row(2, at="2026-01-02T09:00:00Z"), row(3)]
+        rows[1]["expiration_date"] = "2026-01-03"
+        told, heard = played(platform._stored("alice"), lambda _: page_of(*rows))
+        assert [(one["id"], one["expiration_date"]) for one in told] == [
+            (row(2)["id"], "2026-01-03"),
+            (row(1)["id"], None),
+            (row(3)["id"], None),
+        ]
+        assert heard == [wire.page("list", ALICE, 1, show_expired=True)]
+        with pytest.raises(ScopeError):
+            played(platform._stored("alice"), lambda _: page_of(*rows, row(4, user_id="bob")))
+
 
 class TestSearching:
     def test_goes_wider_until_enough_meet_what_the_platform_cannot_ask(self) -> None:

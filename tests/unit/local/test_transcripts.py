@@ -17,8 +17,9 @@ from langchain_mem0_scoped.local.memory import LocalMemory
 from langchain_mem0_scoped.transcripts import Logged
 from tests.chat import Place, StoreContract, turn
 from tests.faults import told_by
+from tests.models import ScriptedModel, extracting
 from tests.support import new_user, texts_of
-from tests.worlds import ScriptedModel, WordEmbeddings, left_in
+from tests.worlds import WordEmbeddings, left_in
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ class TestTurns:
     def history(self, client: LocalMemory, **options: Any) -> ScopedChatMessageHistory:
         return ScopedChatMessageHistory("alice", client=client, recall=0, **options)
 
-    @pytest.mark.parametrize(("llm", "commits"), [(None, 1), (ScriptedModel(), 2)], ids=["verbatim", "extracted"])
+    @pytest.mark.parametrize(("llm", "commits"), [(None, 1), (extracting(), 2)], ids=["verbatim", "extracted"])
     def test_a_turn_takes_one_commit_or_two_where_a_model_is_asked(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llm: ScriptedModel | None, commits: int
     ) -> None:
@@ -163,7 +164,7 @@ class TestTurns:
         assert history.memory.count() == ScopedMemory("bob", client=client).count() == 2
         client.close()
 
-    @pytest.mark.parametrize("llm", [None, ScriptedModel()], ids=["verbatim", "extracted"])
+    @pytest.mark.parametrize("llm", [None, extracting()], ids=["verbatim", "extracted"])
     @pytest.mark.parametrize("has_read", [True, False])
     @pytest.mark.parametrize("known", [True, False])
     def test_an_erasure_while_it_is_being_stored_leaves_nothing_and_says_so(
@@ -233,8 +234,9 @@ class TestTransactions:
 
     def test_after_closing_it_is_a_clean_error(self, client: LocalMemory) -> None:
         client.close()
-        with pytest.raises(BackendError, match="closed"):
-            client.transcripts.read("u", "s")
+        for look in (lambda: client.transcripts.read("u", "s"), lambda: client.transcripts.sessions("u")):
+            with pytest.raises(BackendError, match="closed"):
+                look()
 
     def test_what_was_said_survives_reopening(self, tmp_path: Path) -> None:
         for number in range(3):
@@ -245,15 +247,20 @@ class TestTransactions:
         assert Place(client.transcripts, "").texts("u") == [f"t{n} {part}" for n in range(3) for part in range(2)]
         client.close()
 
-    def test_reading_the_last_of_many_does_not_read_the_others(self, client: LocalMemory) -> None:
+    @pytest.mark.parametrize("what", ["the last messages", "the sessions"])
+    def test_reading_a_few_of_many_does_not_read_the_others(self, client: LocalMemory, what: str) -> None:
         """Counted in steps of SQLite's machine, which do not depend on the computer."""
         for user, length in (("short", 100), ("long", 5_000)):
-            client.transcripts.append(user, "s1", [(None, f'{{"n": {n}}}', None) for n in range(length)])
+            for session in ("s1", "s2", "s3"):
+                client.transcripts.append(user, session, [(None, f'{{"n": {n}}}', None) for n in range(length)])
         steps: dict[str, int] = {}
         for user in ("short", "long"):
             with client._database.reading() as connection:
                 connection.set_progress_handler(lambda user=user: steps.update({user: steps.get(user, 0) + 1}), 10)  # type: ignore[misc]
-            assert len(client.transcripts.read(user, "s1", 50)) == 50
+            if what == "the sessions":
+                assert client.transcripts.sessions(user) == ["s1", "s2", "s3"]
+            else:
+                assert len(client.transcripts.read(user, "s1", 50)) == 50
             with client._database.reading() as connection:
                 connection.set_progress_handler(None, 0)
         assert steps["long"] <= 1.2 * steps["short"]
