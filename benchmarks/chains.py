@@ -69,7 +69,9 @@ def turn(_: Settings) -> Iterator[Result]:
                 "ainvoke": lambda chain, *given: runner.run(chain.ainvoke(*given)),
             }
             for name, run in ways.items():
-                durable, quick = (_peopled(Path(folder) / f"{name}-{side}.db") for side in ("durable", "quick"))
+                durable, quick = (
+                    stores.peopled(Path(folder) / f"{name}-{side}.db", _USERS) for side in ("durable", "quick")
+                )
                 stores.set_pragmas(quick, "synchronous=OFF")
                 yield _beyond(name, run, durable, quick)
                 durable.close()
@@ -101,7 +103,7 @@ def _beyond(name: str, run: Callable[..., object], durable: LocalMemory, quick: 
 
 def _commits(path: Path) -> Result:
     """Count what ends a transaction in the write-ahead log itself, whoever wrote it and by whatever call."""
-    client = _peopled(path)
+    client = stores.peopled(path, _USERS)
     chain = with_scoped_memory(bare_chain(), client=client)
     ended: dict[str, list[int]] = {"known": [], "new": []}
     for number, question in enumerate(corpus.questions("counted", _COUNTED)):
@@ -121,13 +123,6 @@ def _transactions(log: Path) -> int:
     frames = (content[start : start + 24] for start in range(32, len(content), 24 + page_size))
     # The size of the file in pages stands in those alone; frames under another salt are left from before.
     return sum(frame[8:16] == salt and frame[4:8] != bytes(4) for frame in frames)
-
-
-def _peopled(path: Path) -> LocalMemory:
-    client = local_memory(path)
-    for user in range(_USERS):
-        stores.add_user(client, user)
-    return client
 
 
 def transcript(_: Settings) -> Iterator[Result]:

@@ -16,7 +16,6 @@ from langchain_mem0_scoped import (
     ScopedChatMessageHistory,
     ScopedMemory,
     ScopedMemoryRetriever,
-    local_memory,
     with_scoped_memory,
 )
 from langchain_mem0_scoped.local.memory import LocalMemory
@@ -46,9 +45,7 @@ def hold(_: Settings) -> Iterator[Result]:
     commit is synced. A user with 20 memories is asked by ten at once, one with very many by one.
     """
     with tempfile.TemporaryDirectory() as folder:
-        client = local_memory(Path(folder) / "memory.db")
-        for user in range(_USERS):
-            stores.add_user(client, user)
+        client = stores.peopled(Path(folder) / "memory.db", _USERS)
         ours = {**_chains(client), **_memories(client), **_views(client)}
         yield _late(f"{_AT_ONCE} async calls at once", _AT_ONCE, ours, _bare())
         yield _late(f"async calls for a user with {_MANY:,} of everything", 1, _large(client), {})

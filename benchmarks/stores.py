@@ -58,6 +58,14 @@ def add_user(client: LocalMemory, user: int) -> None:
         _say(client, user, session)
 
 
+def peopled(path: Path, users: int) -> LocalMemory:
+    """Open a new store and add all that so many users say."""
+    client = local_memory(path)
+    for user in range(users):
+        add_user(client, user)
+    return client
+
+
 def _say(client: LocalMemory, user: int, session: int) -> None:
     said = corpus.memories(user, PER_USER)[session::_SESSIONS]
     ScopedMemory(user_name(user), client=client).add(said, session_id=f"session-{session}")

@@ -18,7 +18,14 @@ from . import transcripts
 from .errors import BackendError, InputError
 from .memory import ScopedMemory
 from .messages import checked_count
-from .recall import afrom_other_sessions, from_other_sessions, is_recall, last_human_text, recall_message
+from .recall import (
+    afrom_other_sessions,
+    checked_recall,
+    from_other_sessions,
+    is_recall,
+    last_human_text,
+    recall_message,
+)
 from .remembering import Remember, checked_remember, worth_remembering
 from .scope import checked_id
 
@@ -53,7 +60,16 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
 
     Raises:
         ScopeError: user_id or session_id is refused.
-        InputError: Another argument means nothing.
+        InputError: Another argument means nothing; what `transcripts` names is looked at by the first call.
+
+    Example:
+        >>> from langchain_core.messages import AIMessage, HumanMessage
+        >>> history = ScopedChatMessageHistory("u_alice", "monday")
+        >>> history.add_messages([HumanMessage("I am vegetarian"), AIMessage("Noted")])
+        >>> [message.text for message in history.messages]
+        ['I am vegetarian', 'Noted']
+        >>> [message.type for message in ScopedChatMessageHistory("u_alice", "tuesday").messages]  # the recall
+        ['system']
     """
 
     def __init__(
@@ -71,7 +87,7 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
     ) -> None:
         self._memory = ScopedMemory(user_id, client=client, transcripts=transcripts)
         self._session_id = checked_id(session_id, "session_id")
-        self._recall = 0 if type(recall) is int and recall == 0 else checked_count(recall, "recall")
+        self._recall = checked_recall(recall)
         self._remember = checked_remember(remember)
         self._max_messages = None if max_messages is None else checked_count(max_messages, "max_messages")
         self._max_tokens = None if max_tokens is None else checked_count(max_tokens, "max_tokens")
@@ -100,7 +116,9 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         """What is known from other sessions, then the transcript; see the class.
 
         Raises:
+            InputError: `transcripts` names no SQLAlchemy URL or Engine, or another one than this client is bound to.
             BackendError: The client keeps no transcripts and none were handed in, or it failed.
+            ScopeError: The client returned a row of another user.
         """
         self._read_log()
         if self._recalled is None:
@@ -130,11 +148,15 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Log messages, then remember what is worth it. A message whose id is there already counts once.
 
+        Args:
+            messages: LangChain messages of any type, in order; messages of ours that recall memories are left out.
+
         Raises:
             InputError: A message cannot be kept exactly; nothing of the turn was stored. Or `remember` returned
-                something else; the messages are logged then.
+                something else; the messages are logged then. Or `transcripts` is refused; see `messages`.
             BackendError: The client failed. Where only the remembering did, the messages are logged and it says so;
-                it is not `retryable`, for adding them again would log them twice.
+                it is not `retryable`, for adding them again would log them twice. Or the user was erased since the
+                transcript was read: then nothing is stored, and it is `retryable`.
         """
         self._add(messages)
 
@@ -170,7 +192,12 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
             raise failure
 
     def clear(self) -> None:
-        """Empty this session's transcript, and nothing else: memories stay, see `ScopedMemory.delete_all`."""
+        """Empty this session's transcript, and nothing else: memories stay, see `ScopedMemory.delete_all`.
+
+        Raises:
+            InputError: As in `messages`.
+            BackendError: As in `messages`.
+        """
         self._memory._transcript_store().clear(self.user_id, self._session_id)
         self._log = []
 
@@ -316,11 +343,21 @@ def history_factory(
         max_messages: As there.
         max_tokens: As there.
 
+    Returns:
+        A function of a user_id and a session_id that builds that history. It is what refuses an argument, with the
+        errors of `ScopedChatMessageHistory`.
+
     Example:
-        >>> from langchain_core.runnables.history import RunnableWithMessageHistory  # doctest: +SKIP
-        >>> RunnableWithMessageHistory(
-        ...     chain, history_factory(), history_factory_config=HISTORY_CONFIG, input_messages_key="input"
-        ... )  # doctest: +SKIP
+        >>> from langchain_core.runnables import RunnableLambda
+        >>> from langchain_core.runnables.history import RunnableWithMessageHistory
+        >>> chain = RunnableWithMessageHistory(
+        ...     RunnableLambda(lambda messages: f"{len(messages)} so far"),
+        ...     history_factory(recall=0),
+        ...     history_factory_config=HISTORY_CONFIG,
+        ... )
+        >>> monday = {"configurable": {"user_id": "u_alice", "session_id": "monday"}}
+        >>> chain.invoke("Hello", monday), chain.invoke("And now?", monday)
+        ('1 so far', '3 so far')
     """
 
     def history(user_id: str, session_id: str) -> ScopedChatMessageHistory:

@@ -15,8 +15,7 @@ from langchain_core.tools import BaseTool
 from .clients import check_client
 from .errors import ScopeError
 from .memory import ScopedMemory
-from .messages import checked_count
-from .recall import afrom_other_sessions, as_data, from_other_sessions, last_human_text
+from .recall import afrom_other_sessions, as_data, checked_recall, from_other_sessions, last_human_text
 from .records import MemoryList
 from .remembering import NOT_SAVED, Remember, checked_remember, report_unsaved, worth_remembering
 from .scope import checked_id
@@ -89,7 +88,10 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         user_id: How to read the user from the context, where it is not its `user_id`.
 
     Raises:
+        ImportError: On import: langchain is not installed.
         InputError: An argument means nothing.
+        ScopeError: When it runs: the context names no user, or one that is refused.
+        BackendError: When it runs: the memories cannot be read.
 
     Example:
         >>> middleware = ScopedMemoryMiddleware(recall=3)
@@ -111,7 +113,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         super().__init__()
         check_client(client)
         self._client = client
-        self._recall = 0 if type(recall) is int and recall == 0 else checked_count(recall, "recall")
+        self._recall = checked_recall(recall)
         self._remember = checked_remember(remember)
         self._user_id = user_id or _user_of
         self._memo: OrderedDict[Key, tuple[RunControl | None, MemoryList]] = OrderedDict()

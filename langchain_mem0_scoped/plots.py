@@ -56,7 +56,11 @@ def plot_map(memories: Sequence[MemoryRecord], *, embeddings: Embeddings | None 
         InputError: The embeddings returned no vectors of one length.
 
     Example:
-        >>> plot_map(alice.get_all()).figure.savefig("map.png")  # doctest: +SKIP
+        >>> from langchain_mem0_scoped import ScopedMemory
+        >>> alice = ScopedMemory("u_alice")
+        >>> added = alice.add(["I am vegetarian", "I live in Lisbon"])
+        >>> plot_map(alice.get_all()).get_title()
+        '2 memories by meaning'
     """
     ax = _axes(ax)
     places = project([record["memory"] for record in memories], embeddings)
@@ -87,7 +91,11 @@ def plot_timeline(memories: Sequence[MemoryRecord], *, ax: Axes | None = None) -
         ImportError: On import: matplotlib is not installed.
 
     Example:
-        >>> plot_timeline(alice.get_all()).figure.savefig("timeline.png")  # doctest: +SKIP
+        >>> from langchain_mem0_scoped import ScopedMemory
+        >>> alice = ScopedMemory("u_alice")
+        >>> added = alice.add(["I am vegetarian", "I live in Lisbon"], at="2026-03-02")
+        >>> plot_timeline(alice.get_all()).get_title()
+        '2 memories by date'
     """
     ax = _axes(ax)
     styles = _styles(memories)
@@ -122,7 +130,8 @@ def project(texts: Sequence[str], embeddings: Embeddings | None = None) -> NDArr
         embeddings: As in `plot_map`.
 
     Returns:
-        Shape (texts, 2). The same texts in the same order have the same places.
+        float64, shape (n, 2), for n texts: the components, without units, the larger first; a component there is not,
+        as of one text, is 0. The same texts in the same order have the same places.
 
     Raises:
         InputError: The embeddings returned no vectors of one length.

@@ -145,8 +145,8 @@ class MemoryList(list[MemoryRecord]):
             ImportError: pandas is not installed.
 
         Example:
-            >>> len(MemoryList().to_pandas().columns)  # doctest: +SKIP
-            9
+            >>> list(MemoryList().to_pandas().columns)[:4]
+            ['id', 'memory', 'user_id', 'session_id']
         """
         try:
             import pandas as pd
@@ -191,6 +191,9 @@ class ErasureReceipt:
             user_id: Whose data was erased.
             counts: Rows by kind, as the client counted them; a kind it does not name is 0.
             logged: Messages of transcripts kept beside the client.
+
+        Returns:
+            A receipt of this moment.
         """
         rows = {kind: counts.get(kind, 0) for kind in _KINDS}
         rows["transcripts"] += logged

@@ -38,13 +38,17 @@ class ScopedMemoryRetriever(BaseRetriever):
         **base: `name`, `tags` and `metadata` of any LangChain runnable.
 
     Raises:
-        ScopeError: The user_id or filters are refused.
-        InputError: k, threshold or client means nothing.
+        ScopeError: The user_id or filters are refused. When it searches: the client returned a row of another user.
+        InputError: k, threshold or client means nothing. When it searches: an empty query, or k below 1.
+        BackendError: When it searches: the client failed.
+        pydantic.ValidationError: `base` names something else, or a field is assigned to.
 
     Example:
-        >>> retriever = ScopedMemoryRetriever(user_id="u_alice", k=3)
-        >>> retriever.user_id, retriever.k
-        ('u_alice', 3)
+        >>> from langchain_mem0_scoped import ScopedMemory
+        >>> added = ScopedMemory("u_alice").add(["I am vegetarian", "I live in Lisbon"])
+        >>> retriever = ScopedMemoryRetriever(user_id="u_alice", k=1)
+        >>> [document.page_content for document in retriever.invoke("vegetarian food")]
+        ['I am vegetarian']
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -111,8 +115,13 @@ class ScopedMemoryRetriever(BaseRetriever):
             update: Fields to change.
             deep: Ignored: a client cannot be copied.
 
+        Returns:
+            A retriever of the same user and client.
+
         Raises:
             ScopeError: The update names the user or the client, or filters that would leave the scope.
+            InputError: Its k or threshold means nothing.
+            pydantic.ValidationError: It names no field.
         """
         changes = dict(update or {})
         if not _FIXED.isdisjoint(changes):

@@ -22,11 +22,10 @@ from langchain_core.runnables.utils import AddableDict, ConfigurableFieldSpec
 from langchain_core.utils.pydantic import get_fields
 from pydantic import create_model
 
-from .chat_history import HISTORY_CONFIG, ScopedChatMessageHistory
+from .chat_history import HISTORY_CONFIG, ScopedChatMessageHistory, history_factory
 from .errors import InputError, ScopeError
 from .memory import ScopedMemory
-from .messages import checked_count
-from .recall import afrom_other_sessions, from_other_sessions, last_human_text, recall_message
+from .recall import afrom_other_sessions, checked_recall, from_other_sessions, last_human_text, recall_message
 from .remembering import NOT_SAVED, Remember, report_unsaved
 
 if TYPE_CHECKING:
@@ -88,33 +87,33 @@ def with_scoped_memory(
         A runnable with the chain's input and output.
 
     Raises:
-        InputError: An argument means nothing. When it runs: the input holds no turn.
+        InputError: An argument means nothing. When it runs: the input holds no turn, or `transcripts` is refused.
         ScopeError: When it runs: user_id or session_id is missing or refused.
+        BackendError: When it runs: the transcript or the memories cannot be read.
 
     Example:
         >>> from langchain_core.runnables import RunnableLambda
-        >>> chain = with_scoped_memory(RunnableLambda(lambda given: f"You said {given['input']}"))
+        >>> model = RunnableLambda(lambda given: f"You said {[message.text for message in given['history']]} before")
+        >>> chain = with_scoped_memory(model, recall=0)
+        >>> monday = {"configurable": {"user_id": "u_alice", "session_id": "monday"}}
+        >>> chain.invoke({"input": "I am vegetarian"}, monday)
+        'You said [] before'
+        >>> chain.invoke({"input": "What can I eat?"}, monday)
+        "You said ['I am vegetarian', 'You said [] before'] before"
     """
-    shape = _Shape(input_messages_key, history_messages_key, output_messages_key)
-
-    def history(user_id: str, session_id: str) -> ScopedChatMessageHistory:
-        # The recall of a wrapper goes by what is asked now, which a history cannot know: its own stays at 0.
-        return ScopedChatMessageHistory(
-            user_id,
-            session_id,
-            client=client,
-            transcripts=transcripts,
-            recall=0,
-            remember=remember,
-            max_messages=max_messages,
-            max_tokens=max_tokens,
-        )
-
+    # The recall of a wrapper goes by what is asked now, which a history cannot know: its own stays at 0.
+    history = history_factory(
+        client,
+        transcripts=transcripts,
+        recall=0,
+        remember=remember,
+        max_messages=max_messages,
+        max_tokens=max_tokens,
+    )
     # One that is never used refuses here and now what would else fail every run.
     history("user", "session")
-    return _Remembering(
-        chain, shape, history, 0 if type(recall) is int and recall == 0 else checked_count(recall, "recall")
-    )
+    shape = _Shape(input_messages_key, history_messages_key, output_messages_key)
+    return _Remembering(chain, shape, history, checked_recall(recall))
 
 
 class _Remembering(Runnable[Any, Any]):

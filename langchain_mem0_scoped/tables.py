@@ -173,7 +173,7 @@ def _within(line: str, width: int) -> Iterator[str]:
 
 
 def width_of(text: str) -> int:
-    """How many columns of a terminal a line takes."""
+    """How many columns of a terminal a line takes, by Unicode's East Asian Width (https://unicode.org/reports/tr11/)."""
     return len(text) if text.isascii() else sum(map(_width, text))
 
 

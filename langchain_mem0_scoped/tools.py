@@ -165,7 +165,8 @@ def create_memory_tools(memory: ScopedMemory) -> list[BaseTool]:
         memory: The scope they work on.
 
     Returns:
-        Five tools, sync and async. A mistake of the model's, such as an unknown id, comes back as text for it to read.
+        Five tools, sync and async. A mistake of the model's, such as an unknown id, comes back as text for it to read;
+        what else a `ScopedMemory` raises, such as a BackendError, the tool raises too.
 
     Raises:
         InputError: memory is no ScopedMemory.

@@ -1,9 +1,9 @@
-"""Chat models that say what they were told to or what they were given, and ears for callbacks. No network."""
+"""Every way to run a chain or an agent, what a run of it leaves, and ears for callbacks."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -11,15 +11,13 @@ from uuid import UUID
 
 import mem0
 from langchain.agents import create_agent
-from langchain_core.callbacks import BaseCallbackHandler, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.tools import BaseTool, tool
-from pydantic import ConfigDict, Field
+from langchain_core.tools import tool
 
 from langchain_mem0_scoped import ScopedChatMessageHistory, ScopedMemory, ScopedMemoryMiddleware, local_memory
+from tests.models import ScriptedModel, lines
 from tests.support import texts_of
 from tests.worlds import WordEmbeddings
 
@@ -37,108 +35,6 @@ async def ask(mode: str, runnable: Runnable[Any, Any], given: Any, *args: Any, *
     if mode == "async":
         return await runnable.ainvoke(given, *args, **kwargs)
     return runnable.invoke(given, *args, **kwargs)
-
-
-class EchoModel(BaseChatModel):
-    """Answers with the text of everything it was given, or by a function of it; streams word by word.
-
-    Attributes:
-        seen: What it was given, call by call.
-        says: What it answers to the messages; None to echo them.
-        fails: Called with the number of the chunk, before it is given: where a test fails the model, or looks around.
-    """
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
-    seen: list[list[BaseMessage]] = Field(default_factory=list)
-    says: Callable[[list[BaseMessage]], str] | None = None
-    fails: Callable[[int], None] | None = None
-
-    @property
-    def _llm_type(self) -> str:
-        return "echo"
-
-    def _said(self, messages: list[BaseMessage]) -> str:
-        self.seen.append(list(messages))
-        return echo(messages) if self.says is None else self.says(messages)
-
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        if self.fails is not None:
-            self.fails(0)
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(self._said(messages)))])
-
-    def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> Iterator[ChatGenerationChunk]:
-        for number, word in enumerate(words_of(self._said(messages))):
-            if self.fails is not None:
-                self.fails(number)
-            chunk = ChatGenerationChunk(message=AIMessageChunk(content=word))
-            if run_manager:
-                run_manager.on_llm_new_token(word, chunk=chunk)
-            yield chunk
-
-
-def echo(messages: Sequence[BaseMessage]) -> str:
-    """Everything a model was given, as its answer."""
-    return "I was given: " + " | ".join(message.text for message in messages)
-
-
-def words_of(text: str) -> list[str]:
-    """A text in pieces that add up to it."""
-    return text.replace(" ", " \x00").split("\x00")
-
-
-class ScriptedAgent(BaseChatModel):
-    """A model for agents: says the next of its lines, whoever asks; a line that is an error is raised.
-
-    Attributes:
-        lines: What it says, in order.
-        seen: What it was given, call by call.
-        offered: The names and argument schemas of the tools that were bound to it.
-    """
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
-    lines: list[Any]
-    seen: list[list[BaseMessage]] = Field(default_factory=list)
-    offered: dict[str, Any] = Field(default_factory=dict)
-
-    @property
-    def _llm_type(self) -> str:
-        return "scripted-agent"
-
-    def bind_tools(
-        self, tools: Sequence[Any], *, tool_choice: str | None = None, **kwargs: Any
-    ) -> Runnable[LanguageModelInput, AIMessage]:
-        for offered in tools:
-            if isinstance(offered, BaseTool):
-                self.offered[offered.name] = offered.tool_call_schema
-        return self
-
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        line = self.lines[len(self.seen)]
-        self.seen.append(list(messages))
-        if isinstance(line, Exception):
-            raise line
-        message = line(messages) if callable(line) else AIMessage(line) if isinstance(line, str) else line
-        return ChatResult(generations=[ChatGeneration(message=message)])
 
 
 def calls(name: str, call_id: str = "c1", **arguments: Any) -> AIMessage:
@@ -231,10 +127,6 @@ def remembered(client: mem0.Memory, user_id: str) -> list[str]:
     return texts_of(ScopedMemory(user_id, client=client).get_all())[::-1]
 
 
-def constant(text: str = "ok") -> EchoModel:
-    return EchoModel(says=lambda _: text)
-
-
 def text_of(answer: Any) -> str:
     return answer if isinstance(answer, str) else answer.text
 
@@ -271,14 +163,14 @@ def thread(name: str = "t1") -> dict[str, Any]:
     return {"configurable": {"thread_id": name}}
 
 
-def agent(client: mem0.Memory, *lines: Any, **options: Any) -> tuple[Any, ScriptedAgent]:
+def agent(client: mem0.Memory, *script: Any, **options: Any) -> tuple[Any, ScriptedModel]:
     """An agent and the scripted model in it."""
     known = {name: options.pop(name) for name in ("recall", "remember", "tools", "user_id") if name in options}
-    model = ScriptedAgent(lines=list(lines))
+    model = ScriptedModel(says=lines(*script))
     middleware = [ScopedMemoryMiddleware(client=client, **known), *options.pop("more", [])]
     return create_agent(model, options.pop("offers", []), middleware=middleware, **options), model
 
 
-def system(model: ScriptedAgent, call: int = -1) -> str:
+def system(model: ScriptedModel, call: int = -1) -> str:
     """The system message of a request, "" where there is none."""
     return "".join(message.text for message in model.seen[call] if isinstance(message, SystemMessage))

@@ -1,8 +1,7 @@
-"""What goes wrong on purpose: processes to be killed, models that fail; and what errors and logs tell of it."""
+"""What goes wrong on purpose: processes to be killed, embeddings that fail; and what errors and logs tell of it."""
 
 from __future__ import annotations
 
-import asyncio
 import multiprocessing
 import os
 import sqlite3
@@ -14,13 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NoReturn
 
-from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.embeddings import Embeddings
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
 
-from langchain_mem0_scoped import ScopedMemory, local_memory
+from langchain_mem0_scoped import local_memory
 from langchain_mem0_scoped.local.embeddings import OfflineEmbeddings
 from langchain_mem0_scoped.local.memory import LocalMemory
 
@@ -155,18 +150,7 @@ def open_files(path: Path) -> int:
     return found
 
 
-def call(memory: ScopedMemory, mode: str, verb: str, *args: Any, **options: Any) -> Any:
-    """Call a verb, or its async twin in an event loop of its own."""
-    if mode == "sync":
-        return getattr(memory, verb)(*args, **options)
-
-    async def twin() -> Any:
-        return await getattr(memory, f"a{verb}")(*args, **options)
-
-    return asyncio.run(twin())
-
-
-# -- models that fail
+# -- embeddings
 
 
 class Failing(Exception):
@@ -209,32 +193,6 @@ class Bag(Embeddings):
         for character in text:
             vector[ord(character) % self._width] += 1.0
         return vector
-
-
-class Scripted(BaseChatModel):
-    """A chat model that answers as it is told, or raises what it is told."""
-
-    answers: list[Any]
-    asked: int = 0
-
-    @property
-    def _llm_type(self) -> str:
-        return "scripted"
-
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        answer = self.answers[min(self.asked, len(self.answers) - 1)]
-        self.asked += 1
-        if isinstance(answer, BaseException):
-            raise answer
-        if callable(answer):
-            answer = answer("\n".join(str(message.content) for message in messages))
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(answer))])
 
 
 def raising(error: BaseException) -> NoReturn:

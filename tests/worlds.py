@@ -1,4 +1,4 @@
-"""Deterministic parts for tests of the embedded store: an embedding, a scripted model, entities, the file's bytes."""
+"""Deterministic parts for tests of the embedded store: an embedding, mem0's prompt, entities, the file's bytes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,11 @@ from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.embeddings import Embeddings
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
 
 from langchain_mem0_scoped.local.database import Database
 
@@ -72,40 +66,6 @@ def vector_of(text: str) -> list[float]:
     norm = float(np.sqrt((total * total).sum()))
     vector: list[float] = (total / norm if norm else total).tolist()
     return vector
-
-
-class ScriptedModel(BaseChatModel):
-    """Plays mem0's extraction model: every line of the new messages is one fact, word for word.
-
-    Attributes:
-        prompts: What it was asked, in order.
-        before: Called with the prompt before it answers: where a test waits, or fails.
-        answer: What it says whatever it is asked, if not None.
-    """
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
-    prompts: list[str] = Field(default_factory=list)
-    before: Callable[[str], None] | None = None
-    answer: str | None = None
-
-    @property
-    def _llm_type(self) -> str:
-        return "scripted"
-
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        prompt = messages[-1].text
-        self.prompts.append(prompt)
-        if self.before is not None:
-            self.before(prompt)
-        said = self.answer if self.answer is not None else facts_of(new_messages_in(prompt))
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(said))])
 
 
 def new_messages_in(prompt: str) -> list[str]:

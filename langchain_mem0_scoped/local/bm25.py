@@ -13,8 +13,8 @@ from .words import TERM_BITS
 K1: Final = 0.9
 """BM25's term saturation: at this frequency, in a row of average length, a term has half of its greatest weight.
 
-0.9 and 0.4 are Anserini's defaults, and memories are short passages like those it ranks. LoCoMo agrees: recall at 10 is
-two points above that of Lucene's 1.2 and 0.75.
+0.9 and 0.4 are Anserini's defaults (https://github.com/castorini/anserini, `SearchArgs.java`), and memories are short
+passages like those it ranks. LoCoMo agrees: recall at 10 is two points above that of Lucene's 1.2 and 0.75.
 """
 B: Final = 0.4
 """BM25's length normalisation, from 0 (none) to 1 (in full proportion to the row's length)."""
@@ -47,6 +47,9 @@ def bm25(rows: Rows, terms: Terms, query_terms: Sequence[int]) -> tuple[NDArray[
     The formula is Lucene's BM25 with `PRIOR_ROWS` rows more that hold none of the words: a term that `df` of the n rows
     hold weighs `idf = ln(1 + (n + PRIOR_ROWS - df + 0.5) / (df + 0.5))` and gives a row that holds it `tf` times
     `idf * tf / (tf + K1 * (1 - B + B * length / mean length))`. It is evidence in nats, and is not normalised.
+
+    BM25 is Robertson and others' (Okapi at TREC-3, 1994). Kamphuis and others compare its forms, Lucene's among them:
+    https://doi.org/10.1007/978-3-030-45442-5_4.
 
     Args:
         rows: n rows, at least one.

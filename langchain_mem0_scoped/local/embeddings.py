@@ -28,6 +28,8 @@ _DIMS: Final = 256
 class OfflineEmbeddings(Embeddings):
     """WordLlama's 256-dimensional static embedding, which ships inside its wheel.
 
+    https://github.com/dleemiller/WordLlama has how it was trained, and how it compares with others.
+
     A text's vector is the normalised mean of its tokens' vectors: the same to the last bit alone or among others, in
     any thread and after a fork. The model is loaded for the first text, once per process, and shared by all instances.
 

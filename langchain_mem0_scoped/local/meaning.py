@@ -111,11 +111,13 @@ def matched(
     """Tell by how many standard deviations of this user's rows each row lies towards the query.
 
     With the mean m and the covariance C of the user's rows and c = q - m, it is `c' C⁻¹ (v - m) / sqrt(c' C⁻¹ c)`, the
-    matched filter of signal detection: what most rows have in common with the query says little, what few have says
+    matched filter of signal detection (Robey and others, A CFAR Adaptive Matched Filter Detector, 1992,
+    https://doi.org/10.1109/7.135446): what most rows have in common with the query says little, what few have says
     much. It needs no training and takes any embedding.
 
-    C is never formed. C⁻¹ c is taken from the space of c, C c and C² c, as three steps of conjugate gradients would.
-    Everything is added up by einsum in one order, not by BLAS, whose last bits depend on where in memory a row lies.
+    C is never formed. C⁻¹ c is taken from the space of c, C c and C² c, as three steps of conjugate gradients would
+    (Hestenes and Stiefel, 1952, https://doi.org/10.6028/jres.049.044). Everything is added up by einsum in one order,
+    not by BLAS, whose last bits depend on where in memory a row lies.
 
     Args:
         vectors: float32, shape (n, d): the rows `against` was made of.

@@ -52,7 +52,8 @@ def local_memory(
     Raises:
         InputError: path, embeddings, llm or reranker is something else.
         BackendError: The file cannot be used: it is no database, another program's, built with another embedding, has a
-            newer schema, or cannot be written. It is left as it was.
+            newer schema, or cannot be written, or its directory does not exist. It is left as it was.
+        ImportError: WordLlama is not installed, and no embeddings were handed in.
 
     Example:
         >>> import tempfile

@@ -9,8 +9,10 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 
 from ..errors import BackendError
 
-_FEWEST: Final = 20
 _TIMES: Final = 4
+"""So many rows are handed over for each that is wanted: as many as mem0 asks of a store to choose from."""
+_FEWEST: Final = 20
+"""And at least so many: of fewer there is little to choose."""
 _ID: Final = "memory_id"
 """Where a document's metadata hold its memory's id: some compressors copy a document without its own."""
 

@@ -1,8 +1,9 @@
 """The one table that holds what people wrote, kept so that removed text leaves no copy behind.
 
 SQLite copies a row when it makes room for another: when a page splits, when two merge, when a row grows.
-`secure_delete` overwrites what is deleted where it stands, and not such copies. So nothing here ever moves: rows are
-appended and never deleted, and a body is only ever overwritten by one of the same length, which SQLite does in place.
+`secure_delete` (https://sqlite.org/pragma.html#pragma_secure_delete) overwrites what is deleted where it stands, and
+not such copies. So nothing here ever moves: rows are appended and never deleted, and a body is only ever overwritten by
+one of the same length, which SQLite does in place.
 """
 
 from __future__ import annotations

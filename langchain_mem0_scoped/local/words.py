@@ -46,7 +46,8 @@ _STOP_WORDS: Final = frozenset(_FUNCTION_WORDS.split())
 def tokenize(text: str) -> list[str]:
     """Split a text into the terms by which it is found again.
 
-    Case, compatibility forms and English inflection are levelled, English stop words left out. Scripts without spaces
+    Case, compatibility forms and English inflection are levelled, the last by Snowball's Porter2
+    (https://snowballstem.org/algorithms/english/stemmer.html), and English stop words left out. Scripts without spaces
     become overlapping pairs of characters, so such a word is found wherever it stands, but a single character only
     where it stands alone.
 
@@ -83,7 +84,7 @@ def hash_terms(tokens: Iterable[str], key: bytes) -> list[int]:
         key: The user's key, 16 random bytes.
 
     Returns:
-        For each term, in order, its BLAKE2b hash of 56 bits under that key.
+        For each term, in order, its BLAKE2b hash (RFC 7693) of 56 bits under that key.
     """
     return [
         int.from_bytes(blake2b(token.encode(), digest_size=_HASH_BYTES, key=key).digest(), "little") for token in tokens

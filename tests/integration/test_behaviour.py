@@ -18,11 +18,8 @@ from tests.platform.server import Platform
 from tests.support import TEXTS, Call, new_user, texts_of
 from tests.unit import test_forgetting as forgetting
 from tests.unit import test_memory as everyday
-from tests.unit.test_attacks import (  # noqa: F401
-    stage,
-    test_rows_written_with_a_run_or_an_agent_are_his_too,
-    test_upper_case_is_the_same_memory_and_still_not_his,
-)
+from tests.unit.test_attacks_by_filter import test_rows_written_with_a_run_or_an_agent_are_his_too  # noqa: F401
+from tests.unit.test_attacks_by_id import stage, test_upper_case_is_the_same_memory_and_still_not_his  # noqa: F401
 from tests.unit.test_bola import (  # noqa: F401
     test_a_row_once_owned_by_an_erased_user_is_missing,
     test_foreign_answers_as_missing_does,

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from langchain_mem0_scoped import InputError, ScopedMemory
 from langchain_mem0_scoped.local.memory import LocalMemory
 from langchain_mem0_scoped.messages import MAX_QUERY, MAX_TEXT
-from tests.faults import call, rows_in, store
-from tests.support import MODES, new_user
+from tests.faults import rows_in, store
+from tests.support import Call, new_user
 
 TOO_LONG = "a million words " * 640_000
 """10 MB."""
@@ -40,22 +40,16 @@ def memory(client: LocalMemory) -> ScopedMemory:
     return ScopedMemory(new_user(), client=client)
 
 
-@pytest.fixture(params=MODES)
-def mode(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
 class TestQueries:
     @pytest.mark.parametrize(
         "query",
         ["", " ", "\n\t\u00a0\u2003", None, 7, 7.5, True, b"tea", ["tea"], {"query": "tea"}, ("tea",), ...],
         ids=repr,
     )
-    def test_what_is_no_question_is_refused(self, memory: ScopedMemory, mode: str, query: Any) -> None:
+    def test_what_is_no_question_is_refused(self, memory: ScopedMemory, call: Call, query: Any) -> None:
         memory.add("I like tea")
         with pytest.raises(InputError, match="query must"):
-            call(memory, mode, "search", query)
+            call(memory, "search", query)
 
     @pytest.mark.parametrize(
         ("query", "why"),
@@ -68,45 +62,45 @@ class TestQueries:
         ],
         ids=["half an emoji", "half of one", "NUL", "one too many", "10 MB"],
     )
-    def test_what_no_store_could_read_is_refused(self, memory: ScopedMemory, mode: str, query: str, why: str) -> None:
+    def test_what_no_store_could_read_is_refused(self, memory: ScopedMemory, call: Call, query: str, why: str) -> None:
         with pytest.raises(InputError, match=why):
-            call(memory, mode, "search", query)
+            call(memory, "search", query)
 
-    def test_the_longest_query(self, memory: ScopedMemory, mode: str) -> None:
+    def test_the_longest_query(self, memory: ScopedMemory, call: Call) -> None:
         memory.add(["I like tea", "Frieda plays the cello"])
         query = ("cello " + "padding " * MAX_QUERY)[:MAX_QUERY]
-        assert call(memory, mode, "search", query)[0]["memory"] == "Frieda plays the cello"
+        assert call(memory, "search", query)[0]["memory"] == "Frieda plays the cello"
 
     @pytest.mark.parametrize(
         "query", ["...", "the of and", "🐈", "\u0301", "x" * 50_000, "' OR 1=1 --", '{"$ne": null}', "%"]
     )
-    def test_a_query_without_words_worth_the_name(self, memory: ScopedMemory, mode: str, query: str) -> None:
+    def test_a_query_without_words_worth_the_name(self, memory: ScopedMemory, call: Call, query: str) -> None:
         memory.add(["I like tea", "Frieda plays the cello"])
-        found = call(memory, mode, "search", query, k=10)
+        found = call(memory, "search", query, k=10)
         assert {record["memory"] for record in found} <= {"I like tea", "Frieda plays the cello"}
 
     @pytest.mark.parametrize(
         "k", [0, -1, -(10**30), True, False, 2.5, 2.0, "3", None, math.inf, math.nan, [3]], ids=repr
     )
-    def test_a_k_that_counts_nothing_is_refused(self, memory: ScopedMemory, mode: str, k: Any) -> None:
+    def test_a_k_that_counts_nothing_is_refused(self, memory: ScopedMemory, call: Call, k: Any) -> None:
         with pytest.raises(InputError, match="k must be an int of 1 or more"):
-            call(memory, mode, "search", "tea", k=k)
+            call(memory, "search", "tea", k=k)
 
     @pytest.mark.parametrize("k", [21, 1000, sys.maxsize, 2**64, 10**30])
-    def test_an_enormous_k_finds_all_there_is(self, memory: ScopedMemory, mode: str, k: int) -> None:
+    def test_an_enormous_k_finds_all_there_is(self, memory: ScopedMemory, call: Call, k: int) -> None:
         memory.add([f"I like tea number {n}" for n in range(21)])
-        assert len(call(memory, mode, "search", "tea", k=k)) == 21
-        assert len(call(memory, mode, "get_all", limit=k)) == 21
+        assert len(call(memory, "search", "tea", k=k)) == 21
+        assert len(call(memory, "get_all", limit=k)) == 21
 
     @pytest.mark.parametrize("threshold", [-0.1, 1.1, math.nan, math.inf, "0.5", True, [0.5]], ids=repr)
-    def test_a_threshold_outside_0_to_1_is_refused(self, memory: ScopedMemory, mode: str, threshold: Any) -> None:
+    def test_a_threshold_outside_0_to_1_is_refused(self, memory: ScopedMemory, call: Call, threshold: Any) -> None:
         with pytest.raises(InputError, match="threshold must be a number from 0 to 1"):
-            call(memory, mode, "search", "tea", threshold=threshold)
+            call(memory, "search", "tea", threshold=threshold)
 
     @pytest.mark.parametrize("limit", [0, -1, True, 2.5, "3"], ids=repr)
-    def test_a_limit_that_counts_nothing_is_refused(self, memory: ScopedMemory, mode: str, limit: Any) -> None:
+    def test_a_limit_that_counts_nothing_is_refused(self, memory: ScopedMemory, call: Call, limit: Any) -> None:
         with pytest.raises(InputError, match="limit must be an int of 1 or more"):
-            call(memory, mode, "get_all", limit=limit)
+            call(memory, "get_all", limit=limit)
 
 
 class TestMessages:
@@ -139,15 +133,15 @@ class TestMessages:
         ids=repr,
     )
     def test_a_wrong_shape_is_refused_and_nothing_is_stored(
-        self, memory: ScopedMemory, mode: str, path: Path, messages: Any
+        self, memory: ScopedMemory, call: Call, path: Path, messages: Any
     ) -> None:
         rows = rows_in(path)
         with pytest.raises(InputError):
-            call(memory, mode, "add", messages)
+            call(memory, "add", messages)
         if isinstance(messages, list):
             # Nor what comes before it, which by itself would be right.
             with pytest.raises(InputError):
-                call(memory, mode, "add", ["I like tea", {"role": "user", "content": "I like cake"}, *messages])
+                call(memory, "add", ["I like tea", {"role": "user", "content": "I like cake"}, *messages])
         assert rows_in(path) == rows
 
     @pytest.mark.parametrize(
@@ -162,38 +156,38 @@ class TestMessages:
         ids=["half an emoji", "the other half", "NUL", "one too many", "10 MB"],
     )
     def test_text_that_cannot_be_kept_whole_is_refused(
-        self, memory: ScopedMemory, mode: str, path: Path, text: str, why: str
+        self, memory: ScopedMemory, call: Call, path: Path, text: str, why: str
     ) -> None:
         kept = memory.add("I like tea")[0]
         rows = rows_in(path)
         for messages in (text, {"role": "assistant", "content": text}, ["I like cake", text]):
             with pytest.raises(InputError, match=why):
-                call(memory, mode, "add", messages)
+                call(memory, "add", messages)
         with pytest.raises(InputError, match=why):
-            call(memory, mode, "update", kept["id"], text)
+            call(memory, "update", kept["id"], text)
         assert rows_in(path) == rows
         assert memory.get_all() == [kept]
 
-    def test_the_longest_text(self, memory: ScopedMemory, mode: str) -> None:
+    def test_the_longest_text(self, memory: ScopedMemory, call: Call) -> None:
         text = ("word " * MAX_TEXT)[: MAX_TEXT - 16] + " bandersnatch 🐈."
         assert len(text) == MAX_TEXT
         memory.add(["I like tea", "Frieda plays the cello"])
-        record = call(memory, mode, "add", text)[0]
+        record = call(memory, "add", text)[0]
         assert record["memory"] == text
-        assert call(memory, mode, "get", record["id"])["memory"] == text
-        assert call(memory, mode, "search", "bandersnatch")[0]["memory"] == text
+        assert call(memory, "get", record["id"])["memory"] == text
+        assert call(memory, "search", "bandersnatch")[0]["memory"] == text
         longer = text[:-1] + "!"
-        assert call(memory, mode, "update", record["id"], longer)["memory"] == longer
+        assert call(memory, "update", record["id"], longer)["memory"] == longer
         assert {len(row["memory"]) for row in memory.get_all()} == {10, 22, MAX_TEXT}
 
-    def test_five_thousand_messages_in_one_add(self, memory: ScopedMemory, mode: str) -> None:
+    def test_five_thousand_messages_in_one_add(self, memory: ScopedMemory, call: Call) -> None:
         texts = [f"note number {number} of many" for number in range(5_000)]
-        added = call(memory, mode, "add", texts)
+        added = call(memory, "add", texts)
         assert [record["memory"] for record in added] == texts
         assert len({record["id"] for record in added}) == 5_000
-        assert call(memory, mode, "count") == 5_000
+        assert call(memory, "count") == 5_000
         assert [record["memory"] for record in memory.get_all()] == texts[::-1]
-        assert call(memory, mode, "search", "note number 4321", k=1)[0]["memory"] == texts[4321]
+        assert call(memory, "search", "note number 4321", k=1)[0]["memory"] == texts[4321]
 
 
 STRANGE: dict[str, tuple[str, str | None]] = {
@@ -232,27 +226,27 @@ STRANGE: dict[str, tuple[str, str | None]] = {
 
 class TestTextsThatAreStrange:
     @pytest.mark.parametrize("kind", STRANGE)
-    def test_are_kept_exactly_and_found(self, memory: ScopedMemory, mode: str, kind: str) -> None:
+    def test_are_kept_exactly_and_found(self, memory: ScopedMemory, call: Call, kind: str) -> None:
         text, query = STRANGE[kind]
         memory.add(["My bicycle is red", "Frieda plays the cello", "I never fly on Mondays"])
-        record = call(memory, mode, "add", text)[0]
+        record = call(memory, "add", text)[0]
         assert record["memory"] == text
-        assert call(memory, mode, "get", record["id"])["memory"] == text
-        assert call(memory, mode, "get_all")[0]["memory"] == text
-        assert call(memory, mode, "history", record["id"])[0]["new_memory"] == text
+        assert call(memory, "get", record["id"])["memory"] == text
+        assert call(memory, "get_all")[0]["memory"] == text
+        assert call(memory, "history", record["id"])[0]["new_memory"] == text
         if query is not None:
-            assert call(memory, mode, "search", query)[0]["memory"] == text
+            assert call(memory, "search", query)[0]["memory"] == text
         else:
-            call(memory, mode, "search", text)
-        assert call(memory, mode, "update", record["id"], text + text)["memory"] == text + text
+            call(memory, "search", text)
+        assert call(memory, "update", record["id"], text + text)["memory"] == text + text
 
-    def test_a_text_that_is_a_user_id(self, client: LocalMemory, mode: str) -> None:
+    def test_a_text_that_is_a_user_id(self, client: LocalMemory, call: Call) -> None:
         alice, bob = new_user("alice"), new_user("bob")
         ScopedMemory(bob, client=client).add(alice)
         memory = ScopedMemory(alice, client=client)
         memory.add([alice, bob])
-        assert call(memory, mode, "search", alice)[0]["memory"] == alice
-        assert call(memory, mode, "delete_all").memories == 2
+        assert call(memory, "search", alice)[0]["memory"] == alice
+        assert call(memory, "delete_all").memories == 2
         assert [record["memory"] for record in ScopedMemory(bob, client=client).get_all()] == [alice]
 
     @pytest.mark.parametrize(
@@ -267,12 +261,12 @@ class TestTextsThatAreStrange:
         ],
         ids=["unicode", "nesting", "numbers", "metacharacters", "much", "deep"],
     )
-    def test_metadata_comes_back_equal(self, memory: ScopedMemory, mode: str, metadata: dict[str, Any]) -> None:
-        record = call(memory, mode, "add", "I like tea", metadata=metadata)[0]
-        for got in (record, call(memory, mode, "get", record["id"]), memory.get_all()[0], memory.search("tea")[0]):
+    def test_metadata_comes_back_equal(self, memory: ScopedMemory, call: Call, metadata: dict[str, Any]) -> None:
+        record = call(memory, "add", "I like tea", metadata=metadata)[0]
+        for got in (record, call(memory, "get", record["id"]), memory.get_all()[0], memory.search("tea")[0]):
             assert got["metadata"] == metadata
             assert repr(got["metadata"]) == repr(metadata)  # 1, 1.0 and True are equal, and not the same
-        changed = call(memory, mode, "update", record["id"], metadata={"more": metadata})
+        changed = call(memory, "update", record["id"], metadata={"more": metadata})
         assert changed["metadata"] == metadata | {"more": metadata}
 
 

@@ -32,8 +32,9 @@ from tests.chat import (
     exactly,
     turn,
 )
+from tests.models import extracting
 from tests.support import Call, new_user, texts_of
-from tests.worlds import ScriptedModel, WordEmbeddings, left_in
+from tests.worlds import WordEmbeddings, left_in
 
 
 @pytest.fixture(scope="module", params=["embedded", "sql"])
@@ -369,7 +370,7 @@ class TestRemembering:
         assert len(talk.read(ScopedChatMessageHistory(user, **bound))) == 2
 
     def test_facts_are_extracted_where_there_is_a_model(self, tmp_path: Path, talk: Talk) -> None:
-        client = local_memory(tmp_path / "m.db", embeddings=WordEmbeddings(), llm=ScriptedModel())
+        client = local_memory(tmp_path / "m.db", embeddings=WordEmbeddings(), llm=extracting())
         history = ScopedChatMessageHistory("alice", "s1", client=client)
         talk.add(history, [HumanMessage("I am Ann\nI like tea"), AIMessage("Noted")])
         assert "I am Ann" in texts_of(ScopedMemory("alice", client=client).get_all(session_id="s1"))
@@ -378,13 +379,13 @@ class TestRemembering:
 
     @pytest.mark.parametrize("part", ["embeddings", "model"])
     def test_a_failure_leaves_the_transcript_and_says_so(self, tmp_path: Path, talk: Talk, part: str) -> None:
-        def fail(_: str) -> None:
+        def fail(_: object) -> None:
             raise ConnectionError("secret words")
 
         embeddings = FailingEmbeddings()
         embeddings.fail_writing = part == "embeddings"
         client = local_memory(
-            tmp_path / "m.db", embeddings=embeddings, llm=ScriptedModel(before=fail) if part == "model" else None
+            tmp_path / "m.db", embeddings=embeddings, llm=extracting(fail) if part == "model" else None
         )
         history = ScopedChatMessageHistory("alice", "s1", client=client, recall=0)
         with pytest.raises(BackendError, match="in the transcript, but it was not remembered") as raised:

@@ -19,7 +19,8 @@ from langchain_mem0_scoped import ErasureReceipt, MemoryNotFoundError, ScopedMem
 from langchain_mem0_scoped.local import texts
 from langchain_mem0_scoped.local.database import Database
 from langchain_mem0_scoped.local.memory import LocalMemory
-from tests.worlds import ScriptedModel, WordEmbeddings, entities, left_in, names_in, unsynced
+from tests.models import extracting
+from tests.worlds import WordEmbeddings, entities, left_in, names_in, unsynced
 
 Counts = tuple[int, int, int, int, int]
 """memories, history, messages, entities, transcripts"""
@@ -82,7 +83,7 @@ class Churn:
     def __init__(self, path: Path, seed: int, users: int = _USERS) -> None:
         self.path = path
         self.random = random.Random(seed)
-        self.model = ScriptedModel()
+        self.model = extracting()
         self.client = local_memory(path, embeddings=WordEmbeddings(), llm=self.model)
         self.removed: list[str] = []
         self.people = [self._person(number) for number in range(users)]
@@ -286,10 +287,11 @@ _LOOK = """
 import sys
 from pathlib import Path
 from langchain_mem0_scoped import ScopedMemory, local_memory
-from tests.worlds import ScriptedModel, WordEmbeddings, entities
+from tests.models import extracting
+from tests.worlds import WordEmbeddings, entities
 
 path, user_id, others, erase = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4] == "erase"
-model = ScriptedModel()
+model = extracting()
 client = local_memory(path, embeddings=WordEmbeddings(), llm=model)
 memory = ScopedMemory(user_id, client=client)
 if erase:

@@ -35,7 +35,7 @@ _IDS = [
 
 
 class Model(LLMBase):
-    """mem0's side of `ScriptedModel`."""
+    """mem0's side of `tests.models.extracting`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -17,7 +17,8 @@ import pytest
 from langchain_mem0_scoped import BackendError, ErasureError, ScopedMemory, local_memory
 from langchain_mem0_scoped.local.memory import LocalMemory
 from langchain_mem0_scoped.records import MemoryList
-from tests.worlds import ScriptedModel, WordEmbeddings, entities, left_in
+from tests.models import extracting
+from tests.worlds import WordEmbeddings, entities, left_in
 
 _PATIENCE = 30.0
 
@@ -72,7 +73,7 @@ def slow(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param == "verbatim":
         client = local_memory(tmp_path / "memory.db", embeddings=WordEmbeddings(gate))
     else:
-        client = local_memory(tmp_path / "memory.db", embeddings=WordEmbeddings(), llm=ScriptedModel(before=gate))
+        client = local_memory(tmp_path / "memory.db", embeddings=WordEmbeddings(), llm=extracting(gate))
     yield Store(tmp_path / "memory.db", gate, client)
     client.close()
 
@@ -144,7 +145,7 @@ def test_one_that_has_met_two_erasures_and_a_new_beginning_stores_nothing(slow: 
 
 def test_the_prompt_of_the_repeated_add_holds_nothing_of_what_was_erased(tmp_path: Path) -> None:
     gate = Gate()
-    model = ScriptedModel(before=gate)
+    model = extracting(gate)
     store = Store(
         tmp_path / "memory.db", gate, local_memory(tmp_path / "memory.db", embeddings=WordEmbeddings(), llm=model)
     )
@@ -190,7 +191,7 @@ def test_a_correction_under_way_while_its_user_is_erased_stores_nothing(tmp_path
 
 
 def test_many_threads_adding_while_their_user_is_erased_are_all_before_or_refused(tmp_path: Path) -> None:
-    client = local_memory(tmp_path / "memory.db", embeddings=WordEmbeddings(), llm=ScriptedModel())
+    client = local_memory(tmp_path / "memory.db", embeddings=WordEmbeddings(), llm=extracting())
     alice = ScopedMemory("u_alice", client=client)
     erased = threading.Event()
     late: list[str] = []

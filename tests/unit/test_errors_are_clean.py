@@ -23,8 +23,9 @@ from langchain_mem0_scoped import (
     local_memory,
 )
 from langchain_mem0_scoped.local.assembled import plain_memory
-from tests.faults import Embedding, Failing, Scripted, call, chain_of, store, told_by, told_by_logs
-from tests.support import MODES, close_plain
+from tests.faults import Embedding, Failing, chain_of, store, told_by, told_by_logs
+from tests.models import Says, ScriptedModel, lines
+from tests.support import Call, close_plain
 
 TEXT = "zebra-text-canary"
 QUERY = "zebra-query-canary"
@@ -116,12 +117,6 @@ CALLS: dict[str, Attempt] = {
 }
 
 
-@pytest.fixture(params=MODES)
-def mode(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
 @pytest.fixture(autouse=True)
 def _keys(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -170,11 +165,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 class TestMisuse:
     @pytest.mark.parametrize("kind", MISUSES)
     def test_is_refused_without_a_word_of_it(
-        self, world: World, mode: str, kind: str, caplog: pytest.LogCaptureFixture
+        self, world: World, call: Call, kind: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         expected, (verb, args, options) = MISUSES[kind]
         with clean(caplog, expected):
-            call(world.alice, mode, verb, *args(world), **options)
+            call(world.alice, verb, *args(world), **options)
 
     @pytest.mark.parametrize(
         "user_id",
@@ -195,29 +190,29 @@ class TestMisuse:
 
 class TestEmbeddedFails:
     @pytest.mark.parametrize("verb", ["add", "search", "update"])
-    def test_its_embedding(self, tmp_path: Path, mode: str, verb: str, caplog: pytest.LogCaptureFixture) -> None:
+    def test_its_embedding(self, tmp_path: Path, call: Call, verb: str, caplog: pytest.LogCaptureFixture) -> None:
         broken = False
         with store(tmp_path / "m.db", embeddings=Embedding(lambda text: fails() if broken else None)) as client:
             world = _world(client)
             broken = True
             name, args, options = CALLS[verb]
             with clean(caplog, BackendError):
-                call(world.alice, mode, name, *args(world), **options)
+                call(world.alice, name, *args(world), **options)
 
-    def test_its_language_model(self, tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture) -> None:
-        answers = [
+    def test_its_language_model(self, tmp_path: Path, call: Call, caplog: pytest.LogCaptureFixture) -> None:
+        answers: list[str | Says] = [
             fails,
             '{"memory": [{"text": "' + TEXT + ' \\ud83d"}]}',
             '{"memory": [{"text": {"' + TEXT + '": 1}}]}',
         ]
-        with store(tmp_path / "m.db", llm=Scripted(answers=answers)) as client:
+        with store(tmp_path / "m.db", llm=ScriptedModel(says=lines(*answers))) as client:
             memory = ScopedMemory("u_alice", client=client)
             for _ in answers:
                 with clean(caplog, BackendError):
-                    call(memory, mode, "add", TEXT)
+                    call(memory, "add", TEXT)
 
     @pytest.mark.parametrize("verb", CALLS)
-    def test_its_file(self, tmp_path: Path, mode: str, verb: str, caplog: pytest.LogCaptureFixture) -> None:
+    def test_its_file(self, tmp_path: Path, call: Call, verb: str, caplog: pytest.LogCaptureFixture) -> None:
         path = tmp_path / "m.db"
         with store(path) as client:
             world = _world(client)
@@ -225,15 +220,15 @@ class TestEmbeddedFails:
                 connection.execute("DROP TABLE texts")
             name, args, options = CALLS[verb]
             with clean(caplog, BackendError):
-                call(world.alice, mode, name, *args(world), **options)
+                call(world.alice, name, *args(world), **options)
 
     @pytest.mark.parametrize("verb", CALLS)
-    def test_it_is_closed(self, tmp_path: Path, mode: str, verb: str, caplog: pytest.LogCaptureFixture) -> None:
+    def test_it_is_closed(self, tmp_path: Path, call: Call, verb: str, caplog: pytest.LogCaptureFixture) -> None:
         with store(tmp_path / "m.db") as client:
             world = _world(client)
         name, args, options = CALLS[verb]
         with clean(caplog, BackendError):
-            call(world.alice, mode, name, *args(world), **options)
+            call(world.alice, name, *args(world), **options)
 
 
 # mem0 asks its local Qdrant for an index there is none of, and is told so.
@@ -258,7 +253,7 @@ class TestPlainMem0Fails:
     def test_in_one_of_its_parts(
         self,
         tmp_path: Path,
-        mode: str,
+        call: Call,
         part: str,
         verb: str,
         caplog: pytest.LogCaptureFixture,
@@ -270,29 +265,29 @@ class TestPlainMem0Fails:
             monkeypatch.setattr(getattr(client, room), method, fails)
             name, args, options = CALLS[verb]
             with clean(caplog, BackendError):
-                call(world.alice, mode, name, *args(world), **options)
+                call(world.alice, name, *args(world), **options)
             monkeypatch.undo()
 
 
-def test_nothing_that_works_is_logged_either(tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_that_works_is_logged_either(tmp_path: Path, call: Call, caplog: pytest.LogCaptureFixture) -> None:
     answer = '{"memory": [{"text": "' + TEXT + '"}]}'
-    with store(tmp_path / "m.db", llm=Scripted(answers=[answer])) as client:
+    with store(tmp_path / "m.db", llm=ScriptedModel(says=lines(answer))) as client:
         memory = ScopedMemory("u_alice", client=client)
         ScopedMemory(OTHER, client=client).add(TEXT, infer=False)
         memory.add(f"I said {TEXT}")
         world = World(memory, memory.add(TEXT, infer=False)[0]["id"], "")
         for name in ("search", "get_all", "get", "update", "history", "count", "delete", "delete_all"):
             verb, args, options = CALLS[name]
-            call(memory, mode, verb, *args(world), **options)
+            call(memory, verb, *args(world), **options)
     logged = told_by_logs(caplog.records)
     for secret in (TEXT, QUERY, KEY, OTHER):
         assert secret not in logged.lower(), logged
 
 
 def test_a_key_for_the_platform_is_not_told(
-    monkeypatch: pytest.MonkeyPatch, mode: str, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, call: Call, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MEM0_API_KEY", KEY)
     monkeypatch.setenv("MEM0_HOST", "http://host:port")
     with clean(caplog, BackendError):
-        call(ScopedMemory("u_alice"), mode, "search", QUERY)
+        call(ScopedMemory("u_alice"), "search", QUERY)

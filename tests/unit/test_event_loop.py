@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from langchain_mem0_scoped import BackendError, ScopedMemory
-from tests.faults import PATIENCE, Embedding, Scripted, assert_sound, rows_in, store
+from tests.faults import PATIENCE, Embedding, assert_sound, rows_in, store
+from tests.models import ScriptedModel, lines
 
 
 async def test_two_hundred_calls_at_once(tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ class TestCancelled:
             begun.set()
             assert released.wait(PATIENCE)
 
-        llm = Scripted(answers=['{"memory": [{"text": "fact one"}, {"text": "fact two"}]}'])
+        llm = ScriptedModel(says=lines('{"memory": [{"text": "fact one"}, {"text": "fact two"}]}'))
         with store(path, embeddings=Embedding(on), llm=llm) as client:
             memory = ScopedMemory("u_alice", client=client)
             task = asyncio.create_task(memory.aadd(["part one", "part two"], infer=infer))

@@ -12,8 +12,9 @@ import mem0
 import pytest
 
 from langchain_mem0_scoped import BackendError, ScopedMemory
-from tests.faults import Embedding, Failing, Scripted, call, chain_of, raising, rows_in, store, told_by, told_by_logs
-from tests.support import MODES
+from tests.faults import Embedding, Failing, chain_of, raising, rows_in, store, told_by, told_by_logs
+from tests.models import ScriptedModel, lines
+from tests.support import Call
 
 CANARY = "zebra-canary-4711"
 """In everything that is said here, and in nothing that may be told."""
@@ -42,12 +43,6 @@ def assert_clean(error: BaseException, caplog: pytest.LogCaptureFixture) -> None
     assert CANARY not in logged, logged
 
 
-@pytest.fixture(params=MODES)
-def mode(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
 @pytest.fixture(autouse=True)
 def _all_logs(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
@@ -56,7 +51,7 @@ def _all_logs(caplog: pytest.LogCaptureFixture) -> None:
 class TestEmbeddingRaises:
     @pytest.mark.parametrize("nth", [0, 2, 4])
     def test_nothing_of_an_add_is_stored(
-        self, tmp_path: Path, mode: str, nth: int, caplog: pytest.LogCaptureFixture
+        self, tmp_path: Path, call: Call, nth: int, caplog: pytest.LogCaptureFixture
     ) -> None:
         path = tmp_path / "m.db"
         with store(path, embeddings=breaks_on(f"number {nth}")) as client:
@@ -64,7 +59,7 @@ class TestEmbeddingRaises:
             memory.add("stored before")
             rows = rows_in(path)
             with pytest.raises(BackendError, match="Failing") as caught:
-                call(memory, mode, "add", SAID, metadata={"note": CANARY}, session_id="s1")
+                call(memory, "add", SAID, metadata={"note": CANARY}, session_id="s1")
             assert_clean(caught.value, caplog)
             assert not caught.value.retryable
             assert rows_in(path) == rows
@@ -73,24 +68,24 @@ class TestEmbeddingRaises:
             assert len(memory.add(others)) == 4
 
     def test_an_update_leaves_the_memory_as_it_was(
-        self, tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture
+        self, tmp_path: Path, call: Call, caplog: pytest.LogCaptureFixture
     ) -> None:
         with store(tmp_path / "m.db", embeddings=breaks_on("breaks")) as client:
             memory = ScopedMemory("u_alice", client=client)
             before = memory.add(CANARY)[0]
             history = memory.history(before["id"])
             with pytest.raises(BackendError) as caught:
-                call(memory, mode, "update", before["id"], f"{CANARY} breaks")
+                call(memory, "update", before["id"], f"{CANARY} breaks")
             assert_clean(caught.value, caplog)
             assert memory.get_all() == [before]
             assert memory.history(before["id"]) == history
 
-    def test_a_search_says_so(self, tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_search_says_so(self, tmp_path: Path, call: Call, caplog: pytest.LogCaptureFixture) -> None:
         with store(tmp_path / "m.db", embeddings=breaks_on("breaks")) as client:
             memory = ScopedMemory("u_alice", client=client)
             memory.add(CANARY)
             with pytest.raises(BackendError, match="Failing") as caught:
-                call(memory, mode, "search", f"{CANARY} breaks")
+                call(memory, "search", f"{CANARY} breaks")
             assert_clean(caught.value, caplog)
 
     @pytest.mark.parametrize(
@@ -140,7 +135,7 @@ class TestEmbeddingAnswersRubbish:
             return NOT_A_VECTOR[kind] if text == SAID[2] else None
 
         path = tmp_path / "m.db"
-        with store(path, embeddings=Embedding(on), llm=Scripted(answers=[facts(*SAID)])) as client:
+        with store(path, embeddings=Embedding(on), llm=ScriptedModel(says=lines(facts(*SAID)))) as client:
             memory = ScopedMemory("u_alice", client=client)
             with pytest.raises(BackendError) as caught:
                 memory.add(SAID, infer=infer)
@@ -198,22 +193,22 @@ class TestLanguageModel:
         ("error", "retryable"), [(Failing(f"cannot answer {CANARY}"), False), (TimeoutError(CANARY), True)]
     )
     def test_raises(
-        self, tmp_path: Path, mode: str, error: Exception, retryable: bool, caplog: pytest.LogCaptureFixture
+        self, tmp_path: Path, call: Call, error: Exception, retryable: bool, caplog: pytest.LogCaptureFixture
     ) -> None:
         path = tmp_path / "m.db"
-        with store(path, llm=Scripted(answers=[error, facts("I am vegetarian")])) as client:
+        with store(path, llm=ScriptedModel(says=lines(error, facts("I am vegetarian")))) as client:
             memory = ScopedMemory("u_alice", client=client)
             with pytest.raises(BackendError, match=type(error).__name__) as caught:
-                call(memory, mode, "add", SAID, session_id="s1")
+                call(memory, "add", SAID, session_id="s1")
             assert_clean(caught.value, caplog)
             assert caught.value.retryable is retryable
             assert rows_in(path) == 0
-            assert [record["memory"] for record in call(memory, mode, "add", SAID)] == ["I am vegetarian"]
+            assert [record["memory"] for record in call(memory, "add", SAID)] == ["I am vegetarian"]
 
     @pytest.mark.parametrize("kind", RUBBISH)
     def test_answers_rubbish(self, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
         path = tmp_path / "m.db"
-        with store(path, llm=Scripted(answers=[RUBBISH[kind], facts("I am vegetarian")])) as client:
+        with store(path, llm=ScriptedModel(says=lines(RUBBISH[kind], facts("I am vegetarian")))) as client:
             memory = ScopedMemory("u_alice", client=client)
             with pytest.raises(BackendError) as caught:
                 memory.add(SAID)
@@ -223,12 +218,12 @@ class TestLanguageModel:
 
     @pytest.mark.parametrize("answer", [facts(), "```json\n" + facts() + "\n```"])
     def test_finding_nothing_is_no_failure(self, tmp_path: Path, answer: str) -> None:
-        with store(tmp_path / "m.db", llm=Scripted(answers=[answer])) as client:
+        with store(tmp_path / "m.db", llm=ScriptedModel(says=lines(answer))) as client:
             assert ScopedMemory("u_alice", client=client).add(SAID) == []
 
     @pytest.mark.parametrize("where", ["the prompt", "the second fact", "an entity"])
     def test_its_facts_cannot_be_embedded(
-        self, tmp_path: Path, mode: str, where: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, call: Call, where: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # mem0 finds entities with spaCy, which is not installed here; without it, it finds none.
         named = [("PROPER", "Frieda Blumenthal")] if where == "an entity" else []
@@ -246,16 +241,16 @@ class TestLanguageModel:
 
         path = tmp_path / "m.db"
         answer = facts("My daughter Frieda Blumenthal moved to Cologne", "plays the cello in Cologne")
-        with store(path, embeddings=Embedding(on), llm=Scripted(answers=[answer])) as client:
+        with store(path, embeddings=Embedding(on), llm=ScriptedModel(says=lines(answer))) as client:
             memory = ScopedMemory("u_alice", client=client)
             with pytest.raises(BackendError, match="Failing") as caught:
-                call(memory, mode, "add", said)
+                call(memory, "add", said)
             assert_clean(caught.value, caplog)
             assert "Frieda" not in told_by(caught.value) + told_by_logs(caplog.records)
             assert rows_in(path) == 0
 
     def test_the_error_stands_alone(self, tmp_path: Path) -> None:
-        with store(tmp_path / "m.db", llm=Scripted(answers=[Failing(CANARY)])) as client:
+        with store(tmp_path / "m.db", llm=ScriptedModel(says=lines(Failing(CANARY)))) as client:
             with pytest.raises(BackendError) as caught:
                 ScopedMemory("u_alice", client=client).add(SAID)
             assert chain_of(caught.value) == [caught.value]

@@ -20,8 +20,9 @@ from langchain_mem0_scoped import (
     ScopeError,
     history_factory,
 )
-from tests.agents import EchoModel, Together, collected, config_of
+from tests.agents import Together, collected, config_of
 from tests.chat import client_with_transcripts
+from tests.models import ScriptedModel
 from tests.support import new_user, texts_of
 
 PROMPT = ChatPromptTemplate.from_messages(
@@ -46,7 +47,7 @@ class Chat:
         self, shape: str, bound: dict[str, Any], chain: Runnable[Any, Any] | None = None, **options: Any
     ) -> None:
         self.shape = shape
-        self.model = EchoModel(says=lambda messages: f"answer to {messages[-1].text}")
+        self.model = ScriptedModel(says=lambda messages: f"answer to {messages[-1].text}")
         keys: dict[str, Any] = {
             "history key": {"input_messages_key": "input", "history_messages_key": "history"},
             "list key": {"input_messages_key": "input"},
@@ -149,7 +150,7 @@ class TestManyAtOnce:
         chat = Chat(shape, bound)
         chat.say("invoke", "before", user)
         # Both have read the history when either is answered.
-        chat.model.fails = meet
+        chat.model.before = meet
         chat.chain.batch([chat.given(f"turn {number}") for number in range(2)], [config_of(user), config_of(user)])
         log = said(user, bound)
         assert log[:2] == ["before", "answer to before"]
@@ -163,7 +164,7 @@ class TestManyAtOnce:
 class TestAnswers:
     def test_a_parsed_answer_is_logged_as_the_assistants(self, bound: dict[str, Any]) -> None:
         user = new_user()
-        chat = Chat("history key", bound, PROMPT | EchoModel(says=lambda _: "plain text") | StrOutputParser())
+        chat = Chat("history key", bound, PROMPT | ScriptedModel(says=lambda _: "plain text") | StrOutputParser())
         chat.say("stream", "hi", user)
         assert log_of(user, bound) == [HumanMessage("hi"), AIMessage("plain text")]
 
@@ -203,10 +204,10 @@ class TestAnswers:
         def fail(_: int) -> None:
             raise RuntimeError("no answer")
 
-        chat.model.fails = fail
+        chat.model.before = fail
         with pytest.raises(RuntimeError):
             chat.say("invoke", "lost", user)
-        chat.model.fails = None
+        chat.model.before = None
         stream = chat.chain.stream(chat.given("abandoned"), config_of(user))
         next(stream)
         stream.close()  # type: ignore[attr-defined]

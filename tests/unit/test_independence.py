@@ -24,7 +24,8 @@ from langchain_mem0_scoped.local.cache import Snapshot
 from langchain_mem0_scoped.local.memory import LocalMemory
 from langchain_mem0_scoped.local.vector_store import LocalVectorStore
 from langchain_mem0_scoped.records import MemoryRecord
-from tests.worlds import ScriptedModel, WordEmbeddings, extract_entities, unsynced
+from tests.models import ScriptedModel, extracting
+from tests.worlds import WordEmbeddings, extract_entities, unsynced
 
 _TEXTS = [
     "I am vegetarian",
@@ -70,7 +71,7 @@ class World:
 
     @classmethod
     def at(cls, path: Path) -> World:
-        model = ScriptedModel()
+        model = extracting()
         return cls(local_memory(path, embeddings=WordEmbeddings(), llm=model), model)
 
     @property

@@ -33,7 +33,6 @@ from tests.agents import (
     PEANUTS,
     SEAT,
     FailingEmbeddings,
-    ScriptedAgent,
     agent,
     alice_and_bob,
     ask,
@@ -44,6 +43,7 @@ from tests.agents import (
     system,
     thread,
 )
+from tests.models import ScriptedModel, lines
 from tests.support import MODES, NOBODYS_ID, run_python, texts_of
 
 
@@ -377,7 +377,7 @@ class TestConstruction:
 
     def test_nothing_recalled_is_held_after_a_run(self, client: mem0.Memory) -> None:
         middleware = ScopedMemoryMiddleware(client=client)
-        one: Any = create_agent(ScriptedAgent(lines=["ok"] * 3), [], middleware=[middleware])
+        one: Any = create_agent(ScriptedModel(says=lines(*["ok"] * 3)), [], middleware=[middleware])
         for user in ("alice", "bob", "carol"):
             one.invoke(human(ALLERGY), context={"user_id": user})
         assert not middleware._memo

@@ -19,7 +19,8 @@ from langchain_core.tools import create_retriever_tool
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from langchain_mem0_scoped import InputError, ScopedMemory, ScopedMemoryRetriever, ScopeError
-from tests.agents import EchoModel, ask
+from tests.agents import ask
+from tests.models import ScriptedModel
 from tests.support import MODES, TEXTS, Spy, new_user
 from tests.worlds import WordEmbeddings
 
@@ -262,7 +263,7 @@ class TestInChains:
 
         def rag(memory: ScopedMemory) -> Runnable[str, str]:
             joined = memory.as_retriever(k=1) | RunnableLambda(lambda found: "; ".join(texts(found)))
-            return {"context": joined, "question": RunnablePassthrough()} | prompt | EchoModel() | StrOutputParser()
+            return {"context": joined, "question": RunnablePassthrough()} | prompt | ScriptedModel() | StrOutputParser()
 
         answer = await ask(mode, rag(alice), "Do I eat meat?")
         assert DIET in answer
@@ -299,7 +300,7 @@ class TestInChains:
         assert texts(safe.invoke("vegetarian food")) == [DIET]
 
     async def test_events_show_the_documents(self, alice: ScopedMemory) -> None:
-        chain = alice.as_retriever(k=1) | RunnableLambda(texts) | RunnableLambda(str) | EchoModel()
+        chain = alice.as_retriever(k=1) | RunnableLambda(texts) | RunnableLambda(str) | ScriptedModel()
         events = [event async for event in chain.astream_events("vegetarian food", version="v2")]
         ended = [event for event in events if event["event"] == "on_retriever_end"]
         assert [texts(event["data"]["output"]) for event in ended] == [[DIET]]

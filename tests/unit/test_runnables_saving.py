@@ -20,19 +20,17 @@ from langchain_mem0_scoped import BackendError, InputError, ScopedMemory, local_
 from tests.agents import (
     WAYS,
     Ears,
-    EchoModel,
     FailingEmbeddings,
-    ScriptedAgent,
     ask,
     calls,
     config_of,
-    constant,
     remembered,
     run,
     said,
     text_of,
     transcript,
 )
+from tests.models import ScriptedModel, constant, lines
 from tests.support import MODES, label, new_user, opened
 
 PROMPT = ChatPromptTemplate.from_messages([MessagesPlaceholder("history"), ("human", "{input}")])
@@ -64,7 +62,7 @@ class TestFailures:
     ) -> None:
         user, ears = new_user(), Ears()
         embeddings.fail_writing = True
-        chain = with_scoped_memory(PROMPT | EchoModel(), client=failing)
+        chain = with_scoped_memory(PROMPT | ScriptedModel(), client=failing)
         with caplog.at_level(logging.DEBUG):
             answer = await run(way, chain, {"input": self.SECRET}, config_of(user, callbacks=[ears]))
         assert text_of(answer) == f"I was given: {self.SECRET}"
@@ -127,7 +125,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("way", WAYS)
     async def test_of_recall_fails_the_run(self, failing: mem0.Memory, embeddings: FailingEmbeddings, way: str) -> None:
-        user, model = new_user(), EchoModel()
+        user, model = new_user(), ScriptedModel()
         ScopedMemory(user, client=failing).add("I live in Lisbon", session_id="s0")
         embeddings.fail_searching = True
         chain = with_scoped_memory(PROMPT | model, client=failing)
@@ -173,7 +171,7 @@ class TestWrongArguments:
         "given", [{"question": "hi"}, {}, [], {"input": []}, 7, None, {"input": 7}, [7]], ids=label
     )
     async def test_an_input_without_a_turn_is_an_input_error(self, client: mem0.Memory, mode: str, given: Any) -> None:
-        model = EchoModel()
+        model = ScriptedModel()
         with pytest.raises(InputError):
             await ask(mode, with_scoped_memory(model, client=client), given, config_of(new_user()))
         assert model.seen == []
@@ -211,7 +209,7 @@ class TestWhatIsSaved:
             return f"rain in {city}"
 
         user = new_user()
-        model = ScriptedAgent(lines=[calls("weather", city="Lisbon"), "It rains", "Bring an umbrella"])
+        model = ScriptedModel(says=lines(calls("weather", city="Lisbon"), "It rains", "Bring an umbrella"))
         agent: Runnable[Any, Any] = create_agent(model, [weather])
         if keys == "same":
             chain = with_scoped_memory(
@@ -270,7 +268,7 @@ class TestWhatIsSaved:
     @pytest.mark.parametrize("mode", MODES)
     async def test_a_cached_answer_is_another_message(self, client: mem0.Memory, cap: int | None, mode: str) -> None:
         user = new_user()
-        model = EchoModel(says=lambda messages: f"re {messages[-1].text}", cache=InMemoryCache())
+        model = ScriptedModel(says=lambda messages: f"re {messages[-1].text}", cache=InMemoryCache())
         # What comes before would keep the cache from ever being hit.
         blind = RunnableLambda(lambda given: given[-1:]) | model
         chain = with_scoped_memory(blind, client=client, max_messages=cap)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import mem0
 import pytest
@@ -66,7 +66,17 @@ class TestRetrieverOnQdrant(TestRetriever):
 
 
 class _Tool(_OnMemory):
-    name = ""
+    EXAMPLES: Final[dict[str, Callable[[str], dict[str, Any]]]] = {
+        "search_memory": lambda _: {"query": "food", "k": 3},
+        "remember": lambda _: {"text": "I moved to Porto"},
+        "list_memories": lambda _: {"limit": 2},
+        "correct_memory": lambda memory_id: {"memory_id": memory_id, "text": "I eat fish on Fridays"},
+        "forget_memory": lambda memory_id: {"memory_id": memory_id},
+    }
+
+    @pytest.fixture(autouse=True, params=EXAMPLES)
+    def _one_of_the_five(self, request: pytest.FixtureRequest) -> None:
+        self.name: str = request.param
 
     @property
     def tool_constructor(self) -> BaseTool:
@@ -75,54 +85,15 @@ class _Tool(_OnMemory):
 
     @property
     def tool_invoke_params_example(self) -> dict[str, Any]:
-        examples: dict[str, dict[str, Any]] = {
-            "search_memory": {"query": "food", "k": 3},
-            "remember": {"text": "I moved to Porto"},
-            "list_memories": {"limit": 2},
-            "correct_memory": {"memory_id": self.added[0]["id"], "text": "I eat fish on Fridays"},
-            "forget_memory": {"memory_id": self.added[0]["id"]},
-        }
-        return examples[self.name]
+        return self.EXAMPLES[self.name](self.added[0]["id"])
 
 
-class TestSearchUnit(_Tool, ToolsUnit):
-    name = "search_memory"
+class TestToolsUnit(_Tool, ToolsUnit):
+    pass
 
 
-class TestSearch(_Tool, ToolsIntegration):
-    name = "search_memory"
-
-
-class TestRememberUnit(_Tool, ToolsUnit):
-    name = "remember"
-
-
-class TestRemember(_Tool, ToolsIntegration):
-    name = "remember"
-
-
-class TestListUnit(_Tool, ToolsUnit):
-    name = "list_memories"
-
-
-class TestList(_Tool, ToolsIntegration):
-    name = "list_memories"
-
-
-class TestCorrectUnit(_Tool, ToolsUnit):
-    name = "correct_memory"
-
-
-class TestCorrect(_Tool, ToolsIntegration):
-    name = "correct_memory"
-
-
-class TestForgetUnit(_Tool, ToolsUnit):
-    name = "forget_memory"
-
-
-class TestForget(_Tool, ToolsIntegration):
-    name = "forget_memory"
+class TestTools(_Tool, ToolsIntegration):
+    pass
 
 
 class TestOfflineEmbeddingsUnit(EmbeddingsUnitTests):

@@ -23,8 +23,8 @@ from langchain_mem0_scoped import (
     local_memory,
 )
 from tests.agents import FailingEmbeddings, ask
+from tests.models import constant
 from tests.support import MODES, NOBODYS_ID, Spy, new_user, texts_of
-from tests.worlds import ScriptedModel
 
 NAMES = ["search_memory", "remember", "list_memories", "correct_memory", "forget_memory"]
 ARGUMENTS = {
@@ -219,7 +219,7 @@ class TestFailures:
         client.close()
 
     async def test_remember_keeps_the_words_where_the_client_could_extract(self, tmp_path: Path, mode: str) -> None:
-        model = ScriptedModel(answer='{"memory": [{"text": "something else"}]}')
+        model = constant('{"memory": [{"text": "something else"}]}')
         client = local_memory(tmp_path / "m.db", llm=model)
         tools = tools_of(ScopedMemory("u_alice", client=client))
         assert told(await ask(mode, tools["remember"], {"text": "I live in Lisbon"})) == ["I live in Lisbon"]

@@ -15,7 +15,8 @@ from langchain_mem0_scoped.local import partitions
 from langchain_mem0_scoped.local.cache import Cache, Snapshot
 from langchain_mem0_scoped.local.memory import LocalMemory
 from langchain_mem0_scoped.local.partitions import Kind
-from tests.worlds import ScriptedModel, WordEmbeddings, entities, unsynced
+from tests.models import extracting
+from tests.worlds import WordEmbeddings, entities, unsynced
 
 _HERE = "Xenobia is here"
 
@@ -32,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(path: Path) -> Iterator[LocalMemory]:
-    client = local_memory(path, embeddings=WordEmbeddings(), llm=ScriptedModel())
+    client = local_memory(path, embeddings=WordEmbeddings(), llm=extracting())
     yield client
     client.close()
 
@@ -164,7 +165,7 @@ def test_an_erasure_leaves_no_vectors_of_the_user_in_memory(client: LocalMemory)
 def test_what_is_kept_is_what_a_fresh_look_would_find(path: Path, seed: int) -> None:
     """Whatever two clients write in turn: rows that were only added to are grown, others read again."""
     chance = random.Random(seed)
-    clients = [local_memory(path, embeddings=WordEmbeddings(), llm=ScriptedModel()) for _ in range(2)]
+    clients = [local_memory(path, embeddings=WordEmbeddings(), llm=extracting()) for _ in range(2)]
     memories = [ScopedMemory("u_alice", client=client) for client in clients]
     texts = ["Xenobia is here", "Zephyr was there", "Quillon is gone", "Xenobia and Zephyr", "素食 here"]
     with entities():

@@ -11,14 +11,15 @@ from mem0.memory.storage import SQLiteManager
 from langchain_mem0_scoped import ScopedMemory, ScopeError, local_memory
 from langchain_mem0_scoped.local.history import LocalHistory
 from langchain_mem0_scoped.local.memory import LocalMemory
-from tests.worlds import ScriptedModel, WordEmbeddings
+from tests.models import extracting
+from tests.worlds import WordEmbeddings
 
 _MISSING = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[LocalMemory]:
-    client = local_memory(tmp_path / "memory.db", embeddings=WordEmbeddings(), llm=ScriptedModel())
+    client = local_memory(tmp_path / "memory.db", embeddings=WordEmbeddings(), llm=extracting())
     yield client
     client.close()
 

@@ -15,7 +15,8 @@ import pytest
 
 from langchain_mem0_scoped import BackendError, InputError, ScopedMemory, ScopeError, local_memory
 from langchain_mem0_scoped.local.memory import LocalMemory
-from tests.worlds import ScriptedModel, WordEmbeddings, entities, left_in, unsynced, vector_of
+from tests.models import ScriptedModel, extracting
+from tests.worlds import WordEmbeddings, entities, left_in, unsynced, vector_of
 
 _ALICE = {"user_id": "u_alice"}
 
@@ -32,7 +33,7 @@ def embeddings() -> WordEmbeddings:
 
 @pytest.fixture
 def model() -> ScriptedModel:
-    return ScriptedModel()
+    return extracting()
 
 
 @pytest.fixture
@@ -190,7 +191,7 @@ def test_without_a_model_text_is_kept_as_it_is(path: Path) -> None:
 
 def test_with_a_model_facts_are_extracted_from_what_is_new(client: LocalMemory, model: ScriptedModel) -> None:
     alice = ScopedMemory("u_alice", client=client)
-    model.answer = '```json\n{"memory": [{"text": "Likes tea"}, {"text": "Lives in Berlin"}]}\n```'
+    model.says = lambda _: '```json\n{"memory": [{"text": "Likes tea"}, {"text": "Lives in Berlin"}]}\n```'
     assert [row["memory"] for row in alice.add("I like tea, and I live in Berlin")] == ["Likes tea", "Lives in Berlin"]
     assert "I like tea, and I live in Berlin" in model.prompts[-1]
     alice.add("and what else?")
@@ -295,7 +296,7 @@ def test_a_closed_file_is_one_file_that_can_be_moved(path: Path) -> None:
     moved.close()
 
 
-def test_threads_share_one_client(client: LocalMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_share_one_client(client: LocalMemory) -> None:
     users = [f"u_{number}" for number in range(8)]
 
     def live(user_id: str) -> list[str]:

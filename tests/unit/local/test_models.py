@@ -15,7 +15,8 @@ from langchain_mem0_scoped.local.embeddings import OfflineEmbeddings
 from langchain_mem0_scoped.local.memory import LocalMemory
 from langchain_mem0_scoped.local.models import _BATCH, ChatModel, Embedder, fingerprint_of
 from langchain_mem0_scoped.local.unit import Work
-from tests.worlds import ScriptedModel, WordEmbeddings, vector_of
+from tests.models import constant
+from tests.worlds import WordEmbeddings, vector_of
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_an_answer_in_content_blocks_is_read_as_text(work: Work) -> None:
 
 
 def test_the_model_is_asked_with_the_roles_mem0_gave(work: Work) -> None:
-    model = ScriptedModel(answer="{}")
+    model = constant("{}")
     ChatModel(model, work).generate_response([{"role": "system", "content": "s"}, {"role": "user", "content": "u"}])
     assert model.prompts == ["u"]
 

@@ -14,7 +14,8 @@ from langchain_mem0_scoped.local.history import LocalHistory
 from langchain_mem0_scoped.local.memory import LocalMemory
 from langchain_mem0_scoped.local.partitions import Kind
 from langchain_mem0_scoped.local.vector_store import LocalVectorStore
-from tests.worlds import ScriptedModel, WordEmbeddings, extract_entities, facts_of, left_in
+from tests.models import ScriptedModel, extracting
+from tests.worlds import WordEmbeddings, extract_entities, facts_of, left_in
 
 _OLD = "Xenobia owns a cat"
 _NEW = ["Zephyr owns a dog", "Quillon owns a bird"]
@@ -46,7 +47,7 @@ class Store:
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     extract_entities(monkeypatch)
-    embeddings, model = WordEmbeddings(), ScriptedModel()
+    embeddings, model = WordEmbeddings(), extracting()
     client = local_memory(tmp_path / "memory.db", embeddings=embeddings, llm=model)
     yield Store(tmp_path / "memory.db", embeddings, model, client)
     client.close()
@@ -215,7 +216,7 @@ def test_a_correction_that_fails_inside_changes_nothing(store: Store, breaks: Br
 def test_a_model_that_fails_leaves_nothing_and_says_whether_to_try_again(store: Store) -> None:
     for failure, retryable in [(Inner(), False), (TimeoutError("secret"), True), (ConnectionError("secret"), True)]:
 
-        def before(_: str, failure: Exception = failure) -> None:
+        def before(_: object, failure: Exception = failure) -> None:
             raise failure
 
         store.model.before = before
@@ -229,7 +230,7 @@ def test_a_model_that_fails_leaves_nothing_and_says_whether_to_try_again(store: 
 
 
 def test_a_model_that_finds_nothing_stores_no_memory(store: Store) -> None:
-    store.model.answer = facts_of([])
+    store.model.says = lambda _: facts_of([])
     assert store.alice.add(_NEW, infer=True) == []
     assert store.alice.get_all() == []
 
@@ -290,10 +291,10 @@ def test_what_a_unit_has_written_is_read_within_it_and_by_nobody_else(store: Sto
     assert memories.get(memory_id).payload["data"] == "mine"
 
 
-def both_at_once() -> Callable[[str], None]:
+def both_at_once() -> Callable[[object], None]:
     barrier = threading.Barrier(2, timeout=30)
 
-    def before(_: str) -> None:
+    def before(_: object) -> None:
         barrier.wait()
 
     return before
@@ -379,5 +380,5 @@ def test_only_the_last_ten_messages_are_kept(store: Store) -> None:
 
 
 def test_facts_of_one_answer_that_say_the_same_are_one(store: Store) -> None:
-    store.model.answer = facts_of([_NEW[0], _NEW[0]])
+    store.model.says = lambda _: facts_of([_NEW[0], _NEW[0]])
     assert len(store.alice.add("hello", infer=True)) == 1

@@ -1,0 +1,130 @@
+"""What the docstrings say is so: their examples run, they name the parameters and fields there are, in sentences."""
+
+from __future__ import annotations
+
+import builtins
+import doctest
+import importlib
+import inspect
+import io
+import pkgutil
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from types import ModuleType
+from typing import Any, is_typeddict
+
+import pytest
+
+import langchain_mem0_scoped as package
+from tests.unit.test_plots import _no_window  # noqa: F401  # for the examples of plots
+
+
+def _modules() -> Iterator[ModuleType]:
+    yield package
+    for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if not found.name.endswith("__main__"):
+            yield importlib.import_module(found.name)
+
+
+def _public(where: Any, module: str) -> Iterator[tuple[str, Any]]:
+    """The classes, functions, methods and properties that are defined here and have a name for others to use."""
+    for name, value in list(vars(where).items()):
+        value = getattr(value, "__func__", value)
+        ours = getattr(value, "__module__", module) == module
+        if name.startswith("_") or not ours or not (inspect.isroutine(value) or isinstance(value, (type, property))):
+            continue
+        yield name, value
+        if isinstance(value, type):
+            yield from ((f"{name}.{inner}", found) for inner, found in _public(value, module))
+
+
+def _told_in(value: Any, section: str) -> list[str]:
+    """The names a section of a docstring has, in order; [] where there is no such section."""
+    _, _, after = (inspect.getdoc(value) or "").partition(f"\n{section}:\n")
+    return re.findall(r"^    (\*{0,2}\w+):", re.split(r"^\S", after, maxsplit=1, flags=re.MULTILINE)[0], re.MULTILINE)
+
+
+def _parameters(value: Any) -> list[str]:
+    made_by = vars(value).get("__init__", value) if isinstance(value, type) else value
+    stars = {"VAR_POSITIONAL": "*", "VAR_KEYWORD": "**"}
+    given = inspect.signature(made_by).parameters.values()
+    return [stars.get(one.kind.name, "") + one.name for one in given if one.name not in ("self", "cls")]
+
+
+def _fields(value: Any) -> list[str]:
+    if is_dataclass(value):
+        return [field.name for field in fields(value) if not field.name.startswith("_")]
+    if isinstance(value, type) and (issubclass(value, tuple) or is_typeddict(value)):
+        return [name for name in value.__annotations__ if not name.startswith("_")]
+    return []
+
+
+MODULES = list(_modules())
+PUBLIC = {
+    f"{module.__name__}.{name}".removeprefix(f"{package.__name__}."): value
+    for module in MODULES
+    for name, value in _public(module, module.__name__)
+}
+# In clients/ the twins are told of together, by `Port`.
+TWINS = {
+    name: verb
+    for name in PUBLIC
+    if (verb := name.rpartition(".")[2].removeprefix("a"))
+    and f"{name.rpartition('.')[0]}.{verb}" in PUBLIC.keys() - {name}
+}
+EXAMPLES = [one for module in MODULES for one in doctest.DocTestFinder().find(module) if one.examples]
+ENTRIES = sorted(
+    name
+    for name in package.__all__
+    if callable(getattr(package, name)) and "Error" not in name and name not in ("MemoryRecord", "ErasureReceipt")
+)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_an_example_gives_what_it_says(example: doctest.DocTest) -> None:
+    report = io.StringIO()
+    assert doctest.DocTestRunner().run(example, out=report.write).failed == 0, report.getvalue()
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_whatever_one_begins_with_has_an_example(name: str) -> None:
+    documented = f"{getattr(package, name).__module__}.{name}"
+    assert documented in {one.name for one in EXAMPLES}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_a_modules_first_line_is_a_sentence(module: ModuleType) -> None:
+    first, _, rest = (module.__doc__ or "").partition("\n")
+    assert first.endswith(".")
+    assert not rest or rest.startswith("\n")
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name not in TWINS or not name.startswith("clients.")])
+def test_what_is_public_is_told_of_in_a_sentence(name: str) -> None:
+    # inspect.getdoc: a method that does what its base promises needs no words of its own.
+    assert (inspect.getdoc(PUBLIC[name]) or "").partition("\n")[0].endswith(".")
+
+
+@pytest.mark.parametrize("name", [name for name in TWINS if not name.startswith("clients.")])
+def test_an_async_twin_says_whose_it_is(name: str) -> None:
+    assert (inspect.getdoc(PUBLIC[name]) or "").startswith(f"Async twin of `{TWINS[name]}`.")
+
+
+@pytest.mark.parametrize("name", [name for name, value in PUBLIC.items() if _told_in(value, "Args")])
+def test_where_arguments_are_told_all_are_in_their_order(name: str) -> None:
+    assert _told_in(PUBLIC[name], "Args") == _parameters(PUBLIC[name])
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, value in PUBLIC.items() if _fields(value) and _told_in(value, "Attributes")]
+)
+def test_where_fields_are_told_all_are_in_their_order(name: str) -> None:
+    assert _told_in(PUBLIC[name], "Attributes") == _fields(PUBLIC[name])
+
+
+@pytest.mark.parametrize("name", [name for name, value in PUBLIC.items() if _told_in(value, "Raises")])
+def test_what_is_told_to_be_raised_can_be_caught(name: str) -> None:
+    known = vars(builtins) | {name: value for module in MODULES for name, value in vars(module).items()}
+    for kind in _told_in(PUBLIC[name], "Raises"):
+        assert issubclass(known[kind], Exception), kind
