@@ -344,8 +344,10 @@ def history_factory(
         max_tokens: As there.
 
     Returns:
-        A function of a user_id and a session_id that builds that history. It is what refuses an argument, with the
-        errors of `ScopedChatMessageHistory`.
+        A function of a user_id and a session_id that builds that history.
+
+    Raises:
+        InputError: As in `ScopedChatMessageHistory`.
 
     Example:
         >>> from langchain_core.runnables import RunnableLambda
@@ -372,4 +374,6 @@ def history_factory(
             max_tokens=max_tokens,
         )
 
+    # One that is never used refuses here and now what would else fail every run.
+    history("user", "session")
     return history

@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from .errors import ScopedMemoryError
-from .tables import MAX_ROWS
+from .tables import MAX_ROWS, counted
 
 if TYPE_CHECKING:
     from .memory import ScopedMemory
@@ -32,13 +32,9 @@ def shown(memory: ScopedMemory) -> dict[str, str]:
     except Exception as error:
         return _failed(memory, type(error).__name__)
     more = len(latest) > MAX_ROWS
-    count = f"more than {MAX_ROWS} memories, the latest of them" if more else _counted(len(latest))
+    count = f"more than {MAX_ROWS} memories, the latest of them" if more else counted(len(latest))
     table = latest[:MAX_ROWS]._table(f"{memory.user_id}: {count}")
     return {"text/html": table.html(), "text/plain": str(table) if latest else table.caption}
-
-
-def _counted(count: int) -> str:
-    return "1 memory" if count == 1 else f"{count} memories"
 
 
 def _failed(memory: ScopedMemory, reason: str) -> dict[str, str]:

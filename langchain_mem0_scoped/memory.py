@@ -48,16 +48,17 @@ class ScopedMemory:
             `~/.langchain_mem0_scoped/memory.db`, or where $LANGCHAIN_MEM0_SCOPED_PATH points. One client serves every
             scope.
         transcripts: Where conversations are logged, for a client that keeps no log itself: a SQLAlchemy URL or Engine,
-            bound to the client once. None for the client's own: the embedded store's file holds one.
+            bound to the client once, by the first call. None for the client's own: the embedded store's file holds one.
 
     Raises:
         ScopeError: The user_id is refused.
-        InputError: The client is not one.
+        InputError: The client is not one. By the first call: `transcripts` names no place, or another one than this
+            client is bound to.
 
     Example:
-        >>> memory = ScopedMemory("u_alice")  # doctest: +SKIP
-        >>> memory.add("I am vegetarian")  # doctest: +SKIP
-        >>> memory.search("food preferences")[0]["memory"]  # doctest: +SKIP
+        >>> memory = ScopedMemory("u_alice")
+        >>> added = memory.add("I am vegetarian")
+        >>> memory.search("food preferences")[0]["memory"]
         'I am vegetarian'
     """
 
@@ -72,7 +73,10 @@ class ScopedMemory:
 
     @classmethod
     def factory(cls, client: Client | None = None) -> Callable[[str], ScopedMemory]:
-        """Return a function that builds the scope of a user on this client.
+        """Return a function of a user_id that builds the scope of that user on this client.
+
+        Raises:
+            InputError: The client is not one.
 
         Example:
             >>> memory_of = ScopedMemory.factory()
@@ -217,6 +221,9 @@ class ScopedMemory:
     def delete(self, memory_id: str) -> None:
         """Forget a memory, its history, its entity links and mem0's kept messages with it; transcripts stay.
 
+        Args:
+            memory_id: A record's "id".
+
         Raises:
             MemoryNotFoundError: This user has no memory of that id.
             ScopeError: The id is no UUID.
@@ -334,6 +341,9 @@ class ScopedMemory:
     def get(self, memory_id: str) -> MemoryRecord:
         """Read one memory, an expired one too.
 
+        Args:
+            memory_id: A record's "id".
+
         Raises:
             MemoryNotFoundError: This user has no memory of that id; missing and foreign answer alike.
             ScopeError: The id is no UUID.
@@ -348,6 +358,9 @@ class ScopedMemory:
 
     def history(self, memory_id: str) -> list[dict[str, Any]]:
         """Tell what happened to a memory, oldest first; text that was corrected is no longer in it.
+
+        Args:
+            memory_id: A record's "id".
 
         Returns:
             mem0's rows: "event" (ADD, UPDATE), "new_memory", "created_at", "updated_at" and more.
@@ -370,7 +383,7 @@ class ScopedMemory:
         return await port.ahistory(self.user_id, memory_id)
 
     def count(self) -> int:
-        """Count this user's memories, expired ones left out, as `get_all` does."""
+        """Count this user's memories, expired ones left out: how many `get_all` lists, with its errors."""
         return len(self.get_all())
 
     async def acount(self) -> int:

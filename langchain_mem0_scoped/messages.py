@@ -190,15 +190,15 @@ def checked_day(day: object, name: str) -> str:
     return checked_moment(day, name)[:10]
 
 
-def checked_count(count: object, name: str) -> int:
+def checked_count(count: object, name: str, *, least: int = 1) -> int:
     """Take how many are wanted.
 
     Raises:
-        InputError: It is not an int of 1 or more.
+        InputError: It is not an int of at least so many.
     """
-    if type(count) is not int or count < 1:
+    if type(count) is not int or count < least:
         raise InputError(
-            f"{name} must be an int of 1 or more, got {count if type(count) is int else type(count).__name__}"
+            f"{name} must be an int of {least} or more, got {count if type(count) is int else type(count).__name__}"
         )
     return count
 

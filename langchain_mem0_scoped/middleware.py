@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMes
 from langchain_core.tools import BaseTool
 
 from .clients import check_client
-from .errors import ScopeError
+from .errors import InputError, ScopeError
 from .memory import ScopedMemory
 from .recall import afrom_other_sessions, as_data, checked_recall, from_other_sessions, last_human_text
 from .records import MemoryList
@@ -112,6 +112,8 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
     ) -> None:
         super().__init__()
         check_client(client)
+        if user_id is not None and not callable(user_id):
+            raise InputError(f"user_id must be a function of the agent's runtime context, got {type(user_id).__name__}")
         self._client = client
         self._recall = checked_recall(recall)
         self._remember = checked_remember(remember)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .errors import InputError
 from .records import MemoryRecord
-from .tables import one_line, parsed_moment
+from .tables import counted, one_line, parsed_moment
 
 try:
     import matplotlib.pyplot as plt
@@ -72,7 +72,7 @@ def plot_map(memories: Sequence[MemoryRecord], *, embeddings: Embeddings | None 
     if len(memories) <= _LABELLED:
         _label(ax, places, [_plain(record["memory"]) for record in memories])
     ax.set(xticks=[], yticks=[], xlabel="first principal component", ylabel="second")
-    _finish(ax, memories, f"{len(memories)} memories by meaning")
+    _finish(ax, memories, f"{counted(len(memories))} by meaning")
     return ax
 
 
@@ -118,7 +118,7 @@ def plot_timeline(memories: Sequence[MemoryRecord], *, ax: Axes | None = None) -
         ax.xaxis.set_major_locator(locator)
         ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     undated = len(memories) - len(dated)
-    _finish(ax, memories, f"{len(dated)} memories by date" + (f", {undated} without one left out" if undated else ""))
+    _finish(ax, memories, f"{counted(len(dated))} by date" + (f", {undated} without one left out" if undated else ""))
     return ax
 
 

@@ -25,7 +25,7 @@ def checked_recall(recall: object) -> int:
     Raises:
         InputError: It is not an int of 0 or more.
     """
-    return 0 if type(recall) is int and recall == 0 else checked_count(recall, "recall")
+    return checked_count(recall, "recall", least=0)
 
 
 def as_data(memories: Sequence[MemoryRecord]) -> str:

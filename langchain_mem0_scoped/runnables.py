@@ -101,6 +101,10 @@ def with_scoped_memory(
         >>> chain.invoke({"input": "What can I eat?"}, monday)
         "You said ['I am vegetarian', 'You said [] before'] before"
     """
+    if not isinstance(chain, Runnable):
+        raise InputError(
+            f"chain must be a LangChain Runnable, got {type(chain).__name__}; RunnableLambda makes one of a function"
+        )
     # The recall of a wrapper goes by what is asked now, which a history cannot know: its own stays at 0.
     history = history_factory(
         client,
@@ -110,8 +114,6 @@ def with_scoped_memory(
         max_messages=max_messages,
         max_tokens=max_tokens,
     )
-    # One that is never used refuses here and now what would else fail every run.
-    history("user", "session")
     shape = _Shape(input_messages_key, history_messages_key, output_messages_key)
     return _Remembering(chain, shape, history, checked_recall(recall))
 

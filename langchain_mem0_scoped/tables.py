@@ -91,6 +91,11 @@ class Table:
         return "\n".join(text)
 
 
+def counted(count: int) -> str:
+    """Say how many memories there are."""
+    return "1 memory" if count == 1 else f"{count} memories"
+
+
 def _and_more(count: int) -> str:
     return f"… and {count:,} more"
 

@@ -359,6 +359,12 @@ class TestNumbers:
         with pytest.raises(InputError, match="k must be"):
             checked_count(count, "k")
 
+    def test_nothing_may_be_a_count_too(self) -> None:
+        assert checked_count(0, "recall", least=0) == 0
+        for count in (-1, False, None):
+            with pytest.raises(InputError, match="recall must be an int of 0 or more"):
+                checked_count(count, "recall", least=0)
+
     @pytest.mark.parametrize(("threshold", "expected"), [(None, None), (0, 0.0), (1, 1.0), (0.25, 0.25)])
     def test_thresholds(self, threshold: Any, expected: Any) -> None:
         assert checked_threshold(threshold) == expected

@@ -347,7 +347,9 @@ class TestTools:
 
 class TestConstruction:
     @pytest.mark.parametrize(
-        "wrong", [{"client": 7}, {"recall": -1}, {"recall": "5"}, {"recall": True}, {"remember": "yes"}], ids=str
+        "wrong",
+        [{"client": 7}, {"recall": -1}, {"user_id": "u_alice"}, {"recall": "5"}, {"recall": True}, {"remember": "yes"}],
+        ids=str,
     )
     def test_what_means_nothing_is_refused(self, wrong: dict[str, Any]) -> None:
         with pytest.raises(InputError):

@@ -143,7 +143,7 @@ class TestTimeline:
 
     def test_what_has_no_date_is_counted(self) -> None:
         ax = plot_timeline(memories("a", "b", "c", dates=("2026-03-02", None, "yesterday")))
-        assert ax.get_title() == "1 memories by date, 2 without one left out"
+        assert ax.get_title() == "1 memory by date, 2 without one left out"
 
 
 def test_matplotlib_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

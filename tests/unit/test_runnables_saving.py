@@ -16,7 +16,14 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.tools import tool
 
-from langchain_mem0_scoped import BackendError, InputError, ScopedMemory, local_memory, with_scoped_memory
+from langchain_mem0_scoped import (
+    BackendError,
+    InputError,
+    ScopedMemory,
+    history_factory,
+    local_memory,
+    with_scoped_memory,
+)
 from tests.agents import (
     WAYS,
     Ears,
@@ -165,6 +172,14 @@ class TestWrongArguments:
     def test_are_refused_at_once(self, wrong: dict[str, Any]) -> None:
         with pytest.raises(InputError):
             with_scoped_memory(constant(), **wrong)
+        if not any(name.endswith("_key") for name in wrong):
+            with pytest.raises(InputError):
+                history_factory(**wrong)
+
+    @pytest.mark.parametrize("chain", [3, None, str.upper, {"input": 1}], ids=label)
+    def test_a_chain_that_is_none_is_refused_at_once(self, chain: Any) -> None:
+        with pytest.raises(InputError, match="chain must be a LangChain Runnable"):
+            with_scoped_memory(chain)
 
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize(
