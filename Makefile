@@ -9,7 +9,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips in one environment would break it
-.PHONY: help demo test notebooks browser upstream dist lint type format bench recall clean
+.PHONY: help demo test notebooks browser upstream dist lint type format bench recall compare clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ bench: $(VENV)/.bench ## the benchmarks; ARGS passes on to them
 
 recall: $(VENV)/.bench ## recall on LoCoMo; DATA=PATH of its locomo10.json, ARGS passes on
 	$(BIN)/python -m benchmarks.recall $(DATA) $(ARGS)
+
+compare: $(VENV)/.bench ## ask mem0 and other memories the README's questions; ARGS passes on
+	$(BIN)/python -m benchmarks.comparison $(ARGS)
 
 clean: ## remove .venv, caches and build products
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

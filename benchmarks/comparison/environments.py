@@ -1,0 +1,78 @@
+"""A virtual environment for each package, and the probe run in it: nothing of one can be seen by another."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from .packages import CONSTRAINTS, ROOT, Package
+
+_VERSIONS: Final = (
+    "import json, sys; from importlib.metadata import version; print(json.dumps({n: version(n) for n in sys.argv[1:]}))"
+)
+_TIME: Final = 900
+
+
+def installed(package: Package, cache: Path) -> Path:
+    """Return the Python of a package's environment; make it where there is none that fits."""
+    folder = cache / package.name
+    python, marker = folder / "bin" / "python", folder / "complete.json"
+    wanted = {"install": package.install, "python": sys.version, "constraints": CONSTRAINTS.read_text(encoding="utf-8")}
+    if marker.exists() and json.loads(marker.read_text(encoding="utf-8")) == json.loads(json.dumps(wanted)):
+        return python
+    venv.create(folder, clear=True, with_pip=True)
+    # What they bring along is the same in all environments, and as this project has it.
+    pip = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--quiet",
+        "--constraint",
+        str(CONSTRAINTS),
+        *package.install,
+    ]
+    subprocess.run(pip, check=True, timeout=_TIME)
+    marker.write_text(json.dumps(wanted), encoding="utf-8")
+    return python
+
+
+def versions(package: Package, python: Path) -> dict[str, str]:
+    """Return what is installed of the package's distributions."""
+    return dict(json.loads(_output([str(python), "-c", _VERSIONS, *package.distributions], ROOT, {})))
+
+
+def probed(probe: str, python: Path) -> dict[str, dict[str, str]]:
+    """Run one of the probes with a Python, in an empty folder and with an environment that holds no key."""
+    with tempfile.TemporaryDirectory(prefix="comparison-") as name:
+        folder = Path(name)
+        home = folder / "home"
+        home.mkdir()
+        # The probes are read from the working tree; beside them an environment holds its one package.
+        bare = {
+            "PATH": os.environ.get("PATH", ""),
+            "HOME": str(home),
+            "MEM0_DIR": str(home / "mem0"),
+            "MEM0_TELEMETRY": "false",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        module = f"{__package__}.probes.{probe}"
+        return dict(json.loads(_output([str(python), "-m", module, str(folder / "asked")], folder, bare)))
+
+
+def _output(command: list[str], folder: Path, environment: Mapping[str, str]) -> Any:
+    run = subprocess.run(
+        command, cwd=folder, env=dict(environment) or None, capture_output=True, text=True, timeout=_TIME, check=False
+    )
+    if run.returncode:
+        raise RuntimeError(f"{' '.join(command[:4])} ended with {run.returncode}: {run.stderr[-2000:]}")
+    return run.stdout

@@ -1,0 +1,40 @@
+"""A mem0.Memory as mem0 documents it: its default local Qdrant, with an embedder and a model that need no key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mem0 import Memory
+
+from . import material
+from .models import Extracting
+
+
+def config(folder: Path) -> dict[str, Any]:
+    """Return the config for `Memory.from_config`."""
+    return {
+        "vector_store": {
+            "provider": "qdrant",
+            "config": {"path": str(folder / "qdrant"), "on_disk": True, "embedding_model_dims": material.DIMENSIONS},
+        },
+        "embedder": {"provider": "langchain", "config": {"model": material.embeddings()}},
+        "llm": {"provider": "langchain", "config": {"model": Extracting()}},
+        "history_db_path": str(folder / "history.db"),
+    }
+
+
+def memory(folder: Path) -> Any:
+    """Open one."""
+    return Memory.from_config(config(folder))
+
+
+def close(client: Any) -> None:
+    """Close it, its Qdrant as well: what is in its files is read afterwards."""
+    client.close()
+    client.vector_store.client.close()
+
+
+def texts(answer: Any) -> list[str]:
+    """Return what mem0 found, as texts."""
+    return [row["memory"] for row in answer["results"]]
