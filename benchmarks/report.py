@@ -80,8 +80,8 @@ def _markdown(machine: Mapping[str, Any], recorded: Recorded) -> str:
     lines += [
         "",
         'To repeat: `make bench`, or `make bench ARGS="--only search importing --cache DIR"`. Building the store of',
-        "100,000 users takes about a quarter of an hour and 5 GB; with `--cache` it is built once. Recall on LoCoMo:",
-        "`python -m benchmarks.locomo PATH`, with the path of the data set's `locomo10.json`.",
+        "100,000 users takes about a quarter of an hour and 5 GB; with `--cache` it is built once. Recall on LoCoMo is",
+        "in RECALL.md.",
         "",
     ]
     return "\n".join(lines)

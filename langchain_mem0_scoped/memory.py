@@ -8,7 +8,7 @@ from datetime import date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import clients, display, transcripts
+from . import clients, transcripts
 from .arguments import batch_of, correction_of, listing_of, question_of
 from .clients.port import Question
 from .errors import MemoryNotFoundError
@@ -100,10 +100,14 @@ class ScopedMemory:
         return None, {**kept, "_bound": None}
 
     def _repr_html_(self) -> str:
-        return display.shown(self)["text/html"]
+        from .display import shown
+
+        return shown(self)["text/html"]
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return display.shown(self)  # Jupyter's first choice: one read for all it shows.
+        from .display import shown
+
+        return shown(self)  # Jupyter's first choice: one read for all it shows.
 
     def _bind(self) -> tuple[Client, Port]:
         if self._bound is None:
