@@ -135,6 +135,31 @@ class TestFromOtherSessions:
         memory.add(["tea"] * 150, session_id="s1")
         assert await found(memory, query, "s1", 2) == ["tea as it was once"]
 
+    async def test_what_is_asked_every_day_does_not_crowd_out_what_was_said_once(
+        self, client: mem0.Memory, found: Any
+    ) -> None:
+        memory = ScopedMemory(new_user(), client=client)
+        memory.add("my seat is at the window", session_id="first")
+        asked = ["which seat is my seat?", "my seat, which is it now?", "is my seat my seat?", "which seat?"]
+        for day in range(20):
+            memory.add(
+                [{"role": "user", "content": asked[day % 4]}, {"role": "assistant", "content": "your seat is booked"}],
+                session_id=f"s{day}",
+            )
+        told = await found(memory, asked[0].upper(), "now", 3)
+        assert "my seat, which is it now?" in told  # what has two parts may tell something
+        assert {"my seat is at the window", "your seat is booked"} < set(told)
+        everything = await found(memory, asked[0], "now", 20)
+        assert sorted(everything) == sorted({*asked[1:], "your seat is booked", "my seat is at the window"})
+        assert set(everything[-2:]) == {"is my seat my seat?", "which seat?"}
+
+    async def test_questions_are_told_where_nothing_else_is_known(self, client: mem0.Memory, found: Any) -> None:
+        memory = ScopedMemory(new_user(), client=client)
+        memory.add(["is there tea?", "more tea?"], session_id="first")
+        assert await found(memory, "tea", "now", 1) in (["is there tea?"], ["more tea?"])
+        assert len(await found(memory, "", "now", 5)) == 2
+        assert await found(memory, "tea", "now", 0) == []
+
     async def test_another_users_are_never_found(self, client: mem0.Memory, found: Any) -> None:
         alice, bob = (ScopedMemory(new_user(), client=client) for _ in range(2))
         alice.add("tea", session_id="s1")
