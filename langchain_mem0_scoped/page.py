@@ -1,30 +1,32 @@
-"""A user's own page: everything kept about one person, as one HTML file without scripts that can be handed to them."""
+"""A user's own page: their memories and conversations, as one HTML file without scripts that can be handed to them."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
-import os
-import tempfile
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from datetime import UTC, date, datetime
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from . import transcripts
 from .errors import BackendError, InputError
+from .page_file import checked_place, refuse_databases, write_whole
 from .records import MemoryRecord, record_from
-from .tables import legible, moment, parsed_moment
+from .tables import moment, parsed_moment
+from .telling import as_json, parts_of, speaker_of, spelt
 
 if TYPE_CHECKING:
+    import os
+
     from langchain_core.messages import BaseMessage
 
     from .clients.port import Row
     from .memory import ScopedMemory
+    from .transcripts import TranscriptStore
 
 
 class Known(NamedTuple):
@@ -37,6 +39,9 @@ class Known(NamedTuple):
 
     record: MemoryRecord
     last_day: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Known(id={self.record['id']!r})"
 
     @classmethod
     def of(cls, row: Row) -> Known:
@@ -61,81 +66,92 @@ class Conversation(NamedTuple):
     session_id: str
     messages: list[BaseMessage]
 
+    def __repr__(self) -> str:
+        return f"Conversation({len(self.messages)} messages)"
+
 
 def write_page(memory: ScopedMemory, path: str | os.PathLike[str], contact: str | None) -> Path:
     """Write a user's page; see `ScopedMemory.export_html`."""
-    file = _checked_place(path)
-    return _write(memory, memory._everything(), file, contact)
+    file, since = _begun(memory, path, contact)
+    return _write(memory, memory._everything(), file, contact, since)
 
 
 async def awrite_page(memory: ScopedMemory, path: str | os.PathLike[str], contact: str | None) -> Path:
     """Async twin of `write_page`."""
-    file = await asyncio.to_thread(_checked_place, path)
+    file, since = await asyncio.to_thread(_begun, memory, path, contact)
     rows = await memory._aeverything()
-    return await asyncio.to_thread(_write, memory, rows, file, contact)
+    return await asyncio.to_thread(_write, memory, rows, file, contact, since)
 
 
-def _write(memory: ScopedMemory, rows: Sequence[Row], file: Path, contact: str | None) -> Path:
+def _begun(
+    memory: ScopedMemory, path: str | os.PathLike[str], contact: str | None
+) -> tuple[Path, Sequence[Any] | None]:
+    """Check what was asked for, then note where the user stands: before anything of theirs is read."""
+    if contact is not None and (not isinstance(contact, str) or not contact.strip()):
+        raise InputError("contact must be an https:// or mailto: address or a sentence, as a str, or None")
+    file = checked_place(path)
+    client = memory._bind()[0]
+    databases = [held for store in transcripts.stores_of(client) for held in store.files()]
+    if isinstance(history := getattr(getattr(client, "db", None), "db_path", None), str):
+        databases.append(Path(history))  # mem0's own
+    refuse_databases(file, databases)
+    return file, memory._begin()
+
+
+def _write(
+    memory: ScopedMemory, rows: Sequence[Row], file: Path, contact: str | None, since: Sequence[Any] | None
+) -> Path:
     known = list(map(Known.of, rows))
-    page = render(memory.user_id, known, _conversations(memory), contact=contact, made_at=datetime.now(UTC))
-    _write_whole(file, page)
+    logs = [_Log(store, memory.user_id) for store in transcripts.stores_of(memory._bind()[0])]
+    page = render(memory.user_id, known, _conversations(logs), contact=contact, made_at=datetime.now(UTC))
+
+    def check() -> None:
+        try:
+            memory._check_not_erased(since)
+            gone = any(log.lacks_something() for log in logs)
+        except BackendError as error:
+            failure = error
+        else:
+            if not gone:
+                return
+            failure = BackendError(
+                "this user was erased, or a conversation cleared, while the page was made; call again for one of what "
+                "is left",
+                retryable=True,
+            )
+        raise BackendError(f"no page was written: {failure}", retryable=failure.retryable)
+
+    write_whole(file, page, check)
     return file
 
 
-def _conversations(memory: ScopedMemory) -> list[Conversation]:
-    """Every transcript of the user, wherever this client's transcripts lie."""
-    return [
-        Conversation(session_id, transcripts.unlogged(bodies))
-        for store in transcripts.stores_of(memory._bind()[0])
-        for session_id in store.sessions(memory.user_id)
-        # Another call may have cleared it meanwhile.
-        if (bodies := store.read(memory.user_id, session_id))
-    ]
+class _Log:
+    """One store's transcripts of a user, as they were when they were read."""
+
+    def __init__(self, store: TranscriptStore, user_id: str) -> None:
+        self._store = store
+        self._user_id = user_id
+        self.sessions = {
+            session_id: transcripts.unlogged(bodies)
+            for session_id in store.sessions(user_id)
+            # Another call may have cleared it meanwhile.
+            if (bodies := store.read(user_id, session_id))
+        }
+
+    def lacks_something(self) -> bool:
+        """Whether a session has gone since, in a store that could not tell of an erasure otherwise."""
+        if self._store.tells_erasure or not self.sessions:
+            return False
+        return not self.sessions.keys() <= set(self._store.sessions(self._user_id))
 
 
-# -- the file: whole or not at all, and for its owner's eyes
-
-
-def _checked_place(path: str | os.PathLike[str]) -> Path:
-    """Say what is wrong with a path before anything is read."""
-    if not isinstance(path, (str, os.PathLike)) or not (name := os.fspath(path)) or not isinstance(name, str):
-        raise InputError("path must name the HTML file to write, as a str or Path")
-    if "\0" in name:
-        raise InputError("path holds NUL, which no file's name can")
-    try:
-        file = Path(name).expanduser()
-        if file.is_dir():
-            raise InputError("path names a directory; name the file to write in it, such as 'alice.html'")
-        if not file.parent.is_dir():
-            raise InputError("path names a file in a directory that does not exist")
-    except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = type(error).__name__
-    else:
-        return file
-    raise InputError(f"path cannot be used as a file's name ({reason})")
-
-
-def _write_whole(file: Path, page: str) -> None:
-    """Write under another name first, readable by the owner alone: whoever opens the file finds all of it."""
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".langchain-mem0-scoped-", suffix=".html")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as opened:
-            opened.write(page)
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.replace(temporary, file)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-    else:
-        return
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)
-    raise BackendError(f"the page could not be written: {reason}; what was there before is as it was")
+def _conversations(logs: Sequence[_Log]) -> list[Conversation]:
+    """Every conversation once, though its beginning may lie in another place than its end."""
+    said: dict[str, list[BaseMessage]] = {}
+    for log in logs:
+        for session_id, messages in log.sessions.items():
+            said.setdefault(session_id, []).extend(messages)
+    return [Conversation(session_id, messages) for session_id, messages in said.items()]
 
 
 # -- the page
@@ -214,19 +230,32 @@ def _memory(known: Known, today: date) -> str:
             facts.append(("No longer used", f"its last day was {shown}; it is kept until it is erased"))
         else:
             facts.append(("Used until the end of", shown))
-    facts += [(_text(str(key)), _value(value)) for key, value in record["metadata"].items()]
     facts.append(("Number", f"<code>{_text(record['id'])}</code>"))
     terms = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
-    return f'<li><p class="text" dir="auto">{_text(record["memory"])}</p><dl>{terms}</dl></li>'
+    return (
+        f'<li><p class="text" dir="auto">{_text(record["memory"])}</p><dl>{terms}{_noted(record["metadata"])}</dl></li>'
+    )
+
+
+def _noted(metadata: dict[str, Any]) -> str:
+    """Metadata in a list of its own: a key may have the name of one of the page's own facts."""
+    if not metadata:
+        return ""
+    terms = "".join(
+        f'<div><dt dir="auto">{_text(str(key))}</dt><dd dir="auto">{_value(value)}</dd></div>'
+        for key, value in metadata.items()
+    )
+    return f'<div class="noted"><dt>Noted with it</dt><dd><dl>{terms}</dl></dd></div>'
 
 
 def _said(conversations: Sequence[Conversation]) -> str:
     if not conversations:
         body = "<p>No conversation is kept here.</p>"
     else:
-        body = "<p>Every conversation that is kept, word for word. Open one to read it.</p>" + "".join(
-            map(_conversation, conversations)
-        )
+        body = (
+            "<p>Every conversation that is kept, word for word. What is not text, such as a picture, is only named, in "
+            "[brackets]. Open one to read it.</p>"
+        ) + "".join(map(_conversation, conversations))
     return f'<section aria-labelledby="said"><h2 id="said">What was said</h2>{body}</section>'
 
 
@@ -234,29 +263,26 @@ def _conversation(conversation: Conversation) -> str:
     count = len(conversation.messages)
     lines = "".join(map(_message, conversation.messages))
     return (
-        f"<details><summary>{_text(conversation.session_id)} ({count:,} message{'' if count == 1 else 's'})</summary>"
+        f"<details><summary><bdi>{_text(conversation.session_id)}</bdi> "
+        f"({count:,} message{'' if count == 1 else 's'})</summary>"
         f'<ol class="talk">{lines}</ol></details>'
     )
 
 
 def _message(message: BaseMessage) -> str:
-    speaker = _SPEAKERS.get(message.type, message.type)
-    parts = [str(message.text)] if message.text else []
-    parts += [
-        f"[{block.get('type', 'something')} that is not text]"
-        for block in (message.content if isinstance(message.content, list) else ())
-        if isinstance(block, dict) and "text" not in block
-    ]
-    parts += [f"[uses {call['name']}: {_json(call['args'])}]" for call in getattr(message, "tool_calls", ())]
-    said = "\n".join(parts) or "…"
-    return f'<li><p class="who">{_text(speaker)}</p><p class="text" dir="auto">{_text(said)}</p></li>'
+    told = "".join(
+        (f'<p class="mark">{_text(part.mark)}</p>' if part.mark else "")
+        + (f'<p class="text{" marked" * bool(part.mark)}" dir="auto">{_text(part.words)}</p>' if part.words else "")
+        for part in parts_of(message)
+    )
+    return f'<li><p class="who">{_text(speaker_of(message))}</p>{told or _NOTHING_SAID}</li>'
 
 
 def _how_to_erase(user_id: str, contact: str | None) -> str:
     if contact is None:
         ask = "Ask whoever gave you this page."
-    elif contact.startswith(("https://", "mailto:")):
-        ask = f'Ask here: <a href="{_text(contact)}">{_text(contact.removeprefix("mailto:"))}</a>'
+    elif (found := _LINK.fullmatch(contact := contact.strip())) and contact.isprintable():
+        ask = f'Ask here: <a href="{_text(contact)}">{_text(found["address"] or contact)}</a>'
     else:
         ask = _text(contact)
     return (
@@ -267,6 +293,8 @@ def _how_to_erase(user_id: str, contact: str | None) -> str:
         f"<li>To erase everything, give the name you have here: <strong>{_text(user_id)}</strong>. All memories go, "
         "those no longer used as well, with their history and every conversation. You can ask for the receipt, which "
         "counts what was erased.</li>"
+        "<li>Not on this page are how each memory came about and the latest messages that are kept to understand the "
+        "next ones, where such are kept. They go with everything.</li>"
         "<li>This file is not erased with it: delete it yourself.</li></ul></section>"
     )
 
@@ -287,15 +315,11 @@ def _day(stamp: str | None) -> date | None:
 
 
 def _value(value: object) -> str:
-    return _text(value if isinstance(value, str) else _json(value))
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return _text(value if isinstance(value, str) else as_json(value))
 
 
 def _text(text: str) -> str:
-    return escape(legible(text))
+    return escape(spelt(text))
 
 
 def _joined(lines: Iterable[str]) -> str:
@@ -304,7 +328,12 @@ def _joined(lines: Iterable[str]) -> str:
 
 _CONCLUDED: Final = "Concluded from what was said"
 _SOURCES: Final[dict[str | None, str]] = {"user": "You said so", "assistant": "The assistant said so"}
-_SPEAKERS: Final = {"human": "You", "ai": "Assistant", "tool": "Tool", "function": "Tool", "system": "Instructions"}
+_NOTHING_SAID: Final = '<p class="text">…</p>'
+# What a browser surely takes for an address; whatever else somebody gives is shown as a text.
+_LINK: Final = re.compile(
+    r"https://[^\W_][\w.-]*(:\d{1,5})?([/?#][^\s\\]*)?|mailto:(?P<address>[^\s@?,;:<>\"]+@[^\W_][\w.-]*)(\?\S*)?",
+    re.IGNORECASE,
+)
 
 # Colours have a contrast of 7:1 or more on their grounds, in both schemes.
 _STYLE: Final = _joined(
@@ -331,7 +360,10 @@ _STYLE: Final = _joined(
     dl{margin:.5rem 0 0;font-size:.9rem;color:var(--soft)}dl div{display:flex;flex-wrap:wrap;gap:0 .5rem}
     dt::after{content:":"}dd{margin:0;min-width:0}code{font-size:.9em}
     .talk>li{margin:.5rem 0;padding-left:.75rem;border-left:2px solid var(--line)}
-    .who{margin:0;font-size:.9rem;color:var(--soft)}
+    .who,.mark{margin:0;font-size:.9rem;color:var(--soft)}.mark{font-style:italic}
+    .marked{padding-left:.75rem;border-left:2px dashed var(--line)}
+    dl .noted{display:block;margin-top:.25rem}.noted dl{margin:.25rem 0 0;padding-left:.75rem;
+    border-left:2px dashed var(--line)}
     @media print{nav,.skip{display:none}.cards>li{break-inside:avoid}}
     """.splitlines()
 )

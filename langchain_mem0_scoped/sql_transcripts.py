@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
@@ -242,7 +243,7 @@ class SqlTranscripts:
         rows = self._run(lambda connection: connection.execute(query).all())
         if any((row.user_id, row.session_id) != (user_id, session_id) for row in rows):
             raise _foreign()
-        return [json.loads(row.body) for row in rows][::-1]
+        return [_body(row.body) for row in rows][::-1]
 
     def sessions(self, user_id: str) -> list[str]:
         """Return the sessions in which a user has messages, in the order of their first ones."""
@@ -256,6 +257,11 @@ class SqlTranscripts:
         if any(row.user_id != user_id or row.session_key != _key(row.session_id) for row in rows):
             raise _foreign()
         return [row.session_id for row in rows]
+
+    def files(self) -> list[Path]:
+        """Return the file of an SQLite database."""
+        name = self._engine.url.database
+        return [Path(name)] if name and self._engine.dialect.name == "sqlite" else []
 
     def clear(self, user_id: str, session_id: str) -> None:
         """Remove one session's messages."""
@@ -304,6 +310,17 @@ class SqlTranscripts:
             if not inspect(self._engine).has_table(TABLE):
                 raise
         self._ready = True
+
+
+def _body(text: str) -> dict[str, Any]:
+    try:
+        body = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        body = None
+    if isinstance(body, dict):
+        return body
+    # Nothing stays chained to it: what it came from holds the row.
+    raise BackendError("a row of the transcripts is no message; other code wrote it: mend it, or clear the session")
 
 
 def _foreign() -> ScopeError:

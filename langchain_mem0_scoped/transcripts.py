@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
@@ -37,6 +38,9 @@ class Logged(NamedTuple):
     id: str | None
     text: str
     message: BaseMessage
+
+    def __repr__(self) -> str:
+        return f"Logged(id={self.id!r})"
 
 
 class TranscriptStore(Protocol):
@@ -93,6 +97,9 @@ class TranscriptStore(Protocol):
     def sessions(self, user_id: str) -> list[str]:
         """Return the sessions in which a user has messages, in the order of their first ones."""
 
+    def files(self) -> list[Path]:
+        """Return the databases of this machine they lie in: nothing else may be written there."""
+
     def clear(self, user_id: str, session_id: str) -> None:
         """Remove one session's messages."""
 
@@ -129,7 +136,7 @@ def _logged_one(message: BaseMessage) -> Logged:
             return Logged(whole.id or None, text, whole.model_copy())
         body: dict[str, Any] = json.loads(text)
         # Read back here and now, for a message that cannot be would make its whole session unreadable.
-        (again,) = unlogged([body])
+        (again,) = messages_from_dict([body])
         same = body == given and (again == whole or message_to_dict(again) == given)
     except (TypeError, ValueError, RecursionError) as error:
         reason = type(error).__name__
@@ -167,8 +174,20 @@ def _as_text(given: dict[str, Any]) -> str:
 
 
 def unlogged(bodies: Sequence[dict[str, Any]]) -> list[BaseMessage]:
-    """Turn what is stored back into messages."""
-    return messages_from_dict(list(bodies))
+    """Turn what is stored back into messages.
+
+    Raises:
+        BackendError: Other code, or another version of LangChain, stored what this one does not know.
+    """
+    try:
+        return messages_from_dict(list(bodies))
+    except Exception as error:
+        reason = type(error).__name__
+    # Nothing stays chained to it: what it came from quotes the message.
+    raise BackendError(
+        f"a transcript holds a message that LangChain cannot read ({reason}), from other code or another version; "
+        "mend its row, or clear the session"
+    )
 
 
 # -- which store a client's transcripts lie in

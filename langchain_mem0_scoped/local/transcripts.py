@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, suppress
+from pathlib import Path
 from typing import Any
 
 from . import partitions, sessions
@@ -118,6 +119,10 @@ class LocalTranscripts:
                 return []
             rows = partitions.parents(connection, partition.pid, Kind.SESSION, Kind.TRANSCRIPT)
             return [str(body["session_id"]) for body in rows]
+
+    def files(self) -> list[Path]:
+        """Return the file that holds the memories as well."""
+        return [self._database.path]
 
     def clear(self, user_id: str, session_id: str) -> None:
         """Remove a session's messages, their bytes included.

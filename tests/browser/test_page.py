@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, ToolMessage
 
 from langchain_mem0_scoped import ScopedMemory
 from langchain_mem0_scoped.transcripts import logged
@@ -23,6 +23,7 @@ RUNS = (
     "<meta http-equiv=refresh content='0;url=https://example.com'>",
     "<a href='javascript:window.ran=1' autofocus onfocus='window.ran=1'>x</a>",
 )
+_DETAILS = (".text + dl", ".noted dl")
 LONG = "Donaudampfschifffahrtsgesellschaftskapitän" * 20
 
 
@@ -35,6 +36,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         alice.add(
             [*RUNS, *NASTY, LONG, "\u202eright to left", "אני צמחוני"], session_id="<script>window.ran=1</script>"
         )
+        forged = {"Number": "1", "No longer used": "erased", "source": "chat\u202etahc"}
+        alice.add("I grow lemons", metadata=forged, at="2026-01-03")
         alice.add("I live in Ghent", expires_on="2026-03-31", at="2026-01-02")
         alice.add("I am on a diet", expires_on="2999-12-31", at="2026-01-01")
         alice.chat_history("monday").add_messages(
@@ -43,6 +46,17 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 AIMessage("Dal."),
                 HumanMessage(HARD_TEXT),
                 HumanMessage(RUNS[0]),
+                HumanMessage(["What is this? ", {"type": "image", "base64": "aGVsbG8="}, "אני צמחוני"], name="alice"),
+                AIMessage(
+                    [
+                        {"type": "thinking", "thinking": "It may be a lemon. Let me look it up."},
+                        {"type": "text", "text": "Let me see."},
+                        {"type": "tool_use", "id": "c1", "name": "look_up", "input": {"what": LONG}},
+                    ],
+                    tool_calls=[{"name": "look_up", "args": {"what": LONG}, "id": "c1"}],
+                ),
+                ToolMessage("A lemon", tool_call_id="c1", name="look_up", artifact={"rows": [1]}),
+                ChatMessage(content="Order!", role="judge"),
             ]
         )
         # A conversation that no memory names.
@@ -77,6 +91,26 @@ def test_shows_all_that_is_kept(show: Open, path: Path) -> None:
         assert talk.locator("li").count() == 63
         assert seen.violations() == []
         assert seen.fits()
+
+
+def test_what_is_noted_with_a_memory_stands_below_its_number_and_apart(show: Open, path: Path) -> None:
+    with show(path) as seen:
+        card = seen.page.locator(".cards > li", has_text="I grow lemons")
+        own, forged = (card.locator(f"{where} > div > dt", has_text="Number").bounding_box() for where in _DETAILS)
+        assert forged["y"] > own["y"]
+        assert forged["x"] > own["x"] + 5
+        assert card.get_by_text(r"chat\u202etahc").is_visible()
+
+
+def test_a_message_is_told_whole(show: Open, path: Path) -> None:
+    with show(path) as seen:
+        talk = seen.page.locator("details", has_text="monday")
+        talk.locator("summary").click()
+        for text in ("It may be a lemon.", "Let me see.", "A lemon", "In the role “judge”", "You (alice)"):
+            assert talk.get_by_text(text).first.is_visible(), text
+        for mark in ("[what the assistant thought]", "[image]", "[and data of the tool look_up]", "[uses look_up: "):
+            assert talk.locator(".mark", has_text=mark).count() == 1, mark
+        assert seen.violations() == []
 
 
 @pytest.mark.parametrize("width", [320, 360, 1280])

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_mem0_scoped import BackendError, InputError, ScopedMemory, ScopeError, page
-from langchain_mem0_scoped.page import Conversation, Known, render
+from langchain_mem0_scoped.page import _CONCLUDED, Conversation, Known, render
 from langchain_mem0_scoped.scope import Scope
 from langchain_mem0_scoped.transcripts import logged
 from tests.chat import HARD_TEXT, MESSAGES, client_with_transcripts, close_transcripts
@@ -140,7 +140,7 @@ class TestContent:
             "YouHello",
             'Assistant[uses look: {"for": "tea"}]',
             "ToolDarjeeling",
-            "[image_url that is not text]",
+            "[image]",
         ):
             assert told in text, told
         assert "example.com" not in page
@@ -163,13 +163,52 @@ class TestContent:
             ('https://example.com/?a=1&b="', 'https://example.com/?a=1&b="', 'https://example.com/?a=1&b="'),
             ("Write to the front desk <b>", None, "Write to the front desk <b>"),
             ("javascript:alert(1)", None, "javascript:alert(1)"),
+            ("MailTo:privacy@example.com?subject=Erase", "MailTo:privacy@example.com?subject=Erase", None),
+            ("HTTPS://Example.com:8443/a#b", "HTTPS://Example.com:8443/a#b", "Ask here: HTTPS://Example.com:8443/a#b"),
+            (" https://exämple.de\n", "https://exämple.de", "Ask here: https://exämple.de"),
+            ("https://", None, "https://"),
+            ("https:///etc/passwd", None, "https:///etc/passwd"),
+            ("https://bank.example@elsewhere.example/", None, "https://bank.example@elsewhere.example/"),
+            ("https://example.com or the front desk", None, "https://example.com or the front desk"),
+            ("https://example.com/\u202emoc", None, r"https://example.com/\u202emoc"),
+            ("http://example.com", None, "http://example.com"),
+            ("mailto:", None, "mailto:"),
+            ("mailto:nobody", None, "mailto:nobody"),
+            ("mailto:a@b?c@d e", None, "mailto:a@b?c@d e"),
         ],
     )
-    def test_whom_to_ask(self, contact: str, href: str | None, shown: str) -> None:
+    def test_whom_to_ask(self, contact: str, href: str | None, shown: str | None) -> None:
         page = Page(page_of(contact=contact))
         links = [attrs.get("href") for tag, attrs in page.opened if tag == "a"]
         assert [link for link in links if link and not link.startswith("#")] == ([href] if href else [])
-        assert shown in page.text
+        assert (shown or "Ask here: privacy@example.com") in page.text
+        assert "subject" not in page.text
+
+    def test_metadata_stands_apart_from_what_the_page_says_itself(self) -> None:
+        """A key may have the name of one of the page's own facts, and a model may have chosen it."""
+        forged = {"Number": "1", "How it is known": "You said so", "No longer used": "erased", "Said": "never"}
+        html = page_of(ROW | {"role": None, "metadata": forged})
+        text = Page(html).text
+        own, _, noted = text.partition("Noted with it")
+        assert f"How it is known{_CONCLUDED}" in own
+        assert f"Number{ROW['id']}" in own
+        for key, value in forged.items():
+            assert f"{key}{value}" not in own
+            assert f"{key}{value}" in noted
+        assert '<div class="noted">' in html
+        assert "Noted with it" not in Page(page_of(ROW | {"metadata": {"session_id": "monday"}})).text
+
+    def test_what_would_make_a_text_read_as_another_is_spelt_out(self) -> None:
+        row = {"memory": "pay\u202e001", "metadata": {"a\u200bb": "c\u2066d", "session_id": "s\u202dt"}}
+        html = page_of(ROW | row, said=[Conversation("x\u202ey", [HumanMessage("e\ufefff", name="g\u202bh")])])
+        for told in (r"pay\u202e001", r"a\u200bb", r"c\u2066d", r"s\u202dt", r"x\u202ey", r"e\ufefff", r"g\u202bh"):
+            assert told in html, told
+        assert not re.search("[\u200b\u202a-\u202e\u2066-\u2069\ufeff]", html)
+
+    def test_what_is_not_on_it_is_said(self) -> None:
+        text = Page(page_of(ROW)).text
+        assert "Not on this page are how each memory came about and the latest messages that are kept" in text
+        assert "everything kept" not in (page.__doc__ or "")
 
 
 class TestSafety:
@@ -252,6 +291,16 @@ class TestExport:
         with Spy(local) as spy, pytest.raises(InputError, match="path"):
             export(memory, mode, path)
         assert spy.calls == []
+
+    @pytest.mark.parametrize("contact", ["", "  \n", 3, b"mailto:a@b", ["x"]])
+    def test_a_contact_that_is_none_is_refused_before_anything_is_read(
+        self, local: mem0.Memory, mode: str, tmp_path: Path, contact: Any
+    ) -> None:
+        memory = ScopedMemory(new_user(), client=local)
+        with Spy(local) as spy, pytest.raises(InputError, match="contact must be"):
+            export(memory, mode, tmp_path / "alice.html", contact=contact)
+        assert spy.calls == []
+        assert not (tmp_path / "alice.html").exists()
 
     def test_a_full_disk_leaves_the_page_before(
         self, local: mem0.Memory, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -407,6 +456,7 @@ async def test_whatever_takes_long_with_much_is_done_beside_the_event_loop(
         monkeypatch.setattr(owner, name, noted)
 
     for owner, name in (
+        (local, "beginning"),
         (local, "get_all"),
         (Scope, "require_own"),
         (Known, "of"),
@@ -414,10 +464,12 @@ async def test_whatever_takes_long_with_much_is_done_beside_the_event_loop(
         (local.transcripts, "read"),
         (page, "render"),
         (os, "fsync"),
+        (local, "check_not_erased"),
     ):
         watched(owner, name)
     await alice.aexport_html(tmp_path / "page.html")
-    names = ["get_all", "require_own", "of", "sessions", "read", "render", "fsync"]
+    names = ["beginning", "get_all", "require_own", "of", "sessions", "read", "render", "fsync"]
+    names += ["check_not_erased"] * 2
     assert done == [(name, False) for name in names]
 
 
@@ -428,8 +480,34 @@ def test_what_was_logged_before_transcripts_were_bound_elsewhere_is_on_it(tmp_pa
         memory.chat_history("monday").add_messages([SystemMessage("Be brief")])
         text = Page(memory.export_html(tmp_path / "alice.html").read_text(encoding="utf-8")).text
         close_transcripts(client)
-    assert text.count("monday (1 message)") == 2
+    assert "Conversations1Messages in them2" in text
+    # Where a conversation lies is nothing to the person who had it.
+    assert text.count("monday (2 messages)") == text.count("monday") == 1
     assert text.index("I drank milk") < text.index("Be brief")
+
+
+@pytest.mark.parametrize("body", ['{"type": "of its own", "data": {"content": "zebra"}}', "zebra", '["zebra"]', "5"])
+def test_a_row_that_other_code_wrote_is_a_clean_error(tmp_path: Path, body: str) -> None:
+    with client_with_transcripts("sql", tmp_path) as (client, where):
+        alice = ScopedMemory("alice", client=client, transcripts=where)
+        alice.chat_history("monday").add_messages([HumanMessage("I drink tea")])
+        store: Any = alice._transcript_store()
+        with store._engine.begin() as connection:
+            connection.execute(store._table.update().values(body=body))
+        for read in (lambda: alice.export_html(tmp_path / "page.html"), lambda: alice.chat_history("monday").messages):
+            with pytest.raises(BackendError, match="other code") as caught:
+                read()
+            assert "zebra" not in str(caught.value)
+            assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+def test_a_session_that_other_code_named_by_a_number(tmp_path: Path) -> None:
+    with opened("embedded", tmp_path) as client:
+        client.add("I drink tea", user_id="u_alice", infer=False, metadata={"session_id": 5})
+        memory = ScopedMemory("u_alice", client=client)
+        text = Page(memory.export_html(tmp_path / "alice.html").read_text(encoding="utf-8")).text
+        assert memory.get_all()[0]["session_id"] == "5"
+    assert "In the conversation5" in text
 
 
 def test_a_client_without_transcripts_has_no_conversations(tmp_path: Path) -> None:
