@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from . import clients, transcripts
+from . import clients
 from .arguments import batch_of, correction_of, listing_of, question_of
-from .clients.port import Question
-from .errors import MemoryNotFoundError
-from .messages import MessageLike
-from .records import ErasureReceipt, MemoryList, MemoryRecord, record_from
-from .scope import Scope, checked_memory_id
+from .bound import BoundScope, require_deleted
+from .records import ErasureReceipt, MemoryList, MemoryRecord
+from .scope import checked_memory_id
 
 if TYPE_CHECKING:
     import os
     from pathlib import Path
 
     from langchain_core.tools import BaseTool
-    from sqlalchemy import Engine
 
     from .chat_history import ScopedChatMessageHistory
     from .clients import Client
-    from .clients.port import Port, Row
+    from .messages import MessageLike
     from .retriever import ScopedMemoryRetriever
-    from .transcripts import TranscriptStore
-
-T = TypeVar("T")
-
-_NOT_FOUND = "this user has no memory of that id"
 
 
-class ScopedMemory:
+class ScopedMemory(BoundScope):
     """The memories of one user, and of nobody else.
 
     The user is fixed here and named nowhere else: no argument of any method, no filter, metadata or id of a memory
@@ -62,14 +54,7 @@ class ScopedMemory:
         'I am vegetarian'
     """
 
-    __slots__ = ("__weakref__", "_bound", "_client", "_scope", "_transcripts")
-
-    def __init__(self, user_id: str, *, client: Client | None = None, transcripts: str | Engine | None = None) -> None:
-        self._scope = Scope(user_id)
-        clients.check_client(client)
-        self._client = client
-        self._transcripts = transcripts
-        self._bound: tuple[Client, Port] | None = None
+    __slots__ = ()
 
     @classmethod
     def factory(cls, client: Client | None = None) -> Callable[[str], ScopedMemory]:
@@ -86,18 +71,8 @@ class ScopedMemory:
         clients.check_client(client)
         return partial(cls, client=client)
 
-    @property
-    def user_id(self) -> str:
-        """Whose memories these are; fixed at construction."""
-        return self._scope.user_id
-
     def __repr__(self) -> str:
         return f"ScopedMemory({self.user_id!r})"
-
-    def __getstate__(self) -> tuple[None, dict[str, Any]]:
-        # What is bound belongs to this process: a copy, here or in another one, binds its own.
-        kept = {"_client": self._client, "_scope": self._scope, "_transcripts": self._transcripts}
-        return None, {**kept, "_bound": None}
 
     def _repr_html_(self) -> str:
         from .display import shown
@@ -108,26 +83,6 @@ class ScopedMemory:
         from .display import shown
 
         return shown(self)  # Jupyter's first choice: one read for all it shows.
-
-    def _bind(self) -> tuple[Client, Port]:
-        if self._bound is None:
-            client = clients.resolve(self._client)
-            transcripts.bind(client, self._transcripts)
-            self._bound = client, clients.port_for(client)
-        return self._bound
-
-    def _port(self) -> Port:
-        return self._bind()[1]
-
-    async def _aport(self) -> Port:
-        if self._bound is None and not (clients.is_open(self._client) and self._transcripts is None):
-            # The first call imports mem0 and opens a file: not on the event loop.
-            await asyncio.to_thread(self._bind)
-        return self._port()
-
-    async def _either(self, work: Callable[[], T], awork: Callable[[], Awaitable[T]]) -> T:
-        """Do several calls without blocking the event loop; see `Port.either`."""
-        return await (await self._aport()).either(work, awork)
 
     # -- writing
 
@@ -154,7 +109,7 @@ class ScopedMemory:
             at: When it was said, for text from the past; UTC where it names no zone. None for now.
             expires_on: The last day (UTC) on which the memories are shown; afterwards only erasure still finds them.
             wait: False to return before the hosted platform has finished, with records that have no id yet and say
-                "PENDING" in their metadata; other clients always have.
+                "PENDING" in their metadata, but for an add that had to be sent again; other clients always have.
 
         Returns:
             The memories that were stored: one for each message kept verbatim, or the extracted facts, maybe none.
@@ -237,14 +192,14 @@ class ScopedMemory:
         memory_id = checked_memory_id(memory_id)
         port = self._port()
         self._found(port.get(memory_id))
-        _deleted(port.delete(self.user_id, memory_id))
+        require_deleted(port.delete(self.user_id, memory_id))
 
     async def adelete(self, memory_id: str) -> None:
         """Async twin of `delete`."""
         memory_id = checked_memory_id(memory_id)
         port = await self._aport()
         self._found(await port.aget(memory_id))
-        _deleted(await port.adelete(self.user_id, memory_id))
+        require_deleted(await port.adelete(self.user_id, memory_id))
 
     def delete_all(self) -> ErasureReceipt:
         """Erase this user: memories (expired ones too), history, kept messages, entities, transcripts; then look again.
@@ -394,16 +349,6 @@ class ScopedMemory:
         """Async twin of `count`."""
         return len(await self.aget_all())
 
-    def _everything(self) -> list[Row]:
-        """All of this user's rows as the client keeps them, what was said last first: also those no longer shown."""
-        return self._scope.require_own(self._port().stored(self.user_id))
-
-    async def _aeverything(self) -> list[Row]:
-        """Async twin of `_everything`."""
-        rows = await (await self._aport()).astored(self.user_id)
-        # There may be thousands: not on the event loop.
-        return await asyncio.to_thread(self._scope.require_own, rows)
-
     # -- views
 
     def as_retriever(
@@ -425,18 +370,25 @@ class ScopedMemory:
         )
 
     def export_html(self, path: str | os.PathLike[str], *, contact: str | None = None) -> Path:
-        """Write the user's own page: all that is known, where from and when, all that was said, and how to erase it.
+        """Write the user's own page: what is known, where from and when, what was said, and how to erase it.
 
-        On it are also the memories whose last day has passed, which say so, and every conversation that is logged.
+        On it are also the memories whose last day has passed, which say so, and every conversation that is logged. Not
+        on it are mem0's change history, the messages mem0 keeps for its next prompt, and what is no text.
 
         Args:
-            path: The HTML file: written whole or not at all, for this process's owner alone, replacing what is there.
+            path: The HTML file: written whole or not at all, for this process's owner alone, replacing what is there; a
+                symbolic link is replaced, not followed. On Linux nothing is left of a page half written, whatever stops
+                the process; elsewhere a kill may leave `.langchain-mem0-scoped-….html` beside it, which is yours to
+                remove.
             contact: Whom the user asks to correct or erase: an https:// or mailto: address, or a sentence.
 
         Raises:
             ScopeError: The client, or where its transcripts lie, returned a foreign row.
-            InputError: path names a directory, or a file in a directory that does not exist.
-            BackendError: The client failed, or the file could not be written.
+            InputError: contact is blank; or path names what is no file, such as a directory, a file in a directory that
+                does not exist, or the client's own database.
+            BackendError: The client failed, or the file could not be written. Or the user was erased in the meantime,
+                where the client can tell: then there is no page, and no older one that it had replaced; it is
+                `retryable`.
         """
         from .page import write_page
 
@@ -453,81 +405,3 @@ class ScopedMemory:
         from .tools import create_memory_tools
 
         return create_memory_tools(self)
-
-    # -- a turn, which is read at its beginning and written at its end: an erasure in between stops it
-
-    def _begin(self) -> Sequence[Any] | None:
-        """Note where this user stands, for `_remember`; None where the client cannot tell."""
-        return self._port().beginning(self.user_id)
-
-    def _transcript_store(self) -> TranscriptStore:
-        """Where this client's conversations are logged.
-
-        Raises:
-            BackendError: Nowhere.
-        """
-        return transcripts.require_store(self._bind()[0])
-
-    def _check_not_erased(self, since: Sequence[Any] | None) -> None:
-        """Let a turn that began then go on.
-
-        Raises:
-            BackendError: The user was erased since.
-        """
-        self._port().check_not_erased(self.user_id, since)
-
-    def _remember(
-        self,
-        said: MessageLike | Sequence[MessageLike],
-        session_id: str | None,
-        since: Sequence[Any] | None,
-        infer: bool | None = None,
-    ) -> MemoryList:
-        """As `add`, for what was said in a turn that began then.
-
-        Raises:
-            BackendError: As `add`, or the user was erased since: what was said may quote what was erased.
-        """
-        batch = batch_of(said, session_id=session_id, infer=infer, since=since)
-        return self._own(self._port().add(self.user_id, batch) if batch.messages else [])
-
-    async def _aremember(
-        self,
-        said: MessageLike | Sequence[MessageLike],
-        session_id: str | None,
-        since: Sequence[Any] | None,
-        infer: bool | None = None,
-    ) -> MemoryList:
-        """Async twin of `_remember`."""
-        batch = batch_of(said, session_id=session_id, infer=infer, since=since)
-        return self._own(await (await self._aport()).aadd(self.user_id, batch) if batch.messages else [])
-
-    def _elsewhere(self, query: str, session_id: str, k: int) -> MemoryList:
-        """What matches a clean query best, or for "" the latest; this session's own memories left out."""
-        return self._own(self._port().elsewhere(Question(query, self._scope.pinned(), k, None), session_id))
-
-    async def _aelsewhere(self, query: str, session_id: str, k: int) -> MemoryList:
-        """Async twin of `_elsewhere`."""
-        asked = Question(query, self._scope.pinned(), k, None)
-        return self._own(await (await self._aport()).aelsewhere(asked, session_id))
-
-    # -- what both sides share
-
-    def _own(self, rows: list[Row]) -> MemoryList:
-        return MemoryList(map(record_from, self._scope.require_own(rows)))
-
-    def _found(self, row: Row | None) -> MemoryRecord:
-        """By id means fetch, own, act: one answer for what is missing and what is somebody else's."""
-        if row is None or not self._scope.owns(row):
-            row = None  # Some error trackers send local variables along.
-            raise MemoryNotFoundError(_NOT_FOUND)
-        return record_from(row)
-
-    def _erase_transcripts(self) -> int:
-        store = transcripts.store_of(self._bind()[0])
-        return 0 if store is None else store.erase(self.user_id)
-
-
-def _deleted(existed: bool) -> None:
-    if not existed:
-        raise MemoryNotFoundError(_NOT_FOUND)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
-import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -368,6 +366,14 @@ class TestTheDoor:
             for build in (lambda c: ScopedMemory("u", client=c), ScopedMemory.factory):
                 with pytest.raises(InputError, match=r"mem0\.Memory"):
                     build(wrong)
+        for path in ("m.db", str(tmp_path), tmp_path):
+            with pytest.raises(InputError, match=r"got \S+; local_memory\(path\) opens a file$"):
+                ScopedMemory("u", client=path)
+        for kind in (mem0.Memory, mem0.MemoryClient, dict):
+            with pytest.raises(InputError, match=rf"\.{kind.__name__}, the class and not an instance of it$"):
+                ScopedMemory("u", client=kind)
+        with pytest.raises(InputError, match=r"got mem0\.\S+\.AsyncMemory.*synchronous twin"):
+            ScopedMemory("u", client=mem0.AsyncMemory)
         asynchronous = mem0.AsyncMemory.__new__(mem0.AsyncMemory)
         with pytest.raises(InputError, match="synchronous twin"):
             ScopedMemory("u", client=asynchronous)
@@ -456,10 +462,3 @@ def test_scope_error_is_a_value_error_for_those_who_only_know_these() -> None:
 
 def test_a_date_is_enough(memory: ScopedMemory, call: Call) -> None:
     assert call(memory, "add", "born", at=date(1990, 2, 3))[0]["created_at"] == "1990-02-03T00:00:00+00:00"
-
-
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda memory: pickle.loads(pickle.dumps(memory))])
-def test_a_copy_of_a_used_scope_on_the_default_client_works(copied: Callable[[ScopedMemory], ScopedMemory]) -> None:
-    memory = ScopedMemory("u_alice")
-    memory.add("I am vegetarian")
-    assert copied(memory).count() == 1
