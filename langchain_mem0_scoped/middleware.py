@@ -84,7 +84,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         client: As in `ScopedMemory`.
         recall: At most so many memories; 0 for none.
         remember: What of a turn becomes memory; see `remembering.Remember`.
-        tools: True to give the agent the tools of `create_memory_tools`, working on the memory of the run's user.
+        tools: True to give the agent the five tools of `create_memory_tools`, working on the memory of the run's user.
         user_id: How to read the user from the context, where it is not its `user_id`.
 
     Raises:
@@ -114,6 +114,8 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         check_client(client)
         if user_id is not None and not callable(user_id):
             raise InputError(f"user_id must be a function of the agent's runtime context, got {type(user_id).__name__}")
+        if not isinstance(tools, bool):
+            raise InputError(f"tools must be True, for all five, or False, got {type(tools).__name__}")
         self._client = client
         self._recall = checked_recall(recall)
         self._remember = checked_remember(remember)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -74,5 +75,18 @@ def _storable(text: str) -> str:
 
 
 def report_unsaved(error: Exception) -> None:
-    """Log that a turn was answered but not saved, without its text."""
-    logger.error("a turn could not be saved (%s): the answer was given, but is not remembered", type(error).__name__)
+    """Log that a turn was answered but not saved, without a word of it."""
+    kind, text = type(error).__name__, _clean_text(error)
+    logger.error("a turn could not be saved (%s): the answer was given, but is not remembered%s", kind, text)
+
+
+def _clean_text(error: Exception) -> str:
+    """What is the matter, where it is surely none of the turn.
+
+    That is an InputError of our own, which names types and arguments alone: not one that a caller's function raised,
+    and no BackendError, in which a hosted platform may have its say.
+    """
+    if type(error) is not InputError:
+        return ""
+    raised_in = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return f": {error}" if raised_in and raised_in[-1].startswith(f"{__package__}.") else ""

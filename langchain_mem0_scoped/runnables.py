@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.messages import (
     AIMessage,
     BaseMessage,
+    ChatMessage,
+    FunctionMessage,
     HumanMessage,
     SystemMessage,
     ToolMessage,
     convert_to_messages,
 )
 from langchain_core.prompt_values import PromptValue
-from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence, ensure_config
+from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import get_async_callback_manager_for_config, get_callback_manager_for_config
 from langchain_core.runnables.utils import AddableDict, ConfigurableFieldSpec
 from langchain_core.utils.pydantic import get_fields
@@ -65,6 +68,9 @@ def with_scoped_memory(
     `scoped_memory_not_saved`. Where recalling fails the run fails, for an answer without memory would look like one
     with it.
 
+    An answer is a str, a message or a list of messages. A list of strs, as an output parser gives, is saved as one
+    answer with a line for each. An output that holds no answer is handed on, and its turn is one that cannot be saved.
+
     System messages at the head of the input instruct this one call: they stay at the head of what a chat model is
     given, and are not logged. A wrapped chain inside another of the same client, user and session leaves the saving to
     it.
@@ -87,7 +93,9 @@ def with_scoped_memory(
         A runnable with the chain's input and output.
 
     Raises:
-        InputError: An argument means nothing. When it runs: the input holds no turn, or `transcripts` is refused.
+        InputError: An argument means nothing, or the chain begins with a prompt that has no place for what came before.
+            When it runs: the input holds no turn, or is no dict where that prompt needs one, or `transcripts` is
+            refused.
         ScopeError: When it runs: user_id or session_id is missing or refused.
         BackendError: When it runs: the transcript or the memories cannot be read.
 
@@ -114,7 +122,12 @@ def with_scoped_memory(
         max_messages=max_messages,
         max_tokens=max_tokens,
     )
-    shape = _Shape(input_messages_key, history_messages_key, output_messages_key)
+    shape = _Shape(
+        input_messages_key,
+        history_messages_key,
+        output_messages_key,
+        *_refusals(chain, input_messages_key, history_messages_key),
+    )
     return _Remembering(chain, shape, history, checked_recall(recall))
 
 
@@ -209,16 +222,66 @@ def _who(config: RunnableConfig) -> tuple[str, str]:
     return configurable["user_id"], configurable["session_id"]
 
 
+def _refusals(chain: Runnable[Any, Any], input_key: str, history_key: str) -> tuple[str | None, str | None]:
+    """Look at the prompt a chain begins with, if it does.
+
+    Returns:
+        What is wrong with giving it a dict, and with giving it anything else; None where that is well.
+
+    Raises:
+        InputError: Nothing that it is given shows what came before.
+    """
+    # Whoever has a prompt has imported it; for the rest it is time at the start of a program.
+    from langchain_core.prompts import BasePromptTemplate, MessagesPlaceholder
+
+    first, *rest = _steps(chain)
+    if not isinstance(first, BasePromptTemplate):
+        return None, None
+    needed, messages = first.input_variables, getattr(first, "messages", ())
+    places = [one.variable_name for one in messages if isinstance(one, MessagesPlaceholder)]
+    as_dict = as_messages = None
+    # Where a prompt has one variable, LangChain puts there what is no dict: past and turn, if messages are at home.
+    if len(needed) != 1 or needed[0] not in (history_key, *places):
+        as_messages = f"this chain takes a dict: invoke({{{input_key!r}: …}})"
+    taken = {*needed, *first.optional_variables, *first.partial_variables}
+    # A wrapped chain further on is given what came before by itself.
+    if history_key not in taken and not any(isinstance(step, _Remembering) for step in rest):
+        named = [f'history_messages_key="{place}"' for place in places if place != input_key or len(places) == 1]
+        as_dict = (
+            f'the prompt has no "{history_key}", so the model would see nothing of what came before: add '
+            f'MessagesPlaceholder("{history_key}") to a ChatPromptTemplate'
+            + (f", or name the place it has: {' or '.join(named)}" if named else "")
+        )
+        if as_messages:
+            raise InputError(as_dict)
+    return as_dict, as_messages
+
+
+def _steps(chain: Runnable[Any, Any]) -> Iterator[Runnable[Any, Any]]:
+    """What a chain runs one after the other, whatever is bound to it."""
+    if isinstance(chain, RunnableBindingBase):
+        yield from _steps(chain.bound)
+    elif isinstance(chain, RunnableSequence):
+        for step in chain.steps:
+            yield from _steps(step)
+    else:
+        yield chain
+
+
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """Where in a chain's input and output the messages are."""
+    """Where in a chain's input and output the messages are, and why it takes no dict, or nothing else."""
 
     input_key: str
     history_key: str
     output_key: str | None
+    dict_refused: str | None
+    other_refused: str | None
 
     def turn(self, given: Any) -> list[BaseMessage]:
         """The user's turn as messages."""
+        if refused := self.dict_refused if isinstance(given, Mapping) else self.other_refused:
+            raise InputError(refused)
         if isinstance(given, Mapping):
             if self.input_key not in given:
                 raise InputError(
@@ -239,16 +302,16 @@ class _Shape:
         whole = [*turn[: len(turn) - len(said)], *before, *said]
         return {**given, self.history_key: whole} if isinstance(given, Mapping) else whole
 
-    def answer(self, whole: _Whole) -> list[BaseMessage]:
-        """The chain's answer as messages."""
+    def answer(self, whole: _Whole, turn: Sequence[BaseMessage]) -> list[BaseMessage]:
+        """The chain's answer to a turn as messages."""
         output = whole.value
         if not isinstance(output, Mapping):
-            return _messages(output, AIMessage)
+            return _answers(output, turn)
         keys = _ANSWERS if self.output_key is None else (self.output_key,)
         found = next((key for key in keys if key in output), None)
         if found is not None:
-            return _messages(output[found], AIMessage)
-        if whole.updates and (updated := list(_updated(whole.updates, keys))):
+            return _answers(output[found], turn)
+        if whole.updates and (updated := list(_updated(whole.updates, keys, turn))):
             return updated
         raise InputError(f"the output has none of {', '.join(keys)}; name the answer: output_messages_key=…")
 
@@ -258,14 +321,30 @@ def _said(turn: Sequence[BaseMessage]) -> list[BaseMessage]:
     return list(dropwhile(lambda message: isinstance(message, SystemMessage), turn))
 
 
-def _updated(updates: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Iterator[BaseMessage]:
+def _updated(
+    updates: Sequence[Mapping[str, Any]], keys: Sequence[str], turn: Sequence[BaseMessage]
+) -> Iterator[BaseMessage]:
     """What the nodes of a graph added, which streams `{node: {key: …}}`: an agent's answers and tool messages."""
     for update in updates:
         for added in update.values():
             key = next((key for key in keys if key in added), None) if isinstance(added, Mapping) else None
             if key is not None:
-                messages = _messages(added[key], AIMessage)
-                yield from (message for message in messages if isinstance(message, (AIMessage, ToolMessage)))
+                yield from filter(_is_answer, _answers(added[key], turn))
+
+
+def _is_answer(message: BaseMessage) -> bool:
+    return isinstance(message, (AIMessage, ToolMessage, ChatMessage, FunctionMessage))
+
+
+def _answers(value: Any, turn: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """An answer as messages. LangChain takes a str in a list for the user's words; in an answer it is the model's."""
+    if isinstance(value, (list, tuple)) and value:
+        if all(isinstance(one, str) for one in value):
+            return [AIMessage("\n".join(value))]
+        # Among messages one may repeat the turn.
+        asked = [message.content for message in turn]
+        value = [AIMessage(one) if isinstance(one, str) and one not in asked else one for one in value]
+    return _messages(value, AIMessage)
 
 
 def _messages(value: Any, of_text: type[BaseMessage]) -> list[BaseMessage]:
@@ -354,15 +433,24 @@ class _Turn:
 
     def _new(self, whole: _Whole) -> tuple[list[BaseMessage], list[BaseMessage]]:
         """The turn, and the answers to it. An agent answers with all it was given and then its own."""
-        answer, turn = self._shape.answer(whole), _said(self._said)
-        if len(answer) == 1:
-            return turn, answer
-        for end in range(len(answer), len(turn) - 1, -1) if turn else ():
-            if all(map(_same, answer[end - len(turn) : end], turn)):
-                return turn, answer[end:]
+        turn = _said(self._said)
+        answer = self._shape.answer(whole, turn)
+        new = answer if len(answer) == 1 else _after(turn, answer)
+        if not any(map(_is_answer, answer if new is None else new)):
+            raise InputError("the output holds no answer: no str, and no message of a model's or a tool's")
+        if new is not None:
+            return turn, new
         # The turn itself is gone from what an agent gives back, as where it was summarised: what stands in its place is
         # nobody's words, and the rest may have been there before.
-        return [*turn, *(message for message in answer if isinstance(message, (AIMessage, ToolMessage)))], []
+        return [*turn, *filter(_is_answer, answer)], []
+
+
+def _after(turn: Sequence[BaseMessage], answer: list[BaseMessage]) -> list[BaseMessage] | None:
+    """What follows the turn in an answer that repeats it; None where it does not."""
+    for end in range(len(answer), len(turn) - 1, -1) if turn else ():
+        if all(map(_same, answer[end - len(turn) : end], turn)):
+            return answer[end:]
+    return None
 
 
 def _same(one: BaseMessage, other: BaseMessage) -> bool:

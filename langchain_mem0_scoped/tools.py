@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import InputError, MemoryNotFoundError, ScopeError
 from .memory import ScopedMemory
+from .messages import checked_text
 from .records import MemoryRecord
 from .scope import checked_memory_id
 
@@ -30,12 +31,12 @@ class _Arguments(BaseModel):
 
 
 class _Search(_Arguments):
-    query: str = Field(description="What to look for, in natural language.")
+    query: str = Field(repr=False, description="What to look for, in natural language.")
     k: int = Field(default=5, ge=1, le=_MOST, description="How many memories at most.")
 
 
 class _Remember(_Arguments):
-    text: str = Field(description="One fact about the user, in a sentence that stands alone.")
+    text: str = Field(repr=False, description="One fact about the user, in a sentence that stands alone.")
 
 
 class _List(_Arguments):
@@ -44,7 +45,7 @@ class _List(_Arguments):
 
 class _Correct(_Arguments):
     memory_id: MemoryId
-    text: str = Field(description="What the memory should say instead.")
+    text: str = Field(repr=False, description="What the memory should say instead.")
 
 
 class _Forget(_Arguments):
@@ -60,11 +61,16 @@ async def _asearch(memory: ScopedMemory, query: str, k: int = 5) -> str:
 
 
 def _remember(memory: ScopedMemory, text: str, since: Sequence[Any] | None = None) -> str:
-    return _told(memory._remember(text, None, since, infer=False))
+    return _told(memory._remember(_named(text), None, since, infer=False))
 
 
 async def _aremember(memory: ScopedMemory, text: str, since: Sequence[Any] | None = None) -> str:
-    return _told(await memory._aremember(text, None, since, infer=False))
+    return _told(await memory._aremember(_named(text), None, since, infer=False))
+
+
+def _named(text: str) -> str:
+    # Further in it is one of the "messages", of which a model knows nothing.
+    return checked_text(text, "text")
 
 
 def _list(memory: ScopedMemory, limit: int = 20) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -28,10 +29,13 @@ def check_client(client: object) -> None:
     """
     if client is None or _is_a(client, "mem0.memory.main", "Memory") or _is_hosted(client):
         return
-    kind = type(client)
-    hint = (
-        "; hand in its synchronous twin: async calls are made through it" if kind.__name__.startswith("Async") else ""
-    )
+    kind, hint = type(client), ""
+    if isinstance(client, type):
+        kind, hint = client, ", the class and not an instance of it"
+    if kind.__name__.startswith("Async"):
+        hint = "; hand in its synchronous twin: async calls are made through it"
+    elif isinstance(client, (str, os.PathLike)):
+        hint = "; local_memory(path) opens a file"
     raise InputError(
         "client must be a mem0.Memory, the result of local_memory(), a mem0.MemoryClient, or None, "
         f"got {kind.__module__}.{kind.__name__}{hint}"

@@ -346,6 +346,11 @@ class TestTools:
 
 
 class TestConstruction:
+    @pytest.mark.parametrize("tools", [["search_memory"], "search_memory", 1, 0, None, []], ids=str)
+    def test_tools_are_all_or_none(self, tools: Any) -> None:
+        with pytest.raises(InputError, match="tools must be True, for all five, or False, got"):
+            ScopedMemoryMiddleware(tools=tools)
+
     @pytest.mark.parametrize(
         "wrong",
         [{"client": 7}, {"recall": -1}, {"user_id": "u_alice"}, {"recall": "5"}, {"recall": True}, {"remember": "yes"}],

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from langchain_mem0_scoped import InputError, ScopedChatMessageHistory, history_factory
+from langchain_mem0_scoped import BackendError, InputError, ScopedChatMessageHistory, ScopeError, history_factory
 from langchain_mem0_scoped.messages import MAX_NAME, MAX_TEXT, Spoken, spoken
 from langchain_mem0_scoped.recall import recall_message
-from langchain_mem0_scoped.remembering import checked_remember, worth_remembering
+from langchain_mem0_scoped.remembering import checked_remember, report_unsaved, worth_remembering
 from tests.chat import HARD_TEXT, MESSAGES, any_message
 
 
@@ -116,6 +116,37 @@ class TestRefused:
     ) -> None:
         with pytest.raises(InputError, match="remember must be"):
             take(remember)
+
+
+class TestWordOfAnUnsavedTurn:
+    UNSAVED = "a turn could not be saved ({}): the answer was given, but is not remembered{}"
+
+    def reported(self, caplog: pytest.LogCaptureFixture, fails: Callable[[], object]) -> str:
+        try:
+            fails()
+        except Exception as error:
+            report_unsaved(error)
+        (record,) = caplog.records
+        assert record.levelname == "ERROR"
+        return record.getMessage()
+
+    def test_says_what_is_the_matter_where_that_is_ours_to_say(self, caplog: pytest.LogCaptureFixture) -> None:
+        wrong = self.reported(caplog, lambda: said(HumanMessage("secret"), remember=lambda _: 7))
+        assert wrong == self.UNSAVED.format("InputError", ": remember() must return a bool, a str or None, got int")
+
+    @pytest.mark.parametrize("kind", [InputError, ScopeError, BackendError, KeyError, type("Mine", (InputError,), {})])
+    def test_says_nothing_that_somebody_else_wrote(
+        self, caplog: pytest.LogCaptureFixture, kind: type[Exception]
+    ) -> None:
+        def quoting(message: BaseMessage) -> bool:
+            raise kind(message.text)
+
+        told = self.reported(caplog, lambda: said(HumanMessage("secret"), remember=quoting))
+        assert told == self.UNSAVED.format(kind.__name__, "")
+
+    def test_can_be_given_of_an_error_that_was_never_raised(self, caplog: pytest.LogCaptureFixture) -> None:
+        report_unsaved(InputError("secret"))
+        assert "secret" not in caplog.text
 
 
 def test_recall_is_not_remembered_by_default() -> None:

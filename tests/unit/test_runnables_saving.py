@@ -119,6 +119,18 @@ class TestFailures:
         assert [name for name, _ in ears.events] == ["scoped_memory_not_saved"]
         assert said(client, user) == []
 
+    @pytest.mark.parametrize("way", WAYS)
+    async def test_say_what_to_do_about_an_answer_that_is_not_found(
+        self, client: mem0.Memory, caplog: pytest.LogCaptureFixture, way: str
+    ) -> None:
+        user = new_user()
+        chain = with_scoped_memory(RunnableLambda(lambda _: {"result": self.SECRET}), client=client)
+        await run(way, chain, {"input": self.SECRET}, config_of(user))
+        assert "is not remembered: the output has none of output, answer, messages; name the answer:" in caplog.text
+        assert "output_messages_key=…" in caplog.text
+        assert "hunter2" not in caplog.text
+        assert user not in caplog.text
+
     @pytest.mark.parametrize("mode", MODES)
     async def test_a_predicate_that_fails_does_not_eat_the_answer(self, client: mem0.Memory, mode: str) -> None:
         def predicate(message: BaseMessage) -> bool:

@@ -1,0 +1,292 @@
+"""with_scoped_memory(): what a chain takes and answers with, and that a shape which would forget is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import mem0
+import pytest
+from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage
+from langchain_core.output_parsers import CommaSeparatedListOutputParser, StrOutputParser
+from langchain_core.prompts import BasePromptTemplate, ChatPromptTemplate, MessagesPlaceholder, PromptTemplate
+from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
+from langgraph.graph import START, MessagesState, StateGraph
+
+from langchain_mem0_scoped import InputError, ScopedMemory, ScopeError, local_memory, with_scoped_memory
+from tests.agents import WAYS, Ears, ask, calls, config_of, remembered, run, said
+from tests.models import ScriptedModel, constant
+from tests.support import MODES, Spy, label, new_user
+
+PAST, ASKED = MessagesPlaceholder("history"), ("human", "{input}")
+PROMPT = ChatPromptTemplate.from_messages([PAST, ASKED])
+ELSEWHERE = ChatPromptTemplate.from_messages([MessagesPlaceholder("past"), ASKED])
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mem0.Memory]:
+    client = local_memory(tmp_path_factory.mktemp("shapes") / "m.db")
+    yield client
+    client.close()
+
+
+def roles(client: mem0.Memory, user: str) -> list[tuple[str | None, str]]:
+    return [(one["role"], one["memory"]) for one in reversed(ScopedMemory(user, client=client).get_all())]
+
+
+class TestAnAnswerThatIsAList:
+    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize(
+        ("output", "text"),
+        [
+            (["a"], "a"),
+            (["red", "green"], "red\ngreen"),
+            (("red", "green"), "red\ngreen"),
+            ({"answer": ["red", "green"]}, "red\ngreen"),
+            ({"messages": ["a"]}, "a"),
+        ],
+        ids=label,
+    )
+    async def test_of_strs_is_what_the_model_said(self, client: mem0.Memory, way: str, output: Any, text: str) -> None:
+        user = new_user()
+        chain = with_scoped_memory(RunnableLambda(lambda _: output), client=client)
+        assert await run(way, chain, {"input": "hi"}, config_of(user)) == output
+        assert said(client, user) == [("human", "hi"), ("ai", text)]
+        assert roles(client, user) == [("user", "hi"), ("assistant", text)]
+
+    @pytest.mark.parametrize("way", WAYS)
+    async def test_of_an_output_parser(self, client: mem0.Memory, way: str) -> None:
+        user = new_user()
+        chain = with_scoped_memory(PROMPT | constant("red, green") | CommaSeparatedListOutputParser(), client=client)
+        assert await run(way, chain, {"input": "Which colours?"}, config_of(user)) == ["red", "green"]
+        assert said(client, user) == [("human", "Which colours?"), ("ai", "red\ngreen")]
+
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_of_messages_and_strs(self, client: mem0.Memory, mode: str) -> None:
+        user = new_user()
+        chain = with_scoped_memory(RunnableLambda(lambda _: [AIMessage("one"), "two", ("ai", "three")]), client=client)
+        await ask(mode, chain, "hi", config_of(user))
+        assert said(client, user) == [("human", "hi"), ("ai", "one"), ("ai", "two"), ("ai", "three")]
+
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_that_repeats_the_turn_as_a_str(self, client: mem0.Memory, mode: str) -> None:
+        user = new_user()
+
+        def agent(given: dict[str, Any]) -> dict[str, Any]:
+            return {"messages": [*given["history"], given["input"], AIMessage(f"re {given['input']}")]}
+
+        chain = with_scoped_memory(RunnableLambda(agent), client=client)
+        for text in ("one", "two"):
+            await ask(mode, chain, {"input": text}, config_of(user))
+        assert said(client, user) == [("human", "one"), ("ai", "re one"), ("human", "two"), ("ai", "re two")]
+
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_of_another_role_is_an_answer(self, client: mem0.Memory, mode: str) -> None:
+        user = new_user()
+        own: list[BaseMessage] = [calls("look"), ChatMessage(content="found", role="critic")]
+        await ask(mode, with_scoped_memory(RunnableLambda(lambda _: own), client=client), "hi", config_of(user))
+        assert said(client, user) == [("human", "hi"), ("ai", ""), ("chat", "found")]
+
+    async def test_of_a_graph_keeps_what_stands_in_it(self, client: mem0.Memory) -> None:
+        def answer(_: MessagesState) -> dict[str, Any]:
+            return {"messages": [AIMessage("asked a colleague"), HumanMessage("it is 7", name="colleague")]}
+
+        user = new_user()
+        graph: Any = StateGraph(MessagesState)
+        graph.add_node(answer).add_edge(START, "answer")
+        chain = with_scoped_memory(
+            graph.compile(), client=client, input_messages_key="messages", history_messages_key="messages"
+        )
+        await chain.ainvoke({"messages": [HumanMessage("how much?")]}, config_of(user))
+        assert said(client, user) == [("human", "how much?"), ("ai", "asked a colleague"), ("human", "it is 7")]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "output",
+    [
+        [],
+        (),
+        {"messages": []},
+        HumanMessage("I am the user"),
+        [HumanMessage("I am the user")],
+        [("human", "I am the user"), ("user", "and so am I")],
+        SystemMessage("Be brief."),
+        {"messages": [HumanMessage("hi")]},
+        {"messages": [HumanMessage("yes"), AIMessage("an earlier answer"), HumanMessage("hi")]},
+        ChatPromptTemplate.from_template("a prompt and no model").invoke({}),
+        PromptTemplate.from_template("a prompt and no model").invoke({}),
+    ],
+    ids=label,
+)
+async def test_an_output_without_an_answer_is_given_and_reported(
+    client: mem0.Memory, caplog: pytest.LogCaptureFixture, mode: str, output: Any
+) -> None:
+    user, ears = new_user(), Ears()
+    chain = with_scoped_memory(RunnableLambda(lambda _: output), client=client)
+    assert await ask(mode, chain, {"input": "hi"}, config_of(user, callbacks=[ears])) == output
+    assert ears.events == [("scoped_memory_not_saved", {"error": "InputError"})]
+    assert "is not remembered: the output holds no answer" in caplog.text
+    assert "I am the user" not in caplog.text
+    assert said(client, user) == []
+    assert remembered(client, user) == []
+
+
+class TestAPromptWithoutAPlaceForThePast:
+    BLIND = ChatPromptTemplate.from_messages([("system", "Be brief."), ASKED])
+
+    @pytest.mark.parametrize(
+        "chain",
+        [
+            BLIND,
+            BLIND | constant(),
+            BLIND | constant() | StrOutputParser(),
+            (BLIND | constant()).with_config(tags=["t"]),
+            (BLIND | constant()).with_retry(),
+            BLIND.with_config(tags=["t"]) | constant(),
+            BLIND.bind() | (constant() | StrOutputParser()),
+            PromptTemplate.from_template("Answer: {input}") | constant(),
+            ChatPromptTemplate.from_messages([("system", "You are {who}."), ASKED]).partial(who="Ann") | constant(),
+        ],
+    )
+    @pytest.mark.parametrize("recall", [5, 0])
+    def test_is_refused_when_built(self, client: mem0.Memory, chain: Runnable[Any, Any], recall: int) -> None:
+        with pytest.raises(InputError, match=r'no "history", .* add MessagesPlaceholder\("history"\)') as refused:
+            with_scoped_memory(chain, client=client, recall=recall)
+        assert "name the place" not in str(refused.value)
+
+    @pytest.mark.parametrize(
+        ("prompt", "named"),
+        [
+            ([MessagesPlaceholder("past"), ASKED], 'history_messages_key="past"'),
+            ([("placeholder", "{past}"), ASKED], 'history_messages_key="past"'),
+            (
+                [MessagesPlaceholder("past"), MessagesPlaceholder("notes"), ASKED],
+                'history_messages_key="past" or history_messages_key="notes"',
+            ),
+            ([MessagesPlaceholder("past"), MessagesPlaceholder("input")], 'history_messages_key="past"'),
+            ([("system", "{context}"), MessagesPlaceholder("input")], 'history_messages_key="input"'),
+        ],
+    )
+    def test_is_told_which_place_it_has(self, client: mem0.Memory, prompt: Any, named: str) -> None:
+        with pytest.raises(InputError) as refused:
+            with_scoped_memory(ChatPromptTemplate.from_messages(prompt) | constant(), client=client)
+        assert str(refused.value).endswith(f"or name the place it has: {named}")
+
+    def test_and_a_name_of_your_own_is_refused_by_that(self, client: mem0.Memory) -> None:
+        with pytest.raises(InputError, match=r'no "before".*history_messages_key="history"'):
+            with_scoped_memory(PROMPT | constant(), client=client, history_messages_key="before")
+
+
+class _Own(BasePromptTemplate[Any]):
+    """A prompt of somebody's own."""
+
+    input_variables: list[str] = ["history", "input"]  # noqa: RUF012  # a pydantic field
+
+    def format(self, **given: Any) -> str:
+        return f"{len(given['history'])} before {given['input']}"
+
+    async def aformat(self, **given: Any) -> str:
+        return self.format(**given)
+
+    def format_prompt(self, **given: Any) -> Any:
+        return PromptTemplate.from_template("{text}").invoke({"text": self.format(**given)})
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "built",
+    [
+        lambda: PROMPT,
+        lambda: ChatPromptTemplate.from_messages([MessagesPlaceholder("history", optional=True), ASKED]),
+        lambda: ChatPromptTemplate.from_messages([("placeholder", "{history}"), ASKED]),
+        lambda: PROMPT.partial(history=[]),
+        lambda: PromptTemplate.from_template("{history}\n{input}"),
+        lambda: PromptTemplate.from_template("{{history}} {{input}}", template_format="mustache"),
+        lambda: _Own(),
+        lambda: RunnablePassthrough.assign(now=lambda _: "now") | PROMPT,
+        lambda: RunnableLambda(lambda given: {**given, "past": given["history"]}) | ELSEWHERE,
+        lambda: {"past": lambda given: given["history"], "input": lambda given: given["input"]} | ELSEWHERE,
+    ],
+)
+async def test_a_prompt_with_a_place_for_the_past_is_taken(
+    client: mem0.Memory, mode: str, built: Callable[[], Runnable[Any, Any]]
+) -> None:
+    user, model = new_user(), ScriptedModel(says=lambda messages: f"answer {len(messages)}")
+    chain = with_scoped_memory(built() | model | StrOutputParser(), client=client)
+    for text in ("the first", "the second"):
+        await ask(mode, chain, {"input": text}, config_of(user))
+    assert [kind for kind, _ in said(client, user)] == ["human", "ai"] * 2
+    told = "".join(message.text for message in model.seen[-1])
+    assert "the first" in told or "2 before" in told
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_wrapped_chain_after_a_prompt_is_given_the_past_itself(client: mem0.Memory, mode: str) -> None:
+    user, model = new_user(), constant()
+    inner = with_scoped_memory(model, client=client).with_config(tags=["inner"])
+    chain = with_scoped_memory(ChatPromptTemplate.from_messages([ASKED]) | inner, client=client)
+    for text in ("the first", "the second"):
+        await ask(mode, chain, {"input": text}, config_of(user))
+    assert [message.text for message in model.seen[-1]] == ["the first", "ok", "the second"]
+    assert said(client, user) == [("human", "the first"), ("ai", "ok"), ("human", "the second"), ("ai", "ok")]
+
+
+class TestAnInputThatIsNoDict:
+    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize("given", ["hi", HumanMessage("hi"), [HumanMessage("hi")], [("human", "hi")]], ids=label)
+    @pytest.mark.parametrize(
+        "prompt",
+        [
+            PROMPT,
+            # LangChain would write the repr of all messages where the question belongs.
+            ChatPromptTemplate.from_messages([("placeholder", "{history}"), ASKED]),
+            ChatPromptTemplate.from_messages([("placeholder", "{history}")]),
+        ],
+        ids=["both", "optional", "no other"],
+    )
+    async def test_is_refused_where_the_prompt_needs_one(
+        self, client: mem0.Memory, way: str, given: Any, prompt: ChatPromptTemplate
+    ) -> None:
+        user, model = new_user(), ScriptedModel()
+        chain = with_scoped_memory((prompt | model).with_config(tags=["t"]), client=client)
+        with Spy(client) as spy, pytest.raises(InputError) as refused:
+            await run(way, chain, given, config_of(user))
+        assert str(refused.value) == "this chain takes a dict: invoke({'input': …})"
+        assert (spy.calls, model.seen) == ([], [])
+
+    def test_is_told_its_key_and_who_asks_comes_first(self, client: mem0.Memory) -> None:
+        prompt = ChatPromptTemplate.from_messages([PAST, ("human", "{question}")])
+        chain = with_scoped_memory(prompt | constant(), client=client, input_messages_key="question")
+        with pytest.raises(InputError, match="'question': …"):
+            chain.invoke("hi", config_of(new_user()))
+        with pytest.raises(ScopeError):
+            chain.invoke("hi")
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("place", ["history", "messages", "input"])
+    @pytest.mark.parametrize("more", [[], [("system", "Be brief.")]], ids=["alone", "with instructions"])
+    async def test_fills_a_prompt_that_takes_nothing_but_messages(
+        self, client: mem0.Memory, mode: str, place: str, more: Any
+    ) -> None:
+        user, model = new_user(), constant()
+        prompt = ChatPromptTemplate.from_messages([*more, MessagesPlaceholder(place)])
+        chain = with_scoped_memory(prompt | model, client=client)
+        for given in ("the first", [HumanMessage("the second")]):
+            await ask(mode, chain, given, config_of(user))
+        assert [message.text for message in model.seen[-1]][-3:] == ["the first", "ok", "the second"]
+
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_is_then_what_such_a_prompt_needs_for_a_dict_would_forget(
+        self, client: mem0.Memory, mode: str
+    ) -> None:
+        user, model = new_user(), constant()
+        chain = ChatPromptTemplate.from_messages([MessagesPlaceholder("input")]) | model
+        given = {"input": [HumanMessage("hi")]}
+        with pytest.raises(InputError, match=r'no "history".*history_messages_key="input"'):
+            await ask(mode, with_scoped_memory(chain, client=client), given, config_of(user))
+        assert model.seen == []
+        named = with_scoped_memory(chain, client=client, history_messages_key="input")
+        for _ in range(2):
+            await ask(mode, named, given, config_of(user))
+        assert [message.text for message in model.seen[-1]] == ["hi", "ok", "hi"]
