@@ -127,6 +127,29 @@ class TestLostAnswers:
         assert sent(platform, "POST", ADD) == 2
         assert [event.status for event in platform.events] == ["SUCCEEDED"] * 2
 
+    def test_so_is_one_that_is_not_waited_for(
+        self, platform: Platform, call: Call, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Sent again, it is waited for all the same: returning at once would leave both.
+        monkeypatch.setattr(port, "LOOKED_FOR", 0.1)
+        platform.event_seconds = 0.5
+        platform.faults.once(Drop("after"), path=ADD)
+        (record,) = call(memory_of(platform), "add", TEXT, wait=False, metadata={"topic": "home"})
+        platform.finish_events()
+        (row,) = platform.rows()
+        assert (record["id"], record["memory"], record["metadata"]) == (row.id, TEXT, {"topic": "home"})
+        assert row.memory == TEXT
+        assert sent(platform, "POST", ADD) == 2
+        assert [event.status for event in platform.events] == ["SUCCEEDED"] * 2
+
+    def test_one_that_is_not_waited_for_and_was_never_received_is_stored(
+        self, platform: Platform, call: Call, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(port, "LOOKED_FOR", 0.1)
+        platform.faults.once(Drop("before"), path=ADD)
+        (record,) = call(memory_of(platform), "add", TEXT, wait=False)
+        assert [row.id for row in platform.rows()] == [record["id"]]
+
     def test_a_platform_that_knows_a_text_again_is_no_trouble(
         self, platform: Platform, call: Call, monkeypatch: pytest.MonkeyPatch
     ) -> None:

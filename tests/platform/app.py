@@ -149,8 +149,9 @@ class App:
                 request.status = fault.code
                 await reply.text(fault.code, fault.text, [], "text/html; charset=utf-8")
             case Drop(when="half"):
-                await reply.half(request.status or 200, body)
-                request.status = None
+                # Before it is sent: whoever hears it may ask at once.
+                status, request.status = request.status or 200, None
+                await reply.half(status, body)
             case Drop():
                 request.status = None
                 await reply.drop()

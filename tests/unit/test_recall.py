@@ -141,7 +141,7 @@ class TestFromOtherSessions:
         memory = ScopedMemory(new_user(), client=client)
         memory.add("my seat is at the window", session_id="first")
         asked = ["which seat is my seat?", "my seat, which is it now?", "is my seat my seat?", "which seat?"]
-        for day in range(20):
+        for day in range(10):
             memory.add(
                 [{"role": "user", "content": asked[day % 4]}, {"role": "assistant", "content": "your seat is booked"}],
                 session_id=f"s{day}",
