@@ -26,15 +26,15 @@ def shown(memory: ScopedMemory) -> dict[str, str]:
     """
     try:
         latest = memory.get_all(limit=MAX_ROWS + 1)
+        more = len(latest) > MAX_ROWS
+        count = f"more than {MAX_ROWS} memories, the latest of them" if more else counted(len(latest))
+        table = latest[:MAX_ROWS]._table(f"{memory.user_id}: {count}")
+        return {"text/html": table.html(), "text/plain": str(table) if latest else table.caption}
     except ScopedMemoryError as error:
         # Errors of ours quote nothing.
         return _failed(memory, f"{type(error).__name__}: {error}")
     except Exception as error:
         return _failed(memory, type(error).__name__)
-    more = len(latest) > MAX_ROWS
-    count = f"more than {MAX_ROWS} memories, the latest of them" if more else counted(len(latest))
-    table = latest[:MAX_ROWS]._table(f"{memory.user_id}: {count}")
-    return {"text/html": table.html(), "text/plain": str(table) if latest else table.caption}
 
 
 def _failed(memory: ScopedMemory, reason: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
@@ -39,7 +39,7 @@ _ROLES: Final[dict[str, str | None]] = {
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """One message reduced to what was said.
+    """One message reduced to what was said, which its `repr` leaves out.
 
     Attributes:
         role: "user" or "assistant".
@@ -48,8 +48,8 @@ class Spoken:
     """
 
     role: str
-    content: str
-    name: str | None = None
+    content: str = field(repr=False)
+    name: str | None = field(default=None, repr=False)
 
 
 def spoken(messages: MessageLike | Sequence[MessageLike]) -> list[Spoken]:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InputError
+from .errors import BackendError, InputError, ScopeError
 from .records import MemoryRecord
 from .tables import counted, one_line, parsed_moment
 
 try:
     import matplotlib.pyplot as plt
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
     from matplotlib.font_manager import FontProperties, findfont, get_font
 except ModuleNotFoundError as error:
     raise ImportError("plots need matplotlib: pip install 'langchain-mem0-scoped[plots]'", name=error.name) from None
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 # Okabe and Ito's colours, which the colour-blind can tell apart (https://jfly.uni-koeln.de/color/), but for yellow, too
@@ -34,7 +35,10 @@ _LABELLED: Final = 40
 """Up to so many memories have their text written beside them; more would be a black page."""
 
 _LABEL: Final = 32
-"""Longest label, in characters."""
+"""Longest label, in columns of a terminal."""
+
+_LONGEST_ID: Final = 256
+"""Characters of a session's id that are looked at: all of one of ours; other code's may be of any length."""
 
 
 def plot_map(memories: Sequence[MemoryRecord], *, embeddings: Embeddings | None = None, ax: Axes | None = None) -> Axes:
@@ -53,7 +57,9 @@ def plot_map(memories: Sequence[MemoryRecord], *, embeddings: Embeddings | None 
 
     Raises:
         ImportError: On import: matplotlib is not installed.
+        ScopeError: The memories are of several users.
         InputError: The embeddings returned no vectors of one length.
+        BackendError: The embeddings failed.
 
     Example:
         >>> from langchain_mem0_scoped import ScopedMemory
@@ -62,17 +68,21 @@ def plot_map(memories: Sequence[MemoryRecord], *, embeddings: Embeddings | None 
         >>> plot_map(alice.get_all()).get_title()
         '2 memories by meaning'
     """
-    ax = _axes(ax)
+    _check_one_user(memories)
     places = project([record["memory"] for record in memories], embeddings)
-    styles = _styles(memories)
-    for session, (colour, shape) in styles.items():
-        mine = places[[index for index, record in enumerate(memories) if _session(record, styles) == session]]
-        ax.scatter(mine[:, 0], mine[:, 1], color=colour, marker=shape, label=_plain(session), zorder=2)
+    ax = _axes(ax)
+    sessions = _sessions(memories)
+    dots: list[Artist] = []
+    for session in sessions:
+        mine = places[session.members]
+        dots.append(ax.scatter(mine[:, 0], mine[:, 1], color=session.colour, marker=session.shape, zorder=2))
     ax.margins(0.2)
     if len(memories) <= _LABELLED:
         _label(ax, places, [_plain(record["memory"]) for record in memories])
     ax.set(xticks=[], yticks=[], xlabel="first principal component", ylabel="second")
     _finish(ax, memories, f"{counted(len(memories))} by meaning")
+    if len(sessions) > 1:
+        _explain(ax, dots, [session.label for session in sessions])
     return ax
 
 
@@ -89,6 +99,7 @@ def plot_timeline(memories: Sequence[MemoryRecord], *, ax: Axes | None = None) -
 
     Raises:
         ImportError: On import: matplotlib is not installed.
+        ScopeError: The memories are of several users.
 
     Example:
         >>> from langchain_mem0_scoped import ScopedMemory
@@ -97,28 +108,26 @@ def plot_timeline(memories: Sequence[MemoryRecord], *, ax: Axes | None = None) -
         >>> plot_timeline(alice.get_all()).get_title()
         '2 memories by date'
     """
+    _check_one_user(memories)
     ax = _axes(ax)
-    styles = _styles(memories)
-    dated = [(moment, record) for record in memories if (moment := parsed_moment(record["created_at"]))]
+    moments = [parsed_moment(record["created_at"]) for record in memories]
+    lines: list[tuple[list[tuple[datetime, int]], _Session]] = []
+    for session in _sessions(memories):
+        if dates := [(moment, index) for index in session.members if (moment := moments[index])]:
+            lines.append((dates, session))
     # The session that began first stands on top.
-    firsts: dict[str, Any] = {}
-    for moment, record in sorted(dated, key=lambda one: one[0]):
-        firsts.setdefault(_session(record, styles), moment)
-    lines = {session: len(firsts) - place for place, session in enumerate(firsts)}
-    for session, line in lines.items():
-        colour, shape = styles[session]
-        moments = [moment for moment, record in dated if _session(record, styles) == session]
-        numbers: list[Any] = list(moments)
-        ax.scatter(numbers, [line] * len(moments), color=colour, marker=shape, alpha=0.8, zorder=2)
-    ax.set_yticks(list(lines.values()), [_plain(session) for session in lines], parse_math=False)
+    lines.sort(key=lambda line: min(line[0]), reverse=True)
+    for height, (dates, session) in enumerate(lines, 1):
+        numbers: list[Any] = [moment for moment, _ in dates]
+        ax.scatter(numbers, [height] * len(dates), color=session.colour, marker=session.shape, alpha=0.8, zorder=2)
+    ax.set_yticks(range(1, len(lines) + 1), [session.label for _, session in lines], parse_math=False)
     ax.set(ylim=(0.5, max(len(lines), 1) + 0.5), xlabel="said (UTC)")
     ax.grid(axis="x", alpha=0.3)
-    if dated:
-        locator = AutoDateLocator()
-        ax.xaxis.set_major_locator(locator)
-        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    undated = len(memories) - len(dated)
-    _finish(ax, memories, f"{counted(len(dated))} by date" + (f", {undated} without one left out" if undated else ""))
+    if lines:
+        _lay_out_dates(ax)
+    dated = sum(len(dates) for dates, _ in lines)
+    undated = len(memories) - dated
+    _finish(ax, memories, f"{counted(dated)} by date" + (f", {undated} without one left out" if undated else ""))
     return ax
 
 
@@ -135,6 +144,7 @@ def project(texts: Sequence[str], embeddings: Embeddings | None = None) -> NDArr
 
     Raises:
         InputError: The embeddings returned no vectors of one length.
+        BackendError: The embeddings failed.
     """
     if not texts:
         return np.zeros((0, 2))
@@ -143,7 +153,7 @@ def project(texts: Sequence[str], embeddings: Embeddings | None = None) -> NDArr
 
         embeddings = OfflineEmbeddings()
     try:
-        vectors = np.asarray(embeddings.embed_documents(list(texts)), dtype=float)
+        vectors = np.asarray(_embedded(texts, embeddings), dtype=float)
     except (TypeError, ValueError):
         vectors = np.empty(0)
     if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
@@ -156,6 +166,22 @@ def project(texts: Sequence[str], embeddings: Embeddings | None = None) -> NDArr
     found = (left * sizes * signs)[:, :2]
     places[:, : found.shape[1]] = found
     return places
+
+
+def _embedded(texts: Sequence[str], embeddings: Embeddings) -> list[list[float]]:
+    try:
+        return embeddings.embed_documents(list(texts))
+    except Exception as error:
+        name, retryable = type(error).__name__, isinstance(error, (ConnectionError, TimeoutError))
+    # Outside of the `except`, or the error would take along the one it comes from.
+    raise BackendError(
+        f"the embeddings failed: {name} (its text is withheld, it may quote a memory)", retryable=retryable
+    )
+
+
+def _check_one_user(memories: Sequence[MemoryRecord]) -> None:
+    if len({record["user_id"] for record in memories}) > 1:
+        raise ScopeError("memories of one user are wanted, got those of several; draw each user's by themselves")
 
 
 def _label(ax: Axes, places: NDArray[np.float64], texts: Sequence[str]) -> None:
@@ -197,29 +223,90 @@ def _axes(ax: Axes | None) -> Axes:
     return plt.subplots(figsize=(8, 5), layout="constrained")[1] if ax is None else ax
 
 
-def _styles(memories: Sequence[MemoryRecord]) -> dict[str, tuple[str, str]]:
-    """A colour and shape for each of the largest sessions, the largest first, and one for all others."""
-    sizes = Counter(_NONE if (name := record["session_id"]) is None else name for record in memories)
-    names = [name for name, _ in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))]
-    styles = dict(zip(names, zip(_COLOURS, _SHAPES, strict=True), strict=False))
-    if len(names) > len(styles):
-        styles[_REST] = _OTHERS
-    return styles
+_NO_SESSION: Final = "no session"
 
 
-_NONE: Final = "no session"
-_REST: Final = "other sessions"
+class _Session(NamedTuple):
+    """A session as it is drawn; the last may be all that are too small for a colour of their own.
+
+    Attributes:
+        label: Its id as it is written; no two are alike.
+        colour: matplotlib's.
+        shape: matplotlib's marker.
+        members: The indices of its memories.
+    """
+
+    label: str
+    colour: str
+    shape: str
+    members: list[int]
 
 
-def _session(record: MemoryRecord, styles: dict[str, tuple[str, str]]) -> str:
-    name = _NONE if record["session_id"] is None else record["session_id"]
-    return name if name in styles else _REST
+def _sessions(memories: Sequence[MemoryRecord]) -> list[_Session]:
+    """The largest sessions, the largest first, and all others as one."""
+    members: dict[str | None, list[int]] = {}
+    for index, record in enumerate(memories):
+        # Of other code's rows an id may be anything.
+        name: object = record["session_id"]
+        members.setdefault(None if name is None else str(name), []).append(index)
+    names = sorted(members, key=lambda name: (-len(members[name]), _NO_SESSION if name is None else name))
+    large, small = names[: len(_COLOURS)], names[len(_COLOURS) :]
+    groups = [members[name] for name in large]
+    labels = [_NO_SESSION if name is None else _short(name) for name in large]
+    styles = [*zip(_COLOURS, _SHAPES, strict=True), _OTHERS]
+    if small:
+        groups.append(sorted(index for name in small for index in members[name]))
+        labels.append("other sessions")
+    return [
+        _Session(label, colour, shape, group)
+        for label, (colour, shape), group in zip(_distinct(labels), styles, groups, strict=False)
+    ]
+
+
+def _short(name: str) -> str:
+    """A session's id as a label, cut in the middle: ids that begin alike are many."""
+    if len(name) > _LONGEST_ID:
+        name = name[: _LONGEST_ID // 2] + name[-_LONGEST_ID // 2 :]
+    # None of its characters takes more columns once it is spelt out.
+    line = one_line(name, 10 * _LONGEST_ID)
+    if one_line(line, _LABEL) != line:
+        line = one_line(line, _LABEL // 2) + one_line(line[::-1], _LABEL // 2 + 1)[-2::-1]
+    return _drawable(line)
+
+
+def _distinct(labels: list[str]) -> list[str]:
+    """Number labels that are alike all the same."""
+    found: list[str] = []
+    for label in labels:
+        number, one = 1, label
+        while one in found:
+            number += 1
+            one = f"{label} ({number})"
+        found.append(one)
+    return found
+
+
+def _lay_out_dates(ax: Axes) -> None:
+    locator = AutoDateLocator(tz=UTC)
+    ax.xaxis.set_major_locator(locator)
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))
+    ax.autoscale_view()  # matplotlib puts it off until something is drawn
+    left, right = ax.get_xlim()
+    least, most = date2num([datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)])
+    # In days. Neither a margin nor a mark between seconds may reach into the year 0 or 10000: drawing that fails.
+    if left < least + 1 or right > most - 1:
+        left = min(max(left, least), most - 1)
+        ax.set_xlim(left, max(min(right, most), left + 1))
 
 
 def _plain(text: str) -> str:
+    return _drawable(one_line(text, _LABEL))
+
+
+def _drawable(line: str) -> str:
     """A label in characters that the font has: what it lacks would be a warning for each."""
     drawn = _drawn_by(findfont(FontProperties()))
-    return "".join(char if ord(char) in drawn else "\N{WHITE SQUARE}" for char in one_line(text, _LABEL))
+    return "".join(char if ord(char) in drawn else "\N{WHITE SQUARE}" for char in line)
 
 
 @cache
@@ -232,7 +319,11 @@ def _finish(ax: Axes, memories: Sequence[MemoryRecord], title: str) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     if not memories:
         ax.text(0.5, 0.5, "nothing is remembered", ha="center", va="center", transform=ax.transAxes)
-    elif len(handles := ax.get_legend_handles_labels()[0]) > 1:
-        legend = ax.legend(handles=handles, title="session", fontsize="small")
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+
+
+def _explain(ax: Axes, dots: list[Artist], labels: list[str]) -> None:
+    # Written afterwards: a label that begins with "_" is to matplotlib, before 3.10, one to be left out.
+    legend = ax.legend(handles=dots, labels=["session"] * len(dots), title="session", fontsize="small")
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        text.set_parse_math(False)
+        text.set_text(label)

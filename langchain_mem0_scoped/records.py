@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict, overload
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict, TypeVar, overload
 
 from . import tables
 from .scope import SESSION_KEY
@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from langchain_core.documents import Document
 
+_TEXTS = ("id", "memory", "user_id", "session_id", "role")
 _COLUMNS = ("memory", "session_id", "role", "score", "metadata", "created_at")
 _KINDS = ("memories", "history", "messages", "entities", "transcripts")
+
+T = TypeVar("T")
 
 
 class MemoryRecord(TypedDict):
@@ -47,25 +50,30 @@ class MemoryRecord(TypedDict):
 def record_from(row: Mapping[str, Any]) -> MemoryRecord:
     """Turn a row as mem0 returns it into a record."""
     metadata = dict(row.get("metadata") or {})
-    session_id = metadata.pop(SESSION_KEY, None)
     return MemoryRecord(
         id=str(row["id"]),
-        memory=row.get("memory") or "",
+        memory=str(row.get("memory") or ""),
         user_id=row["user_id"],
-        session_id=session_id,
-        role=row.get("role"),
+        session_id=_str_or_none(metadata.pop(SESSION_KEY, None)),
+        role=_str_or_none(row.get("role")),
         score=row.get("score"),
         metadata=metadata,
-        created_at=row.get("created_at"),
-        updated_at=row.get("updated_at"),
+        created_at=_str_or_none(row.get("created_at")),
+        updated_at=_str_or_none(row.get("updated_at")),
     )
+
+
+def _str_or_none(value: object) -> str | None:
+    """What other code wrote through mem0 may be of any type."""
+    return value if value is None or isinstance(value, str) else str(value)
 
 
 class MemoryList(list[MemoryRecord]):
     """A plain list of records that shows itself as a table where it is displayed or printed.
 
     Jupyter shows it as an HTML table, IPython and `print` as aligned text: 100 rows, and how many more. Its `repr`
-    tells only how many there are, for that is what tracebacks, test reports and error trackers take along unasked.
+    tells only how many there are, for that is what tracebacks, test reports and error trackers take along unasked; and
+    so does that of its parts, its copies and its sums. `list(memories)` is a plain list, which quotes them all.
 
     Example:
         >>> MemoryList()
@@ -104,6 +112,35 @@ class MemoryList(list[MemoryRecord]):
     def __getitem__(self, index: SupportsIndex | slice, /) -> MemoryRecord | MemoryList:
         # A part of a list of memories is one, and shows itself as one.
         return MemoryList(super().__getitem__(index)) if isinstance(index, slice) else super().__getitem__(index)
+
+    def copy(self) -> MemoryList:
+        """A list of memories with the same records in it."""
+        return MemoryList(self)
+
+    @overload
+    def __add__(self, other: list[MemoryRecord], /) -> MemoryList: ...
+
+    @overload
+    def __add__(self, other: list[T], /) -> list[T | MemoryRecord]: ...
+
+    def __add__(self, other: list[Any], /) -> list[Any]:
+        # Whatever else is in it: its repr quotes no memory.
+        return MemoryList([*self, *other]) if isinstance(other, list) else NotImplemented
+
+    @overload
+    def __radd__(self, other: list[MemoryRecord], /) -> MemoryList: ...
+
+    @overload
+    def __radd__(self, other: list[T], /) -> list[T | MemoryRecord]: ...
+
+    def __radd__(self, other: list[Any], /) -> list[Any]:
+        return MemoryList([*other, *self]) if isinstance(other, list) else NotImplemented
+
+    def __mul__(self, times: SupportsIndex, /) -> MemoryList:
+        return MemoryList(super().__mul__(times))
+
+    def __rmul__(self, times: SupportsIndex, /) -> MemoryList:
+        return MemoryList(super().__rmul__(times))
 
     def to_documents(self) -> list[Document]:
         """Turn memories into LangChain documents, as `ScopedMemoryRetriever` returns them.
@@ -149,16 +186,20 @@ class MemoryList(list[MemoryRecord]):
             ['id', 'memory', 'user_id', 'session_id']
         """
         try:
+            import numpy as np
             import pandas as pd
         except ModuleNotFoundError as error:
             raise ImportError(
                 "to_pandas() needs pandas: pip install 'langchain-mem0-scoped[pandas]'", name=error.name
             ) from None
         frame = pd.DataFrame(list(self), columns=list(MemoryRecord.__annotations__))
+        # Types must not depend on what is there, and pandas goes by that: none, a column of None, and its own version.
         for column in ("created_at", "updated_at"):
-            frame[column] = pd.to_datetime([tables.parsed_moment(record[column]) for record in self], utc=True)
-        frame["score"] = frame["score"].astype(float)
-        return frame
+            moments = [tables.parsed_moment(record[column]) for record in self]
+            naive = [moment and moment.replace(tzinfo=None) for moment in moments]
+            frame[column] = pd.to_datetime(np.array(naive, dtype="datetime64[us]"), utc=True)
+        text = pd.Series([""]).dtype
+        return frame.astype({**dict.fromkeys(_TEXTS, text), "score": float, "metadata": object})
 
 
 @dataclass(frozen=True, slots=True)

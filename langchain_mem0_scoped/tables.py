@@ -32,9 +32,9 @@ _UNFIT: Final = re.compile(
 _JOINERS: Final = frozenset("\u200c\u200d")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Table:
-    """Rows under named columns; a column in which no row has a value is left out.
+    """Rows under named columns; a column in which no row has a value is left out. Its `repr` quotes none of it.
 
     Attributes:
         columns: Their names.
@@ -79,6 +79,9 @@ class Table:
             f'<table class="tex2jax_ignore mathjax_ignore">{caption}<thead><tr>{head}</tr></thead>'
             f"<tbody>{body}</tbody>{foot}</table>"
         )
+
+    def __repr__(self) -> str:
+        return f"<Table of {len(self.rows)}: print() shows it>"
 
     def __str__(self) -> str:
         columns, rows, more = self._filled()

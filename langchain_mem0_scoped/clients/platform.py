@@ -170,6 +170,7 @@ def _add(user_id: str, batch: Batch) -> Steps[list[Row]]:
     An add that is sent again must not store twice, and the platform has no key to tell it by. So each carries a mark in
     its metadata. Where an answer is lost, the mark is looked for among the user's rows; only when it does not turn up
     is the add sent again, under the same mark, and what then stands there beyond the last answer's rows is removed.
+    Nothing tells of one that the platform finishes only after that: it stays, beside the one sent again.
     """
     mark = uuid4().hex
     lost: BackendError | None = None
@@ -191,7 +192,9 @@ def _taken_on(user_id: str, batch: Batch, mark: str, answer: Any, *, again: bool
     event_id, status = wire.event_in(answer), wire.status_of(answer)
     if event_id is None and not wire.has_results(answer):
         raise wire.strange("an event or its results")
-    if not batch.wait and batch.infer is not False and status != "FAILED":
+    # One that was sent again is waited for whatever the caller said: only when it is done can it be told from the one
+    # that was lost, whose rows would stay for good. To return at once would be to store twice.
+    if not batch.wait and not again and batch.infer is not False and status != "FAILED":
         return wire.pending(batch, user_id, event_id)
     if event_id is not None and status != "SUCCEEDED":
         answer = yield from _followed(event_id, "add", batch.messages)

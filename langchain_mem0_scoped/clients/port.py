@@ -6,7 +6,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from ..scope import SESSION_KEY
@@ -22,7 +22,7 @@ _WIDEST: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one add stores, already inside the scope.
+    """What one add stores, already inside the scope. Its `repr` leaves out what was said.
 
     Attributes:
         messages: `{"role", "content"}` in order; never empty.
@@ -30,24 +30,24 @@ class Batch:
         infer: True to have facts extracted, False to keep the text verbatim, None for True where there is a model.
         said_at: ISO 8601, or None for now.
         expires_on: YYYY-MM-DD, or None.
-        wait: False to return before a hosted platform has finished.
+        wait: False to return before a hosted platform has finished, unless an answer was lost on the way.
         since: Where the user stood when what is said here was begun; see `Port.beginning`.
         speakers: Who said each message, where it was told; for a client to which a name is no more than a name.
     """
 
-    messages: list[dict[str, str]]
-    metadata: dict[str, Any]
+    messages: list[dict[str, str]] = field(repr=False)
+    metadata: dict[str, Any] = field(repr=False)
     infer: bool | None
     said_at: str | None
     expires_on: str | None
     wait: bool
     since: Sequence[Any] | None = None
-    speakers: Sequence[str | None] = ()
+    speakers: Sequence[str | None] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One search, already inside the scope.
+    """One search, already inside the scope. Its `repr` leaves out what is looked for.
 
     Attributes:
         query: What to look for.
@@ -56,8 +56,8 @@ class Question:
         threshold: Lowest score, or None for the client's default.
     """
 
-    query: str
-    filters: dict[str, Any]
+    query: str = field(repr=False)
+    filters: dict[str, Any] = field(repr=False)
     k: int
     threshold: float | None
 

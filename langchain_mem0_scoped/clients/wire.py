@@ -30,7 +30,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_@+:~-][A-Za-z0-9_@+:.~-]*")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, complete but for the platform's address and key.
+    """One request, complete but for the platform's address and key. Its `repr` leaves out what it says.
 
     Attributes:
         doing: What for, in the words of an error.
@@ -45,8 +45,8 @@ class Request:
     doing: str
     method: str
     path: str
-    params: Mapping[str, str | int] = field(default_factory=dict)
-    body: Mapping[str, Any] | None = None
+    params: Mapping[str, str | int] = field(default_factory=dict, repr=False)
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
     repeatable: bool = True
     may_be_gone: bool = False
 

@@ -35,7 +35,7 @@ class Snapshot:
     ids: list[bytes]
     refs: list[int]
     rows: Rows
-    pending: dict[int, dict[str, Any]] = field(default_factory=dict)
+    pending: dict[int, dict[str, Any]] = field(default_factory=dict, repr=False)
     _layout: Layout | None = field(default=None, init=False, repr=False)
 
     @property

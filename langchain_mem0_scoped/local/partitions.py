@@ -133,7 +133,7 @@ def owner_of(connection: sqlite3.Connection, item_id: bytes) -> tuple[str, int, 
 
 
 class Item(NamedTuple):
-    """A row of a partition as it is written.
+    """A row of a partition as it is written. Its `repr` leaves out what it says.
 
     Attributes:
         kind: What it is.
@@ -154,6 +154,9 @@ class Item(NamedTuple):
     terms: bytes = b""
     length: int = 0
     said: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"Item(kind={self.kind!r}, id={self.id!r}, parent={self.parent!r})"
 
 
 def insert(connection: sqlite3.Connection, partition: Partition, items: Sequence[Item]) -> Partition:

@@ -22,7 +22,7 @@ _TIDY_SECONDS: Final = 60.0
 
 @dataclass(slots=True)
 class Pending:
-    """A memory or an entity as it will be.
+    """A memory or an entity as it will be. Its `repr` leaves out what it says.
 
     Attributes:
         payload: mem0's payload, the user left out.
@@ -30,14 +30,14 @@ class Pending:
         fresh: Whether the row is new.
     """
 
-    payload: dict[str, Any]
-    vector: bytes | None
+    payload: dict[str, Any] = field(repr=False)
+    vector: bytes | None = field(repr=False)
     fresh: bool
 
 
 @dataclass(slots=True)
 class Said:
-    """What was said in a session, to be logged.
+    """What was said in a session, to be logged. Its `repr` leaves it out.
 
     Attributes:
         session_id: Which.
@@ -47,14 +47,14 @@ class Said:
     """
 
     session_id: str
-    messages: Sequence[Message]
+    messages: Sequence[Message] = field(repr=False)
     expected: list[int] | None = None
     new: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Unit:
-    """What one call of mem0 will change, for one user, and what it has gone by.
+    """What one call of mem0 will change, for one user, and what it has gone by. Its `repr` quotes no text.
 
     Attributes:
         user_id: The user; a unit never spans two.
@@ -74,10 +74,10 @@ class Unit:
     user_id: str
     began: partitions.Beginning
     items: dict[Kind, dict[str, Pending | None]] = field(default_factory=lambda: {Kind.MEMORY: {}, Kind.ENTITY: {}})
-    bodies: dict[str, bytes] = field(default_factory=dict)
+    bodies: dict[str, bytes] = field(default_factory=dict, repr=False)
     links: dict[str, frozenset[str]] = field(default_factory=dict)
-    history: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    history: list[tuple[str, dict[str, Any]]] = field(default_factory=list, repr=False)
+    messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list, repr=False)
     said: Said | None = None
     corrected: set[str] = field(default_factory=set)
     forget_messages: bool = False

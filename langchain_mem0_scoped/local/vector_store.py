@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -31,7 +31,7 @@ _FETCHED_AT_ONCE: Final = 500
 
 @dataclass(slots=True)
 class Hit:
-    """A row as mem0 reads it.
+    """A row as mem0 reads it. Its `repr` leaves out what it says.
 
     Attributes:
         id: A UUID.
@@ -40,7 +40,7 @@ class Hit:
     """
 
     id: str
-    payload: dict[str, Any]
+    payload: dict[str, Any] = field(repr=False)
     score: float | None = None
 
 

@@ -10,7 +10,8 @@ import mem0
 import pytest
 from IPython.core.formatters import DisplayFormatter
 
-from langchain_mem0_scoped import BackendError, ScopedMemory
+from langchain_mem0_scoped import BackendError, MemoryList, ScopedMemory
+from langchain_mem0_scoped.records import record_from
 from tests.support import Spy, new_user
 
 
@@ -71,6 +72,15 @@ def test_what_cannot_be_read_says_so(monkeypatch: pytest.MonkeyPatch, error: Exc
     monkeypatch.setattr(ScopedMemory, "get_all", fail)
     html = ScopedMemory("u_alice")._repr_html_()
     assert html == f"<p>ScopedMemory(&#x27;u_alice&#x27;), which cannot be read now. {told}</p>"
+
+
+def test_what_cannot_be_shown_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What other code has stored may be anything: JSON has no room for such a key.
+    row = {"id": "1", "user_id": "u_alice", "memory": "zebra text", "metadata": {"seen": {("zebra",): 1}}}
+    monkeypatch.setattr(ScopedMemory, "get_all", lambda *_, **__: MemoryList([record_from(row)]))
+    bundle = displayed(ScopedMemory("u_alice"))
+    assert bundle["text/plain"] == "ScopedMemory('u_alice'), which cannot be read now. TypeError"
+    assert bundle["text/html"].endswith("which cannot be read now. TypeError</p>")
 
 
 def test_a_file_that_is_no_database_is_no_error_in_a_notebook(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

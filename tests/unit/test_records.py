@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import sys
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
+import pandas as pd
 import pytest
 from IPython import lib
 
@@ -57,6 +59,18 @@ class TestRecord:
         assert (record["memory"], record["metadata"]) == ("", {})
         assert [record["session_id"], record["role"], record["score"], record["created_at"]] == [None] * 4
 
+    @pytest.mark.parametrize("value", [5, 0, 1.5, False, ["a"], {"a": 1}])
+    def test_of_what_other_code_wrote_through_mem0(self, value: Any) -> None:
+        """Such a row has to be shown and erased as any other."""
+        names = ("role", "created_at", "updated_at")
+        record = record_from(ROW | dict.fromkeys(names, value) | {"metadata": {"session_id": value}})
+        assert record["session_id"] == str(value)
+        assert [record[name] for name in names] == [str(value)] * 3  # type: ignore[literal-required]
+        assert str(MemoryList([record]))
+
+    def test_of_an_empty_session(self) -> None:
+        assert record_from(ROW | {"metadata": {"session_id": ""}})["session_id"] == ""
+
 
 class TestTable:
     def test_is_a_list(self) -> None:
@@ -71,6 +85,39 @@ class TestTable:
         assert isinstance(records[:2], MemoryList)
         assert texts_of(records[::-1]) == ["c", "b", "a"]
         assert records[-1]["memory"] == "c"
+
+    def test_copies_and_sums_of_one_are_one(self) -> None:
+        found, plain, words = MemoryList([record_from(ROW)]), [record_from(ROW | {"memory": "I like tea"})], ["tea"]
+        both: MemoryList = found + plain
+        turned: MemoryList = plain + found
+        assert (texts_of(both), texts_of(turned)) == (
+            ["I am vegetarian", "I like tea"],
+            ["I like tea", "I am vegetarian"],
+        )
+        more = found[:]
+        more += plain
+        more *= 2
+        shown: list[Any] = [
+            found + found,
+            both,
+            turned,
+            found + words,
+            found * 2,
+            2 * found,
+            found.copy(),
+            copy.copy(found),
+            more,
+        ]
+        assert [type(one) for one in shown] == [MemoryList] * len(shown)
+        assert [len(one) for one in shown] == [2, 2, 2, 2, 2, 2, 1, 1, 4]
+        assert "vegetarian" not in repr(shown)
+        assert len(found) == 1
+        assert found.copy() == found
+        for wrong in ("a", ("a",), None):
+            with pytest.raises(TypeError):
+                found + wrong  # type: ignore[operator]
+            with pytest.raises(TypeError):
+                wrong + found  # type: ignore[operator]
 
     def test_is_shown_as_a_table(self) -> None:
         shown = MemoryList([record_from(ROW), record_from(ROW | {"memory": "<b>", "metadata": {}, "role": None})])
@@ -133,11 +180,18 @@ class TestPandas:
         assert list(frame["score"].fillna(-1.0)) == [0.25, -1.0]
         assert list(frame["metadata"]) == [{"topic": "food"}, {}]
 
-    @pytest.mark.parametrize("rows", [[], [ROW]])
+    LEAST: ClassVar[dict[str, Any]] = {"id": "1", "user_id": "u"}
+    LAST: ClassVar[dict[str, Any]] = ROW | {"created_at": "9999-12-31", "updated_at": "0001-01-01"}
+
+    @pytest.mark.parametrize("rows", [[], [ROW], [LEAST], [ROW, LEAST], [LAST], [LAST, ROW]])
     def test_types_do_not_depend_on_what_is_there(self, rows: list[Any]) -> None:
-        types = MemoryList(map(record_from, rows)).to_pandas().dtypes.astype(str)
+        frame = MemoryList(map(record_from, rows)).to_pandas()
+        types = frame.dtypes.astype(str)
         assert types["score"] == "float64"
-        assert types["created_at"].endswith("UTC]")
+        assert types["created_at"] == types["updated_at"] == "datetime64[us, UTC]"
+        assert types["metadata"] == "object"
+        assert {*types[["id", "memory", "user_id", "session_id", "role"]]} == {str(pd.Series(["text"]).dtype)}
+        assert list(frame["session_id"].isna()) == ["metadata" not in row for row in rows]
 
     def test_is_asked_for_where_it_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "pandas", None)

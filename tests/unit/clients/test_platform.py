@@ -98,6 +98,28 @@ class TestAdding:
         assert [one["id"] for one in added] == [row(2)["id"]]
         assert [request.path for request in requests(heard, "DELETE")] == [f"/v1/memories/{row(1)['id']}/"]
 
+    @pytest.mark.parametrize("wait", [True, False])
+    def test_one_that_is_sent_again_is_followed_whether_it_is_waited_for_or_not(self, wait: bool) -> None:
+        sends, done = iter([LOST, {"event_id": EVENT, "status": "PENDING"}]), False
+
+        def answer(step: Heard) -> Any:
+            nonlocal done
+            if isinstance(step, float):
+                return None
+            assert isinstance(step, wire.Request)
+            if "add" in step.path:
+                return next(sends)
+            if "event" in step.path:
+                done = True
+                return {"status": "SUCCEEDED", "results": [{"id": row(2)["id"]}]}
+            if step.method == "DELETE":
+                return {}
+            return page_of(row(2), row(1)) if done else page_of()
+
+        added, heard = played(platform._add("alice", batch_of("tea", wait=wait)), answer)
+        assert [one["id"] for one in added] == [row(2)["id"]]
+        assert [request.path for request in requests(heard, "DELETE")] == [f"/v1/memories/{row(1)['id']}/"]
+
     def test_another_users_row_under_the_mark_is_raised_and_not_deleted(self) -> None:
         def answer(step: Heard) -> Any:
             if isinstance(step, wire.Request) and step.path == "/v3/memories/":
