@@ -9,7 +9,7 @@ import logging  # noqa: F401
 import os
 import threading
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 MAKING: Final = threading.RLock()
 """Held while mem0 or a model is loaded, a client made, a file opened.
@@ -52,21 +52,25 @@ def _before() -> None:
 
 def _after_in_parent() -> None:
     if getattr(_forking, "here", False):
-        while _paused:
-            _paused.pop().after_in_parent()
-        _end()
+        _resume("after_in_parent")
 
 
 def _after_in_child() -> None:
     if getattr(_forking, "here", False):
+        _resume("after_in_child")
+
+
+def _resume(side: Literal["after_in_parent", "after_in_child"]) -> None:
+    try:
         while _paused:
-            _paused.pop().after_in_child()
-        _end()
-
-
-def _end() -> None:
-    _forking.here = False
-    MAKING.release()
+            getattr(_paused.pop(), side)()
+    finally:
+        # Python only prints what a hook raises, and goes on.
+        if _paused:
+            _resume(side)
+        else:
+            _forking.here = False
+            MAKING.release()
 
 
 if hasattr(os, "register_at_fork"):

@@ -376,8 +376,8 @@ class ScopedMemory(BoundScope):
         on it are mem0's change history, the messages mem0 keeps for its next prompt, and what is no text.
 
         Args:
-            path: The HTML file: written whole or not at all, for this process's owner alone, replacing what is there; a
-                symbolic link is replaced, not followed. On Linux nothing is left of a page half written, whatever stops
+            path: The HTML file: written whole or not at all, for this process's owner alone, replacing a file that is
+                there, but no link. On Linux nothing is left of a page half written, whatever stops
                 the process; elsewhere a kill may leave `.langchain-mem0-scoped-….html` beside it, which is yours to
                 remove.
             contact: Whom the user asks to correct or erase: an https:// or mailto: address, or a sentence.

@@ -25,7 +25,9 @@ def checked_place(path: str | os.PathLike[str]) -> Path:
     name = _name_of(path)
     try:
         file = Path(name).expanduser()
-        # Followed, though a link itself is what is replaced: /dev/stdout is one.
+        if file.is_symlink():
+            # What would be replaced is the link, and /dev/stdout is one.
+            raise InputError("path names a link; name the file itself")
         found = file.stat().st_mode if file.exists() else None
         if found is not None and stat.S_ISDIR(found):
             raise InputError("path names a directory; name the file to write in it, such as 'alice.html'")

@@ -68,6 +68,12 @@ def _str_or_none(value: object) -> str | None:
     return value if value is None or isinstance(value, str) else str(value)
 
 
+def _summed(records: list[Any]) -> list[Any]:
+    """A list of memories as one of ours, whose repr quotes none; with anything else in it, a list as any other."""
+    ours = all(isinstance(one, Mapping) and one.keys() >= MemoryRecord.__annotations__.keys() for one in records)
+    return MemoryList(records) if ours else records
+
+
 class MemoryList(list[MemoryRecord]):
     """A plain list of records that shows itself as a table where it is displayed or printed.
 
@@ -124,8 +130,7 @@ class MemoryList(list[MemoryRecord]):
     def __add__(self, other: list[T], /) -> list[T | MemoryRecord]: ...
 
     def __add__(self, other: list[Any], /) -> list[Any]:
-        # Whatever else is in it: its repr quotes no memory.
-        return MemoryList([*self, *other]) if isinstance(other, list) else NotImplemented
+        return _summed([*self, *other]) if isinstance(other, list) else NotImplemented
 
     @overload
     def __radd__(self, other: list[MemoryRecord], /) -> MemoryList: ...
@@ -134,7 +139,7 @@ class MemoryList(list[MemoryRecord]):
     def __radd__(self, other: list[T], /) -> list[T | MemoryRecord]: ...
 
     def __radd__(self, other: list[Any], /) -> list[Any]:
-        return MemoryList([*other, *self]) if isinstance(other, list) else NotImplemented
+        return _summed([*other, *self]) if isinstance(other, list) else NotImplemented
 
     def __mul__(self, times: SupportsIndex, /) -> MemoryList:
         return MemoryList(super().__mul__(times))

@@ -18,7 +18,7 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 from langchain_core.prompt_values import PromptValue
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence, ensure_config
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnableSequence, ensure_config
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import get_async_callback_manager_for_config, get_callback_manager_for_config
 from langchain_core.runnables.utils import AddableDict, ConfigurableFieldSpec
@@ -192,14 +192,14 @@ class _Remembering(Runnable[Any, Any]):
         return answer
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Iterator[Any]:
-        turn, whole = self._begun(input, config), _Whole()
+        turn, whole = self._begun(input, config), _Whole(cumulative=_is_cumulative(self._chain))
         for part in self._chain.stream(turn.prepared(turn.before()), turn.config, **options):
             whole.take(part)
             yield part
         turn.save(whole)
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> AsyncIterator[Any]:
-        turn, whole = self._begun(input, config), _Whole()
+        turn, whole = self._begun(input, config), _Whole(cumulative=_is_cumulative(self._chain))
         async for part in self._chain.astream(turn.prepared(await turn.abefore()), turn.config, **options):
             whole.take(part)
             yield part
@@ -244,8 +244,7 @@ def _refusals(chain: Runnable[Any, Any], input_key: str, history_key: str) -> tu
     if len(needed) != 1 or needed[0] not in (history_key, *places):
         as_messages = f"this chain takes a dict: invoke({{{input_key!r}: …}})"
     taken = {*needed, *first.optional_variables, *first.partial_variables}
-    # A wrapped chain further on is given what came before by itself.
-    if history_key not in taken and not any(isinstance(step, _Remembering) for step in rest):
+    if history_key not in taken and _tells_all(first) and _is_plain(rest):
         named = [f'history_messages_key="{place}"' for place in places if place != input_key or len(places) == 1]
         as_dict = (
             f'the prompt has no "{history_key}", so the model would see nothing of what came before: add '
@@ -255,6 +254,28 @@ def _refusals(chain: Runnable[Any, Any], input_key: str, history_key: str) -> tu
         if as_messages:
             raise InputError(as_dict)
     return as_dict, as_messages
+
+
+def _tells_all(prompt: Any) -> bool:
+    """Whether a prompt's variables are all that it can show: not those of one inside it, or of a mustache's section."""
+    from langchain_core.prompts import BasePromptTemplate
+
+    messages = getattr(prompt, "messages", ())
+    texts = [prompt, *messages, *(getattr(one, "prompt", None) for one in messages)]
+    written = (getattr(one, "template_format", None) for some in texts for one in _listed(some))
+    return "mustache" not in written and not any(isinstance(one, BasePromptTemplate) for one in messages)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _is_plain(steps: Sequence[Runnable[Any, Any]]) -> bool:
+    """Whether none of these can hold a wrapped chain, which is given what came before by itself."""
+    from langchain_core.language_models import BaseLanguageModel
+    from langchain_core.output_parsers import BaseOutputParser
+
+    return all(isinstance(step, (BaseLanguageModel, BaseOutputParser, RunnableLambda)) for step in steps)
 
 
 def _steps(chain: Runnable[Any, Any]) -> Iterator[Runnable[Any, Any]]:
@@ -462,20 +483,29 @@ def _content(message: BaseMessage) -> tuple[str, Any]:
     return message.type, message.content
 
 
-class _Whole:
-    """A streamed answer, put together as LangChain does: by addition."""
+def _is_cumulative(chain: Runnable[Any, Any]) -> bool:
+    """Whether each part a chain streams is all there is so far, as of a parser of JSON."""
+    from langchain_core.output_parsers import BaseCumulativeTransformOutputParser
 
-    def __init__(self, *parts: Any) -> None:
+    *_, last = _steps(chain)
+    return isinstance(last, BaseCumulativeTransformOutputParser) and not last.diff
+
+
+class _Whole:
+    """A streamed answer, put together as LangChain does: by addition, or where parts are cumulative by the last."""
+
+    def __init__(self, *parts: Any, cumulative: bool = False) -> None:
         self.value: Any = None
         self.updates: list[Mapping[str, Any]] = []
         self._begun = False
+        self._cumulative = cumulative
         for part in parts:
             self.take(part)
 
     def take(self, part: Any) -> None:
         if isinstance(part, Mapping) and not isinstance(part, AddableDict):
             self.updates.append(part)
-        if not self._begun:
+        if not self._begun or self._cumulative:
             self.value, self._begun = part, True
             return
         try:

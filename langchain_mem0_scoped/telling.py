@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .tables import legible
@@ -97,13 +98,9 @@ def _of_block(block: Any, calls: list[Any]) -> Iterator[Part]:
 def _joined(parts: Iterable[Part]) -> list[Part]:
     """What was simply said is one text: some models break a sentence wherever they name a source."""
     joined: list[Part] = []
-    plain = False
-    for part in parts:
-        if plain and not part.mark:
-            joined[-1] = Part("", joined[-1].words + part.words)
-        elif any(part):
-            joined.append(part)
-        plain = bool(joined) and not joined[-1].mark
+    for plain, group in groupby((part for part in parts if any(part)), lambda part: not part.mark):
+        some = list(group)
+        joined += [Part("", "".join(part.words for part in some))] if plain else some
     return joined
 
 

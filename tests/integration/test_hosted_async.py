@@ -226,7 +226,6 @@ def test_right_after_a_fork_both_go_on(platform: Platform) -> None:
 
 FORK = """
     import asyncio, os, warnings
-    warnings.simplefilter("ignore", DeprecationWarning)  # since Python 3.12, of any fork beside threads
     from langchain_mem0_scoped import ScopedMemory
     from langchain_mem0_scoped.clients.default import default_client
 
@@ -244,6 +243,8 @@ FORK = """
         assert default_client().client is not mine
         return {1, 2}.issuperset(asyncio.run(several()))
 
+    # At the fork itself: whoever catches warnings in another thread takes the filters of all along.
+    warnings.simplefilter("ignore", DeprecationWarning)  # since Python 3.12, of any fork beside threads
     forked = os.fork()
     if forked == 0:
         status = 1

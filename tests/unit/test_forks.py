@@ -9,6 +9,7 @@ from ..support import run_python
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
 _FORK_AND_COMPARE = """
+    warnings.simplefilter("ignore", DeprecationWarning)  # since Python 3.12, of any fork beside threads
     if not (pid := os.fork()):
         print(calls, file=sys.stderr) if calls != {child} else None
         os._exit(calls != {child})
@@ -17,7 +18,7 @@ _FORK_AND_COMPARE = """
 """
 
 _ROOM = """
-    import concurrent.futures.thread, logging, os, sys, threading, time
+    import concurrent.futures.thread, logging, os, sys, threading, time, warnings
     calls = []
     def room():
         from langchain_mem0_scoped.forks import Pause, around
@@ -60,6 +61,27 @@ class TestAround:
         code = "    os.register_at_fork(before=lambda: calls or room())\n"
         run_and_hear_nothing(_ROOM + code + first + _FORK_AND_COMPARE.format(child=[], parent=[]))
 
+    def test_a_room_that_fails_keeps_no_other_from_going_on(self) -> None:
+        code = """
+    from langchain_mem0_scoped.forks import Pause, around
+    import langchain_mem0_scoped.forks as forks
+    def fail():
+        raise ValueError
+    room()
+    around(Pause(lambda: None, fail, fail))
+    around(Pause(lambda: None, fail, fail))
+    sys.unraisablehook = lambda raised: None
+"""
+        after = """
+    taken = []
+    thread = threading.Thread(target=lambda: taken.append(forks.MAKING.acquire(timeout=5)))
+    thread.start()
+    thread.join()
+    assert taken == [True] and not forks._paused
+"""
+        fork = _FORK_AND_COMPARE.format(child=["before", "child"], parent=["before", "parent"])
+        run_and_hear_nothing(_ROOM + code + fork + after)
+
     def test_the_lock_is_free_on_both_sides(self) -> None:
         code = """
     from langchain_mem0_scoped.forks import MAKING
@@ -70,6 +92,7 @@ class TestAround:
         thread.join()
         return taken == [True]
     room()
+    warnings.simplefilter("ignore", DeprecationWarning)
     if not (pid := os.fork()):
         os._exit(not is_free())
     assert os.waitpid(pid, 0)[1] == 0

@@ -153,6 +153,14 @@ class TestFromOtherSessions:
         assert sorted(everything) == sorted({*asked[1:], "your seat is booked", "my seat is at the window"})
         assert set(everything[-2:]) == {"is my seat my seat?", "which seat?"}
 
+    @pytest.mark.parametrize("k", [1, 5])
+    async def test_nor_does_the_very_question_however_often(self, client: mem0.Memory, found: Any, k: int) -> None:
+        memory = ScopedMemory(new_user(), client=client)
+        memory.add("my password is 4711", session_id="first")
+        for day in range(8 * k + 8):
+            memory.add("what is my password?", session_id=f"s{day}")
+        assert await found(memory, "What is my password?", "now", k) == ["my password is 4711"]
+
     async def test_questions_are_told_where_nothing_else_is_known(self, client: mem0.Memory, found: Any) -> None:
         memory = ScopedMemory(new_user(), client=client)
         memory.add(["is there tea?", "more tea?"], session_id="first")

@@ -101,7 +101,6 @@ class TestTable:
             found + found,
             both,
             turned,
-            found + words,
             found * 2,
             2 * found,
             found.copy(),
@@ -109,10 +108,15 @@ class TestTable:
             more,
         ]
         assert [type(one) for one in shown] == [MemoryList] * len(shown)
-        assert [len(one) for one in shown] == [2, 2, 2, 2, 2, 2, 1, 1, 4]
+        assert [len(one) for one in shown] == [2, 2, 2, 2, 2, 1, 1, 4]
         assert "vegetarian" not in repr(shown)
         assert len(found) == 1
         assert found.copy() == found
+        # With anything else in it there is no table to show.
+        part = [{"memory": "tea"}]
+        for mixed in (found + words, words + found, found + part):
+            assert type(mixed) is list
+            assert "tea" in str(mixed)
         for wrong in ("a", ("a",), None):
             with pytest.raises(TypeError):
                 found + wrong  # type: ignore[operator]

@@ -37,6 +37,7 @@ from tests.agents import (
     text_of,
     transcript,
 )
+from tests.chat import close_transcripts
 from tests.models import ScriptedModel, constant, lines
 from tests.support import MODES, label, new_user, opened
 
@@ -164,6 +165,7 @@ class TestFailures:
             chain = with_scoped_memory(constant(), client=qdrant, transcripts=f"sqlite:///{tmp_path}/chats.db")
             assert (await ask(mode, chain, "hi", config_of(user))).text == "ok"
             assert said(qdrant, user) == [("human", "hi"), ("ai", "ok")]
+            close_transcripts(qdrant)
 
 
 class TestWrongArguments:

@@ -8,9 +8,9 @@ from typing import Any
 import mem0
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage
-from langchain_core.output_parsers import CommaSeparatedListOutputParser, StrOutputParser
+from langchain_core.output_parsers import CommaSeparatedListOutputParser, JsonOutputParser, StrOutputParser
 from langchain_core.prompts import BasePromptTemplate, ChatPromptTemplate, MessagesPlaceholder, PromptTemplate
-from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel, RunnablePassthrough
 from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_mem0_scoped import InputError, ScopedMemory, ScopeError, local_memory, with_scoped_memory
@@ -60,6 +60,13 @@ class TestAnAnswerThatIsAList:
         chain = with_scoped_memory(PROMPT | constant("red, green") | CommaSeparatedListOutputParser(), client=client)
         assert await run(way, chain, {"input": "Which colours?"}, config_of(user)) == ["red", "green"]
         assert said(client, user) == [("human", "Which colours?"), ("ai", "red\ngreen")]
+
+    @pytest.mark.parametrize("way", WAYS)
+    async def test_whose_parts_are_each_all_there_is_so_far(self, client: mem0.Memory, way: str) -> None:
+        user = new_user()
+        chain = with_scoped_memory(PROMPT | constant('["yes it is", "b"]') | JsonOutputParser(), client=client)
+        await run(way, chain, {"input": "Is it?"}, config_of(user))
+        assert said(client, user) == [("human", "Is it?"), ("ai", "yes it is\nb")]
 
     @pytest.mark.parametrize("mode", MODES)
     async def test_of_messages_and_strs(self, client: mem0.Memory, mode: str) -> None:
@@ -172,6 +179,21 @@ class TestAPromptWithoutAPlaceForThePast:
         with pytest.raises(InputError) as refused:
             with_scoped_memory(ChatPromptTemplate.from_messages(prompt) | constant(), client=client)
         assert str(refused.value).endswith(f"or name the place it has: {named}")
+
+    def test_one_that_may_have_it_out_of_sight_is_taken(self, client: mem0.Memory) -> None:
+        inner = ChatPromptTemplate.from_messages([("placeholder", "{history}"), ASKED])
+        sections = ChatPromptTemplate.from_messages(
+            [("system", "{{#ctx}}{{history}}{{/ctx}}"), ("human", "{{input}}")], template_format="mustache"
+        )
+        wrapped = with_scoped_memory(constant(), client=client)
+        for chain in (
+            ChatPromptTemplate([inner]) | constant(),
+            sections | constant(),
+            self.BLIND | wrapped,
+            self.BLIND | wrapped.with_fallbacks([wrapped]),
+            self.BLIND | RunnableParallel(answer=wrapped),
+        ):
+            with_scoped_memory(chain, client=client)
 
     def test_and_a_name_of_your_own_is_refused_by_that(self, client: mem0.Memory) -> None:
         with pytest.raises(InputError, match=r'no "before".*history_messages_key="history"'):
