@@ -132,16 +132,19 @@ class Database:
             check_same_thread=False,
             cached_statements=256,
         )
-        # Sorters and statement journals in memory: a temporary file would hold text that nothing overwrites.
-        connection.execute("PRAGMA temp_store=MEMORY")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-        # Upstream's SQLite builds have it off by default.
-        if connection.execute("PRAGMA secure_delete=ON").fetchone() != (1,):
+        try:
+            # Sorters and statement journals in memory: a temporary file would hold text that nothing overwrites.
+            connection.execute("PRAGMA temp_store=MEMORY")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+            # Upstream's SQLite builds have it off by default.
+            if connection.execute("PRAGMA secure_delete=ON").fetchone() != (1,):
+                raise BackendError(
+                    "this build of SQLite cannot overwrite deleted data (PRAGMA secure_delete has no effect)"
+                )
+        except BaseException:
             connection.close()
-            raise BackendError(
-                "this build of SQLite cannot overwrite deleted data (PRAGMA secure_delete has no effect)"
-            )
+            raise
         return connection
 
     # -- connections

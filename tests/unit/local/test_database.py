@@ -201,6 +201,23 @@ class TestFilesThatAreRefused:
             assert not caught.value.retryable
             assert files_beside(filled) == before
 
+    @pytest.mark.parametrize("kind", REFUSED)
+    def test_no_connection_is_left_open(self, filled: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        REFUSED[kind][0](filled)
+        connect = sqlite3.connect
+        made: list[sqlite3.Connection] = []
+
+        def noted(*args: Any, **options: Any) -> sqlite3.Connection:
+            made.append(connect(*args, **options))
+            return made[-1]
+
+        monkeypatch.setattr(sqlite3, "connect", noted)
+        with pytest.raises(BackendError):
+            local_memory(filled)
+        for connection in made:
+            with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+                connection.execute("SELECT 1")
+
     @pytest.mark.parametrize("embeddings", [Bag(), Bag(256)], ids=["other width", "same width"])
     def test_another_embedding(self, filled: Path, embeddings: Bag) -> None:
         before = files_beside(filled)
