@@ -15,7 +15,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from tqdm import tqdm
 
 from langchain_mem0_scoped import ScopedChatMessageHistory, local_memory, with_scoped_memory
-from langchain_mem0_scoped.local.memory import LocalMemory
+from langchain_mem0_scoped.engine.memory import EngineMemory
 
 from . import corpus, stores
 from .measure import Result, Settings, in_turn, median, pooled, ratio_of_medians
@@ -78,7 +78,7 @@ def turn(_: Settings) -> Iterator[Result]:
                 quick.close()
 
 
-def _beyond(name: str, run: Callable[..., object], durable: LocalMemory, quick: LocalMemory) -> Result:
+def _beyond(name: str, run: Callable[..., object], durable: EngineMemory, quick: EngineMemory) -> Result:
     chain = bare_chain()
     sides = [with_scoped_memory(chain, client=durable), with_scoped_memory(chain, client=quick), chain]
     said = [{"input": question} for question in corpus.questions(f"turns/{name}", _TURNS_BEFORE * _USERS + _TURNS)]
@@ -133,7 +133,7 @@ def transcript(_: Settings) -> Iterator[Result]:
             clients.append(local_memory(Path(folder) / f"{messages}.db"))
             log(clients[-1], _USER, _SESSION, messages)
 
-        def read(client: LocalMemory) -> list[BaseMessage]:
+        def read(client: EngineMemory) -> list[BaseMessage]:
             return ScopedChatMessageHistory(_USER, _SESSION, client=client, recall=0, max_messages=_LAST).messages
 
         if any(len(read(client)) != _LAST for client in clients):
@@ -149,7 +149,7 @@ def transcript(_: Settings) -> Iterator[Result]:
     yield Result(title, ratio_of_medians(batches), "x", 2, detail=p50)
 
 
-def log(client: LocalMemory, user_id: str, session_id: str, messages: int) -> None:
+def log(client: EngineMemory, user_id: str, session_id: str, messages: int) -> None:
     """Log a session of many messages, of which nothing is remembered."""
     history = ScopedChatMessageHistory(user_id, session_id, client=client, recall=0, remember=False)
     # As models give them, answers have an id; as people type them, questions have none.

@@ -12,13 +12,8 @@ import numpy as np
 from langchain_core.messages import AIMessage, HumanMessage
 from tqdm import tqdm
 
-from langchain_mem0_scoped import (
-    ScopedChatMessageHistory,
-    ScopedMemory,
-    ScopedMemoryRetriever,
-    with_scoped_memory,
-)
-from langchain_mem0_scoped.local.memory import LocalMemory
+from langchain_mem0_scoped import ScopedChatMessageHistory, ScopedMemory, ScopedMemoryRetriever, with_scoped_memory
+from langchain_mem0_scoped.engine.memory import EngineMemory
 
 from . import corpus, stores
 from .chains import Chain, bare_chain, log, session_of
@@ -75,7 +70,7 @@ def _bare() -> dict[str, Call]:
     }
 
 
-def _chains(client: LocalMemory) -> dict[str, Call]:
+def _chains(client: EngineMemory) -> dict[str, Call]:
     chain = with_scoped_memory(bare_chain(), client=client, max_messages=_LAST)
     return {
         "ainvoke": lambda number: chain.ainvoke(_said(number), session_of(number % _USERS, "now")),
@@ -83,7 +78,7 @@ def _chains(client: LocalMemory) -> dict[str, Call]:
     }
 
 
-def _memories(client: LocalMemory) -> dict[str, Call]:
+def _memories(client: EngineMemory) -> dict[str, Call]:
     changing = ScopedMemory("changing", client=client)
     ids = [record["id"] for record in changing.add(corpus.memories(_USERS, _USERS))]
 
@@ -109,7 +104,7 @@ def _memories(client: LocalMemory) -> dict[str, Call]:
     }
 
 
-def _views(client: LocalMemory) -> dict[str, Call]:
+def _views(client: EngineMemory) -> dict[str, Call]:
     def history(number: int) -> ScopedChatMessageHistory:
         return ScopedChatMessageHistory(stores.user_name(number % _USERS), "views", client=client, max_messages=_LAST)
 
@@ -126,7 +121,7 @@ def _views(client: LocalMemory) -> dict[str, Call]:
     }
 
 
-def _large(client: LocalMemory) -> dict[str, Call]:
+def _large(client: EngineMemory) -> dict[str, Call]:
     memory = ScopedMemory("large", client=client)
     memory.add(corpus.memories(0, _MANY))
     log(client, memory.user_id, "long", _MANY)

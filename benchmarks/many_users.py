@@ -9,7 +9,7 @@ from typing import Final
 from tqdm import tqdm
 
 from langchain_mem0_scoped import ScopedMemory, local_memory
-from langchain_mem0_scoped.local.memory import LocalMemory
+from langchain_mem0_scoped.engine.memory import EngineMemory
 
 from . import corpus, stores
 from .measure import Result, Settings, in_turn, pooled, ratio_of_medians
@@ -79,16 +79,16 @@ def _stores(settings: Settings) -> tuple[Path, Path]:
     return stores.store_of(settings.users, settings.cache), stores.store_of(FEW, settings.cache)
 
 
-def _opened(path: Path) -> LocalMemory:
+def _opened(path: Path) -> EngineMemory:
     # Before each batch: some systems take back within minutes what nobody reads.
     stores.warm(path)
     return local_memory(path)
 
 
-def _memory(client: LocalMemory, user: int) -> ScopedMemory:
+def _memory(client: EngineMemory, user: int) -> ScopedMemory:
     return ScopedMemory(stores.user_name(user), client=client)
 
 
-def _erasures(client: LocalMemory, users: list[int]) -> Iterator[Callable[[], object]]:
+def _erasures(client: EngineMemory, users: list[int]) -> Iterator[Callable[[], object]]:
     for user in users:
         yield _memory(client, user).delete_all

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from langchain_mem0_scoped import ScopedMemory, local_memory
-from langchain_mem0_scoped.local.embeddings import OfflineEmbeddings
+from langchain_mem0_scoped.embeddings import OfflineEmbeddings
 
 from . import corpus, stores
 from .measure import Result, Settings, in_turn, median, pooled, ratio_of_medians, seconds

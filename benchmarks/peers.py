@@ -16,9 +16,9 @@ from mem0.utils.lemmatization import lemmatize_for_bm25
 from tqdm import tqdm
 
 from langchain_mem0_scoped import ScopedMemory, local_memory
-from langchain_mem0_scoped.local.assembled import plain_memory
-from langchain_mem0_scoped.local.embeddings import OfflineEmbeddings
-from langchain_mem0_scoped.local.memory import LocalMemory
+from langchain_mem0_scoped.embeddings import OfflineEmbeddings
+from langchain_mem0_scoped.engine.mem0_base import plain_memory
+from langchain_mem0_scoped.engine.memory import EngineMemory
 
 from . import corpus, stores
 from .measure import Result, Settings, in_turn, pooled, ratio_of_medians
@@ -104,7 +104,7 @@ def _compared(
     return Result(title, ratio, "x", target, at_most=False, detail=detail)
 
 
-def _ours(client: LocalMemory, user: int, query: str) -> object:
+def _ours(client: EngineMemory, user: int, query: str) -> object:
     return ScopedMemory(stores.user_name(user), client=client).search(query, k=_K)
 
 

@@ -18,9 +18,9 @@ from tqdm import tqdm
 from benchmarks import locomo
 from benchmarks.locomo_data import Conversation, read_locomo
 from langchain_mem0_scoped import ScopedMemory, local_memory
-from langchain_mem0_scoped.local.meaning import cosine
-from langchain_mem0_scoped.local.ranking import DEFAULT_THRESHOLD
-from langchain_mem0_scoped.local.weights import WEIGHTS, Weights
+from langchain_mem0_scoped.ranking import DEFAULT_THRESHOLD
+from langchain_mem0_scoped.ranking.vectors import cosine
+from langchain_mem0_scoped.ranking.weights import WEIGHTS, Weights
 
 from . import recall_report
 from .recall_measured import HeldOut, Measured

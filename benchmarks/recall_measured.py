@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from langchain_mem0_scoped.local.weights import Weights
+from langchain_mem0_scoped.ranking.weights import Weights
 
 from .recall_scores import Questions, Scored
 from .recall_speed import Speed

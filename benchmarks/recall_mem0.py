@@ -7,13 +7,13 @@ import numpy as np
 from mem0.configs.base import MemoryConfig
 from mem0.vector_stores.base import VectorStoreBase
 
-from langchain_mem0_scoped.local.assembled import AssembledMemory
-from langchain_mem0_scoped.local.bm25 import bm25, terms_of
-from langchain_mem0_scoped.local.embeddings import OfflineEmbeddings
-from langchain_mem0_scoped.local.meaning import cosine
-from langchain_mem0_scoped.local.models import Embedder
-from langchain_mem0_scoped.local.vector_store import Hit
-from langchain_mem0_scoped.local.words import hash_terms, tokenize
+from langchain_mem0_scoped.embeddings import OfflineEmbeddings
+from langchain_mem0_scoped.engine.mem0_base import AssembledMemory
+from langchain_mem0_scoped.engine.mem0_models import Embedder
+from langchain_mem0_scoped.engine.vector_store import Hit
+from langchain_mem0_scoped.ranking.bm25 import bm25, terms_of
+from langchain_mem0_scoped.ranking.tokenizer import hash_terms, tokenize
+from langchain_mem0_scoped.ranking.vectors import cosine
 
 from .recall_rows import User
 from .recall_scores import K, Scored, scored

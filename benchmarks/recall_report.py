@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from langchain_mem0_scoped.local.ranking import DEFAULT_THRESHOLD
-from langchain_mem0_scoped.local.weights import WEIGHTS
+from langchain_mem0_scoped.ranking import DEFAULT_THRESHOLD
+from langchain_mem0_scoped.ranking.weights import WEIGHTS
 
 from . import in_brief
 from .recall_measured import HeldOut, Measured

@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.locomo_data import Conversation
-from langchain_mem0_scoped.local import partitions
-from langchain_mem0_scoped.local.bm25 import bm25
-from langchain_mem0_scoped.local.embeddings import OfflineEmbeddings
-from langchain_mem0_scoped.local.meaning import matched, unit_vector
-from langchain_mem0_scoped.local.memory import LocalMemory
-from langchain_mem0_scoped.local.partitions import Kind
-from langchain_mem0_scoped.local.ranking import Layout, lay_out, rank, together
-from langchain_mem0_scoped.local.rows import Rows
-from langchain_mem0_scoped.local.weights import Weights
-from langchain_mem0_scoped.local.words import hash_terms, tokenize
+from langchain_mem0_scoped.embeddings import OfflineEmbeddings
+from langchain_mem0_scoped.engine.memory import EngineMemory
+from langchain_mem0_scoped.ranking import SearchIndex, build_index, combine, rank
+from langchain_mem0_scoped.ranking.bm25 import bm25
+from langchain_mem0_scoped.ranking.index import Rows
+from langchain_mem0_scoped.ranking.tokenizer import hash_terms, tokenize
+from langchain_mem0_scoped.ranking.vectors import matched_filter, unit_vector
+from langchain_mem0_scoped.ranking.weights import Weights
+from langchain_mem0_scoped.sqlite import partitions
+from langchain_mem0_scoped.sqlite.partitions import RowKind
 
 from .recall_scores import K, Scored, scored
 
@@ -57,7 +57,7 @@ class User:
 
 
 def read_users(
-    client: LocalMemory, conversations: Sequence[Conversation], vectors: dict[str, NDArray[np.float32]] | None = None
+    client: EngineMemory, conversations: Sequence[Conversation], vectors: dict[str, NDArray[np.float32]] | None = None
 ) -> list[User]:
     """Read what the store would search.
 
@@ -69,13 +69,13 @@ def read_users(
     return [_read(client, one, vectors) for one in conversations]
 
 
-def _read(client: LocalMemory, one: Conversation, vectors: dict[str, NDArray[np.float32]] | None) -> User:
+def _read(client: EngineMemory, one: Conversation, vectors: dict[str, NDArray[np.float32]] | None) -> User:
     database = client._database
     with database.reading() as connection:
         partition = partitions.find(connection, one.user_id, database.salt)
         if partition is None:
             raise RuntimeError("the conversation is not in the store")
-        rows = client._cache.get(connection, partition, Kind.MEMORY).rows
+        rows = client._cache.get(connection, partition, RowKind.MEMORY).rows
     place = {turn.dia_id: index for index, turn in enumerate(one.turns)}
     if len(place) != len(rows.lengths):
         raise RuntimeError("the store does not hold every turn once")
@@ -95,9 +95,9 @@ def _read(client: LocalMemory, one: Conversation, vectors: dict[str, NDArray[np.
         for question, vector in zip(one.questions, of_questions, strict=True)
     ]
     user = User(rows, partition.key, asked)
-    layout = lay_out(rows)
+    layout = build_index(rows)
     for question in asked:
-        deviations, _ = matched(rows.vectors, layout.background, question.vector)
+        deviations, _ = matched_filter(rows.vectors, layout.covariance_sketch, question.vector)
         words, _ = bm25(rows, layout.terms, question.terms)
         user.parts.append((deviations, words))
     return user
@@ -111,10 +111,10 @@ def weighed(weights: Weights) -> Callable[[User], Side]:
     """This package's ranking with other weights."""
 
     def side_of(user: User) -> Side:
-        layout = lay_out(user.rows, weights)
+        layout = build_index(user.rows, weights)
 
         def side(user: User, asked: Asked, parts: tuple[NDArray[np.float32], NDArray[np.float64]]) -> NDArray[Any]:
-            return together(user.rows, layout, *parts, asked.terms, asked.text)
+            return combine(user.rows, layout, *parts, asked.terms, asked.text)
 
         return side
 
@@ -132,9 +132,9 @@ def measured(users: Sequence[User], side_of: Callable[[User], Side]) -> Scored:
     return np.array(values)
 
 
-def best_scores(user: User, layout: Layout, asked: Asked, key: bytes) -> tuple[list[int], list[float]]:
+def best_scores(user: User, layout: SearchIndex, asked: Asked, key: bytes) -> tuple[list[int], list[float]]:
     """The first ten rows of a user for a question, which may be somebody else's, and their scores."""
     terms = asked.terms if key == user.key else hash_terms(tokenize(asked.text), user.key)
     found = rank(user.rows, layout, asked.vector, terms, asked.text)
-    rows = np.argsort(-found.evidence, kind="stable")[:K].tolist()
+    rows = np.argsort(-found.raw_score, kind="stable")[:K].tolist()
     return rows, [found.score(row) for row in rows]

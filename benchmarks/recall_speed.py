@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from benchmarks.locomo_data import Conversation
 from langchain_mem0_scoped import ScopedMemory, local_memory
-from langchain_mem0_scoped.local.bm25 import bm25
-from langchain_mem0_scoped.local.cache import Snapshot
-from langchain_mem0_scoped.local.embeddings import OfflineEmbeddings
-from langchain_mem0_scoped.local.meaning import cosine
-from langchain_mem0_scoped.local.memory import LocalMemory
-from langchain_mem0_scoped.local.ranking import top
-from langchain_mem0_scoped.local.words import hash_terms, tokenize
+from langchain_mem0_scoped.embeddings import OfflineEmbeddings
+from langchain_mem0_scoped.engine.cache import Snapshot
+from langchain_mem0_scoped.engine.memory import EngineMemory
+from langchain_mem0_scoped.ranking import top
+from langchain_mem0_scoped.ranking.bm25 import bm25
+from langchain_mem0_scoped.ranking.tokenizer import hash_terms, tokenize
+from langchain_mem0_scoped.ranking.vectors import cosine
 
 from .measure import in_turn, pooled, ratio_of_medians
 from .recall_scores import K
@@ -78,7 +78,7 @@ def speed(conversations: Sequence[Conversation]) -> Speed:
 
 
 @contextmanager
-def _filled(path: Path, one: Conversation) -> Iterator[LocalMemory]:
+def _filled(path: Path, one: Conversation) -> Iterator[EngineMemory]:
     client = local_memory(path)
     memory = ScopedMemory(_USER, client=client)
     for turn in one.turns[:_MEMORIES]:
@@ -101,7 +101,7 @@ def _plain_ranking(
     return values, lambda row: float(values[row]) / 2
 
 
-def _bare(client: LocalMemory, memory: ScopedMemory) -> Callable[[str], Any]:
+def _bare(client: EngineMemory, memory: ScopedMemory) -> Callable[[str], Any]:
     memory.search("hello")
     snapshot: Snapshot = next(iter(client._cache._held.values())).snapshot
     embeddings = OfflineEmbeddings()

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.locomo_data import Conversation
-from langchain_mem0_scoped.local.embeddings import OfflineEmbeddings
-from langchain_mem0_scoped.local.ranking import lay_out, rank
-from langchain_mem0_scoped.local.rows import Rows
-from langchain_mem0_scoped.local.words import hash_terms, tokenize
+from langchain_mem0_scoped.embeddings import OfflineEmbeddings
+from langchain_mem0_scoped.ranking import build_index, rank
+from langchain_mem0_scoped.ranking.index import Rows
+from langchain_mem0_scoped.ranking.tokenizer import hash_terms, tokenize
 
 from .recall_rows import Asked, User, best_scores
 from .recall_scores import Questions, scored
@@ -45,7 +45,7 @@ class Line:
 
 def curve(users: Sequence[User], conversations: Sequence[Conversation], questions: Questions) -> list[Line]:
     """Ask every question of its own user and of two others."""
-    layouts = [lay_out(user.rows) for user in users]
+    layouts = [build_index(user.rows) for user in users]
     own, recalls = [], []
     for user, layout in zip(users, layouts, strict=True):
         for asked in user.questions:
@@ -124,8 +124,8 @@ def of_few(users: Sequence[User], threshold: float) -> Iterator[FewLine]:
 def _best(user: User, asked: Asked, start: int, count: int) -> float:
     start = max(0, min(start, len(user.rows.lengths) - count))
     rows = _window(user.rows, start, start + count)
-    found = rank(rows, lay_out(rows), asked.vector, hash_terms(tokenize(asked.text), user.key), asked.text)
-    return found.score(int(found.evidence.argmax()))
+    found = rank(rows, build_index(rows), asked.vector, hash_terms(tokenize(asked.text), user.key), asked.text)
+    return found.score(int(found.raw_score.argmax()))
 
 
 def _window(rows: Rows, start: int, end: int) -> Rows:

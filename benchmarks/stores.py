@@ -10,9 +10,9 @@ from typing import Final
 from tqdm import tqdm
 
 from langchain_mem0_scoped import ScopedMemory, local_memory
-from langchain_mem0_scoped.local.embeddings import OfflineEmbeddings
-from langchain_mem0_scoped.local.memory import LocalMemory
-from langchain_mem0_scoped.local.rows import NO_WORDS
+from langchain_mem0_scoped.embeddings import OfflineEmbeddings
+from langchain_mem0_scoped.engine.memory import EngineMemory
+from langchain_mem0_scoped.ranking.index import NO_WORDS
 
 from . import corpus
 
@@ -52,13 +52,13 @@ def store_of(users: int, folder: Path) -> Path:
     return path
 
 
-def add_user(client: LocalMemory, user: int) -> None:
+def add_user(client: EngineMemory, user: int) -> None:
     """Add all that a user says, as `store_of` does."""
     for session in range(_SESSIONS):
         _say(client, user, session)
 
 
-def peopled(path: Path, users: int) -> LocalMemory:
+def peopled(path: Path, users: int) -> EngineMemory:
     """Open a new store and add all that so many users say."""
     client = local_memory(path)
     for user in range(users):
@@ -66,7 +66,7 @@ def peopled(path: Path, users: int) -> LocalMemory:
     return client
 
 
-def _say(client: LocalMemory, user: int, session: int) -> None:
+def _say(client: EngineMemory, user: int, session: int) -> None:
     said = corpus.memories(user, PER_USER)[session::_SESSIONS]
     ScopedMemory(user_name(user), client=client).add(said, session_id=f"session-{session}")
 
@@ -96,7 +96,7 @@ def _layout() -> dict[str, object]:
     }
 
 
-def set_pragmas(client: LocalMemory, *pragmas: str) -> None:
+def set_pragmas(client: EngineMemory, *pragmas: str) -> None:
     """Have every connection of a client begin with these, after the package's own."""
     database = client._database
     connect = database._connect
@@ -112,7 +112,7 @@ def set_pragmas(client: LocalMemory, *pragmas: str) -> None:
         database._idle.pop().close()
 
 
-def _do_without_fsync(client: LocalMemory) -> None:
+def _do_without_fsync(client: EngineMemory) -> None:
     """While a store is being built, nothing in it needs to outlive a crash. What is measured opens the file anew."""
     set_pragmas(client, "synchronous=OFF", "wal_autocheckpoint=20000", "cache_size=-500000")
 

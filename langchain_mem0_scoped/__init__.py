@@ -9,17 +9,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .clients.upstream import keep_quiet
+from .mem0_compat import disable_telemetry
 
 if TYPE_CHECKING:
+    from .chain import with_scoped_memory
     from .chat_history import HISTORY_CONFIG, ScopedChatMessageHistory, history_factory
     from .errors import BackendError, ErasureError, InputError, MemoryNotFoundError, ScopedMemoryError, ScopeError
-    from .local.memory import local_memory
     from .memory import ScopedMemory
     from .middleware import ScopedMemoryMiddleware
     from .records import ErasureReceipt, MemoryList, MemoryRecord
     from .retriever import ScopedMemoryRetriever
-    from .runnables import with_scoped_memory
+    from .sqlite import local_memory
     from .tools import create_memory_tools
 
 __all__ = [
@@ -43,7 +43,7 @@ __all__ = [
     "with_scoped_memory",
 ]
 
-_ROOMS = {
+_MODULES = {
     "BackendError": "errors",
     "ErasureError": "errors",
     "ErasureReceipt": "records",
@@ -60,18 +60,18 @@ _ROOMS = {
     "ScopedMemoryRetriever": "retriever",
     "create_memory_tools": "tools",
     "history_factory": "chat_history",
-    "local_memory": "local.memory",
-    "with_scoped_memory": "runnables",
+    "local_memory": "sqlite",
+    "with_scoped_memory": "chain",
 }
 
 # Before anything can import mem0, which reads its telemetry switch then and never again.
-keep_quiet()
+disable_telemetry()
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_ROOMS[name]}", __name__), name)
+    value = globals()[name] = getattr(import_module(f".{_MODULES[name]}", __name__), name)
     return value
 
 

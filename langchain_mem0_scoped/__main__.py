@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import langchain_mem0_scoped as scoped
 
-from .clients.default import asks_for_platform
+from .backends.default import asks_for_platform
 
 if TYPE_CHECKING:
     import mem0
@@ -56,7 +56,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         _two_users(story, Path(folder))
         _plain_mem0(story, Path(folder))
-        _refusals(story, Path(folder))
+        check_prompt(story, Path(folder))
     print(f"\n{'Every claim held.' if not story.failed else f'{story.failed} claim(s) FAILED.'}")
     return 1 if story.failed else 0
 
@@ -112,7 +112,7 @@ def _two_users(story: Story, folder: Path) -> None:
 
 def _plain_mem0(story: Story, folder: Path) -> None:
     story.chapter("2. The same with plain mem0: three ways in which it leaks")
-    from .local.assembled import plain_memory
+    from .engine.mem0_base import plain_memory
 
     # It warns that a library for keyword search is missing; the leaks do not depend on that.
     logging.getLogger("mem0").setLevel(logging.ERROR)
@@ -139,7 +139,7 @@ def _plain_mem0(story: Story, folder: Path) -> None:
     client.vector_store.client.close()
 
 
-def _refusals(story: Story, folder: Path) -> None:
+def check_prompt(story: Story, folder: Path) -> None:
     story.chapter("3. The same attempts through ScopedMemory")
     with _opened(folder) as client:
         alice = scoped.ScopedMemory(ALICE, client=client)

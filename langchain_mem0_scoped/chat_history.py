@@ -14,27 +14,27 @@ from langchain_core.messages import BaseMessage, ToolMessage, trim_messages
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 
-from . import transcripts
 from .errors import BackendError, InputError
 from .memory import ScopedMemory
-from .messages import checked_count
+from .memory_filter import Remember, select_messages, validate_remember
+from .messages import validate_count
 from .recall import (
-    afrom_other_sessions,
-    checked_recall,
-    from_other_sessions,
+    arecall_other_sessions,
     is_recall,
     last_human_text,
     recall_message,
+    recall_other_sessions,
+    validate_recall,
 )
-from .remembering import Remember, checked_remember, worth_remembering
-from .scope import checked_id
+from .scope import validate_id
+from .transcripts import base as transcripts
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from .clients import Client
+    from .backends import Client
     from .records import MemoryList
-    from .transcripts import TranscriptStore
+    from .transcripts.base import TranscriptStore
 
 
 class ScopedChatMessageHistory(BaseChatMessageHistory):
@@ -86,11 +86,11 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         token_counter: Callable[[list[BaseMessage]], int] | None = None,
     ) -> None:
         self._memory = ScopedMemory(user_id, client=client, transcripts=transcripts)
-        self._session_id = checked_id(session_id, "session_id")
-        self._recall = checked_recall(recall)
-        self._remember = checked_remember(remember)
-        self._max_messages = None if max_messages is None else checked_count(max_messages, "max_messages")
-        self._max_tokens = None if max_tokens is None else checked_count(max_tokens, "max_tokens")
+        self._session_id = validate_id(session_id, "session_id")
+        self._recall = validate_recall(recall)
+        self._remember = validate_remember(remember)
+        self._max_messages = None if max_messages is None else validate_count(max_messages, "max_messages")
+        self._max_tokens = None if max_tokens is None else validate_count(max_tokens, "max_tokens")
         self._token_counter = token_counter or count_tokens_approximately
         self._since: Sequence[Any] | None = None
         self._log: list[BaseMessage] | None = None
@@ -124,7 +124,7 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         if self._recalled is None:
             found: MemoryList | None = None
             for query in self._queries():
-                found = found or from_other_sessions(self._memory, query, self._session_id, self._recall)
+                found = found or recall_other_sessions(self._memory, query, self._session_id, self._recall)
             self._recalled = _as_recall(found)
         return [*self._recalled, *self._capped()]
 
@@ -134,14 +134,14 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
 
     async def aget_messages(self) -> list[BaseMessage]:
         """Async twin of `messages`."""
-        return await self._memory._either(lambda: self.messages, self._amessages)
+        return await self._memory._run_sync_or_async(lambda: self.messages, self._amessages)
 
     async def _amessages(self) -> list[BaseMessage]:
         await asyncio.to_thread(self._read_log)
         if self._recalled is None:
             found: MemoryList | None = None
             for query in self._queries():
-                found = found or await afrom_other_sessions(self._memory, query, self._session_id, self._recall)
+                found = found or await arecall_other_sessions(self._memory, query, self._session_id, self._recall)
             self._recalled = _as_recall(found)
         return [*self._recalled, *await asyncio.to_thread(self._capped)]
 
@@ -170,7 +170,7 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
 
     async def _aadd(self, messages: Sequence[BaseMessage], answers: Sequence[BaseMessage] = ()) -> None:
         """Async twin of `_add`."""
-        work = self._memory._either(
+        work = self._memory._run_sync_or_async(
             lambda: self._add(messages, answers), lambda: self._aadd_one_by_one(messages, answers)
         )
         adding = asyncio.ensure_future(work)
@@ -208,12 +208,12 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
     def _read_log(self) -> None:
         if self._log is None:
             store, last = self._memory._transcript_store(), self._max_messages
-            if not store.tells_erasure:
+            if not store.detects_erasure:
                 self._since = self._memory._begin()
             wanted = last if self._max_tokens is None else min(last or _READ_AT_ONCE, _READ_AT_ONCE)
             since, bodies = store.begin(self.user_id, self._session_id, wanted)
             self._since = since or self._since
-            self._log = self._enough(store, transcripts.unlogged(bodies), wanted)
+            self._log = self._enough(store, transcripts.load_messages(bodies), wanted)
 
     def _enough(self, store: TranscriptStore, found: list[BaseMessage], wanted: int | None) -> list[BaseMessage]:
         """The transcript's end, read further back until it fills the cap by tokens."""
@@ -224,7 +224,7 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
             and self._token_counter(found) <= self._max_tokens
         ):
             wanted = min(wanted * 4, self._max_messages or wanted * 4)
-            found = transcripts.unlogged(store.read(self.user_id, self._session_id, wanted))
+            found = transcripts.load_messages(store.read(self.user_id, self._session_id, wanted))
         return found
 
     def _queries(self) -> list[str]:
@@ -243,16 +243,16 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         """Log what is new of these messages, and the answers; remember of it what is worth it."""
         store = self._memory._transcript_store()
         ours = [message for message in messages if not is_recall(message)] + self._anew(answers, store)
-        entries = transcripts.logged(ours)
+        entries = transcripts.dump_messages(ours)
         # A turn that has read nothing begins now: an erasure while it is being stored stops it, too.
         since = self._memory._begin() if self._since is None else self._since
 
         def then(new: list[int]) -> Callable[[], object] | None:
-            said = worth_remembering([ours[position] for position in new], self._remember)
+            said = select_messages([ours[position] for position in new], self._remember)
             return partial(remember, said, since) if said else None
 
         with self._anew_if_erased():
-            if not store.tells_erasure:
+            if not store.detects_erasure:
                 self._memory._check_not_erased(since)
             if not entries:
                 return

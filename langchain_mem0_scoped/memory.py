@@ -8,11 +8,11 @@ from datetime import date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from . import clients
-from .arguments import batch_of, correction_of, listing_of, question_of
-from .bound import BoundScope, require_deleted
+from . import backends as clients
 from .records import ErasureReceipt, MemoryList, MemoryRecord
-from .scope import checked_memory_id
+from .requests import add_request, list_request, search_request, update_request
+from .scope import validate_memory_id
+from .scoped_client import ScopedClient, raise_if_missing
 
 if TYPE_CHECKING:
     import os
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from langchain_core.tools import BaseTool
 
+    from .backends import Client
     from .chat_history import ScopedChatMessageHistory
-    from .clients import Client
     from .messages import MessageLike
     from .retriever import ScopedMemoryRetriever
 
 
-class ScopedMemory(BoundScope):
+class ScopedMemory(ScopedClient):
     """The memories of one user, and of nobody else.
 
     The user is fixed here and named nowhere else: no argument of any method, no filter, metadata or id of a memory
@@ -75,12 +75,12 @@ class ScopedMemory(BoundScope):
         return f"ScopedMemory({self.user_id!r})"
 
     def _repr_html_(self) -> str:
-        from .display import shown
+        from .notebook import shown
 
         return shown(self)["text/html"]
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        from .display import shown
+        from .notebook import shown
 
         return shown(self)  # Jupyter's first choice: one read for all it shows.
 
@@ -116,13 +116,13 @@ class ScopedMemory(BoundScope):
 
         Raises:
             ScopeError: Metadata or session_id would leave or forge the scope.
-            InputError: Nothing to remember in it, or a value that means nothing; see `messages.spoken`.
+            InputError: Nothing to remember in it, or a value that means nothing; see `messages.to_text_messages`.
             BackendError: The client failed. On the embedded store nothing was stored then.
         """
-        batch = batch_of(
+        batch = add_request(
             messages, session_id=session_id, metadata=metadata, infer=infer, at=at, expires_on=expires_on, wait=wait
         )
-        return self._own(self._port().add(self.user_id, batch) if batch.messages else [])
+        return self._own(self._backend().add(self.user_id, batch) if batch.messages else [])
 
     async def aadd(
         self,
@@ -136,10 +136,10 @@ class ScopedMemory(BoundScope):
         wait: bool = True,
     ) -> MemoryList:
         """Async twin of `add`. Once it has begun, cancelling the task does not take the write back."""
-        batch = batch_of(
+        batch = add_request(
             messages, session_id=session_id, metadata=metadata, infer=infer, at=at, expires_on=expires_on, wait=wait
         )
-        return self._own(await (await self._aport()).aadd(self.user_id, batch) if batch.messages else [])
+        return self._own(await (await self._abackend()).aadd(self.user_id, batch) if batch.messages else [])
 
     def update(
         self, memory_id: str, text: str | None = None, *, metadata: Mapping[str, Any] | None = None
@@ -163,8 +163,8 @@ class ScopedMemory(BoundScope):
             ErasureError: The correction is stored, but a trace of the old text is left.
             BackendError: The client failed.
         """
-        memory_id, change = correction_of(memory_id, text, metadata)
-        port = self._port()
+        memory_id, change = update_request(memory_id, text, metadata)
+        port = self._backend()
         self._found(port.get(memory_id))
         return self._found(port.update(self.user_id, memory_id, *change))
 
@@ -172,8 +172,8 @@ class ScopedMemory(BoundScope):
         self, memory_id: str, text: str | None = None, *, metadata: Mapping[str, Any] | None = None
     ) -> MemoryRecord:
         """Async twin of `update`."""
-        memory_id, change = correction_of(memory_id, text, metadata)
-        port = await self._aport()
+        memory_id, change = update_request(memory_id, text, metadata)
+        port = await self._abackend()
         self._found(await port.aget(memory_id))
         return self._found(await port.aupdate(self.user_id, memory_id, *change))
 
@@ -189,17 +189,17 @@ class ScopedMemory(BoundScope):
             ErasureError: A trace of the text is left.
             BackendError: The client failed.
         """
-        memory_id = checked_memory_id(memory_id)
-        port = self._port()
+        memory_id = validate_memory_id(memory_id)
+        port = self._backend()
         self._found(port.get(memory_id))
-        require_deleted(port.delete(self.user_id, memory_id))
+        raise_if_missing(port.delete(self.user_id, memory_id))
 
     async def adelete(self, memory_id: str) -> None:
         """Async twin of `delete`."""
-        memory_id = checked_memory_id(memory_id)
-        port = await self._aport()
+        memory_id = validate_memory_id(memory_id)
+        port = await self._abackend()
         self._found(await port.aget(memory_id))
-        require_deleted(await port.adelete(self.user_id, memory_id))
+        raise_if_missing(await port.adelete(self.user_id, memory_id))
 
     def delete_all(self) -> ErasureReceipt:
         """Erase this user: memories (expired ones too), history, kept messages, entities, transcripts; then look again.
@@ -214,12 +214,12 @@ class ScopedMemory(BoundScope):
             ErasureError: Something is still there, and what kind; call it again.
             BackendError: The client failed.
         """
-        erased = self._port().erase(self.user_id)
+        erased = self._backend().erase(self.user_id)
         return ErasureReceipt.of(self.user_id, erased, self._erase_transcripts())
 
     async def adelete_all(self) -> ErasureReceipt:
         """Async twin of `delete_all`."""
-        erased = await (await self._aport()).aerase(self.user_id)
+        erased = await (await self._abackend()).aerase(self.user_id)
         return ErasureReceipt.of(self.user_id, erased, await asyncio.to_thread(self._erase_transcripts))
 
     # -- reading
@@ -254,8 +254,8 @@ class ScopedMemory(BoundScope):
             InputError: An empty query, k below 1, a threshold outside 0 to 1.
             BackendError: The client failed.
         """
-        question = question_of(self._scope, query, k, threshold, filters, session_id)
-        return self._own(self._port().search(question))
+        question = search_request(self._scope, query, k, threshold, filters, session_id)
+        return self._own(self._backend().search(question))
 
     async def asearch(
         self,
@@ -267,8 +267,8 @@ class ScopedMemory(BoundScope):
         session_id: str | None = None,
     ) -> MemoryList:
         """Async twin of `search`."""
-        question = question_of(self._scope, query, k, threshold, filters, session_id)
-        return self._own(await (await self._aport()).asearch(question))
+        question = search_request(self._scope, query, k, threshold, filters, session_id)
+        return self._own(await (await self._abackend()).asearch(question))
 
     def get_all(
         self, *, session_id: str | None = None, filters: Mapping[str, Any] | None = None, limit: int | None = None
@@ -285,15 +285,15 @@ class ScopedMemory(BoundScope):
             InputError: limit is below 1.
             BackendError: The client failed.
         """
-        pinned, limit = listing_of(self._scope, session_id, filters, limit)
-        return self._own(self._port().rows(pinned, limit))
+        pinned, limit = list_request(self._scope, session_id, filters, limit)
+        return self._own(self._backend().rows(pinned, limit))
 
     async def aget_all(
         self, *, session_id: str | None = None, filters: Mapping[str, Any] | None = None, limit: int | None = None
     ) -> MemoryList:
         """Async twin of `get_all`."""
-        pinned, limit = listing_of(self._scope, session_id, filters, limit)
-        rows = await (await self._aport()).arows(pinned, limit)
+        pinned, limit = list_request(self._scope, session_id, filters, limit)
+        rows = await (await self._abackend()).alist(pinned, limit)
         # There may be thousands: not on the event loop.
         return await asyncio.to_thread(self._own, rows)
 
@@ -308,12 +308,12 @@ class ScopedMemory(BoundScope):
             ScopeError: The id is no UUID.
             BackendError: The client failed.
         """
-        return self._found(self._port().get(checked_memory_id(memory_id)))
+        return self._found(self._backend().get(validate_memory_id(memory_id)))
 
     async def aget(self, memory_id: str) -> MemoryRecord:
         """Async twin of `get`."""
-        memory_id = checked_memory_id(memory_id)
-        return self._found(await (await self._aport()).aget(memory_id))
+        memory_id = validate_memory_id(memory_id)
+        return self._found(await (await self._abackend()).aget(memory_id))
 
     def history(self, memory_id: str) -> list[dict[str, Any]]:
         """Tell what happened to a memory, oldest first; text that was corrected is no longer in it.
@@ -329,15 +329,15 @@ class ScopedMemory(BoundScope):
             ScopeError: The id is no UUID.
             BackendError: The client failed.
         """
-        memory_id = checked_memory_id(memory_id)
-        port = self._port()
+        memory_id = validate_memory_id(memory_id)
+        port = self._backend()
         self._found(port.get(memory_id))
         return port.history(self.user_id, memory_id)
 
     async def ahistory(self, memory_id: str) -> list[dict[str, Any]]:
         """Async twin of `history`."""
-        memory_id = checked_memory_id(memory_id)
-        port = await self._aport()
+        memory_id = validate_memory_id(memory_id)
+        port = await self._abackend()
         self._found(await port.aget(memory_id))
         return await port.ahistory(self.user_id, memory_id)
 
@@ -390,13 +390,13 @@ class ScopedMemory(BoundScope):
                 where the client can tell: then there is no page, and no older one that it had replaced; it is
                 `retryable`.
         """
-        from .page import write_page
+        from .export.html import write_page
 
         return write_page(self, path, contact)
 
     async def aexport_html(self, path: str | os.PathLike[str], *, contact: str | None = None) -> Path:
         """Async twin of `export_html`."""
-        from .page import awrite_page
+        from .export.html import awrite_page
 
         return await awrite_page(self, path, contact)
 

@@ -38,7 +38,7 @@ _ROLES: Final[dict[str, str | None]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class TextMessage:
     """One message reduced to what was said, which its `repr` leaves out.
 
     Attributes:
@@ -52,7 +52,7 @@ class Spoken:
     name: str | None = field(default=None, repr=False)
 
 
-def spoken(messages: MessageLike | Sequence[MessageLike]) -> list[Spoken]:
+def to_text_messages(messages: MessageLike | Sequence[MessageLike]) -> list[TextMessage]:
     """Reduce messages to what was said by the user and the assistant.
 
     Args:
@@ -66,18 +66,18 @@ def spoken(messages: MessageLike | Sequence[MessageLike]) -> list[Spoken]:
         InputError: Nothing of these, an unknown role, an empty str, or text or a name that cannot be stored.
     """
     if isinstance(messages, str):
-        return [Spoken("user", checked_text(messages, "messages"))]
+        return [TextMessage("user", validate_text(messages, "messages"))]
     if isinstance(messages, (Mapping, BaseMessage)):
         messages = [messages]
     if not isinstance(messages, Iterable) or isinstance(messages, (bytes, bytearray)):
         raise InputError(
             f"messages must be a str, a dict, a LangChain message or a sequence, got {type(messages).__name__}"
         )
-    said = (_spoken_one(message) for message in messages)
+    said = (_to_text_message(message) for message in messages)
     return [message for message in said if message is not None]
 
 
-def _spoken_one(message: object) -> Spoken | None:
+def _to_text_message(message: object) -> TextMessage | None:
     name: object = None
     if isinstance(message, str):
         kind, content = "user", message
@@ -97,13 +97,13 @@ def _spoken_one(message: object) -> Spoken | None:
     role = _ROLES[kind]
     if role is None or not content.strip():
         return None
-    return Spoken(role, checked_text(content, "a message"), _checked_name(name))
+    return TextMessage(role, validate_text(content, "a message"), _validate_name(name))
 
 
-def _checked_name(name: object) -> str | None:
+def _validate_name(name: object) -> str | None:
     if name is None or (isinstance(name, str) and not name.strip()):
         return None
-    return _checked(name, "a message's name", MAX_NAME)
+    return _validate_string(name, "a message's name", MAX_NAME)
 
 
 def _text_of(content: object) -> str:
@@ -127,21 +127,21 @@ def _block_text(block: object) -> str:
     raise InputError("a content block must be a str or a dict such as {'type': 'text', 'text': '…'}")
 
 
-def checked_text(text: object, name: str) -> str:
+def validate_text(text: object, name: str) -> str:
     """Refuse text that no store could keep whole.
 
     Raises:
         InputError: It is not a str, is blank, is longer than `MAX_TEXT`, or holds NUL or a lone surrogate.
     """
-    return _checked(text, name, MAX_TEXT)
+    return _validate_string(text, name, MAX_TEXT)
 
 
-def checked_query(query: object) -> str:
-    """Refuse a query that cannot be searched for; see `checked_text`, with `MAX_QUERY`."""
-    return _checked(query, "query", MAX_QUERY)
+def validate_query(query: object) -> str:
+    """Refuse a query that cannot be searched for; see `validate_text`, with `MAX_QUERY`."""
+    return _validate_string(query, "query", MAX_QUERY)
 
 
-def _checked(text: object, name: str, longest: int) -> str:
+def _validate_string(text: object, name: str, longest: int) -> str:
     if not isinstance(text, str):
         raise InputError(f"{name} must be a str, got {type(text).__name__}")
     # The characters themselves, whatever a subclass makes of them.
@@ -159,7 +159,7 @@ def _checked(text: object, name: str, longest: int) -> str:
     return text
 
 
-def checked_moment(moment: object, name: str) -> str:
+def validate_timestamp(moment: object, name: str) -> str:
     """Take when something was said: a datetime (UTC where it names no zone), a date, or either in ISO 8601.
 
     Returns:
@@ -181,16 +181,16 @@ def checked_moment(moment: object, name: str) -> str:
     raise InputError(f"{name} must be a datetime, a date or a str in ISO 8601, of the years 1 to 9999 in UTC")
 
 
-def checked_day(day: object, name: str) -> str:
-    """Take the last day on which a memory is shown, as `checked_moment`; mem0 keeps days, not hours.
+def validate_date(day: object, name: str) -> str:
+    """Take the last day on which a memory is shown, as `validate_timestamp`; mem0 keeps days, not hours.
 
     Returns:
         YYYY-MM-DD.
     """
-    return checked_moment(day, name)[:10]
+    return validate_timestamp(day, name)[:10]
 
 
-def checked_count(count: object, name: str, *, least: int = 1) -> int:
+def validate_count(count: object, name: str, *, least: int = 1) -> int:
     """Take how many are wanted.
 
     Raises:
@@ -203,7 +203,7 @@ def checked_count(count: object, name: str, *, least: int = 1) -> int:
     return count
 
 
-def checked_threshold(threshold: object) -> float | None:
+def validate_threshold(threshold: object) -> float | None:
     """Take the lowest score wanted, 0 to 1, or None for the client's own default.
 
     Raises:

@@ -12,13 +12,13 @@ from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_eve
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.tools import BaseTool
 
-from .clients import check_client
+from .backends import check_client
 from .errors import InputError, ScopeError
 from .memory import ScopedMemory
-from .recall import afrom_other_sessions, as_data, checked_recall, from_other_sessions, last_human_text
+from .memory_filter import NOT_SAVED, Remember, report_unsaved, select_messages, validate_remember
+from .recall import arecall_other_sessions, format_memories, last_human_text, recall_other_sessions, validate_recall
 from .records import MemoryList
-from .remembering import NOT_SAVED, Remember, checked_remember, report_unsaved, worth_remembering
-from .scope import checked_id
+from .scope import validate_id
 from .tools import ACTIONS, MemoryAction
 
 try:
@@ -33,7 +33,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 if TYPE_CHECKING:
-    from .clients import Client
+    from .backends import Client
 
 _MEMO: Final = 1_000
 """How many recalls of runs under way are held."""
@@ -117,8 +117,8 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         if not isinstance(tools, bool):
             raise InputError(f"tools must be True, for all five, or False, got {type(tools).__name__}")
         self._client = client
-        self._recall = checked_recall(recall)
-        self._remember = checked_remember(remember)
+        self._recall = validate_recall(recall)
+        self._remember = validate_remember(remember)
         self._user_id = user_id or _user_of
         self._memo: OrderedDict[Key, tuple[RunControl | None, MemoryList]] = OrderedDict()
         self._humans: OrderedDict[str, HumanMessage] = OrderedDict()
@@ -172,7 +172,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         key = _key(memory, request.messages)
         known = self._kept(key, request.runtime)
         if known is None and self._recall:
-            known = from_other_sessions(memory, key[2], key[1], self._recall)
+            known = recall_other_sessions(memory, key[2], key[1], self._recall)
             self._keep(self._memo, key, (request.runtime.control, known))
         return handler(_told(request, known))
 
@@ -184,7 +184,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         key = _key(memory, request.messages)
         known = self._kept(key, request.runtime)
         if known is None and self._recall:
-            known = await afrom_other_sessions(memory, key[2], key[1], self._recall)
+            known = await arecall_other_sessions(memory, key[2], key[1], self._recall)
             self._keep(self._memo, key, (request.runtime.control, known))
         return await handler(_told(request, known))
 
@@ -226,10 +226,10 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         messages = [message for message in messages if not _is_summary(message)]
         start = next((index for index, message in enumerate(messages) if message.id == turn["human"]), None)
         if start is not None:
-            return worth_remembering(messages[start:], self._remember)
+            return select_messages(messages[start:], self._remember)
         # Summarised away in the meantime; what is left that surely is of this run is the answer.
         answer = [message for message in messages[-1:] if isinstance(message, AIMessage)]
-        return worth_remembering([*([human] if human is not None else []), *answer], self._remember)
+        return select_messages([*([human] if human is not None else []), *answer], self._remember)
 
     # -- what is held of runs under way, outside the state. A recall belongs to one run, told by the control LangGraph
     # makes for it: what a failed or interrupted run recalled is not used by the next.
@@ -258,7 +258,7 @@ def _user_of(context: Any) -> str:
 def _session() -> str:
     """The thread as a session; "" where there is none, or where its name could not be a session's."""
     try:
-        return checked_id((get_config().get("configurable") or {}).get("thread_id"), "session_id")
+        return validate_id((get_config().get("configurable") or {}).get("thread_id"), "session_id")
     except (ScopeError, RuntimeError):
         return ""
 
@@ -282,7 +282,7 @@ def _is_summary(message: BaseMessage) -> bool:
 def _told(request: ModelRequest[Any], known: MemoryList | None) -> ModelRequest[Any]:
     if not known:
         return request
-    told: str | list[str | dict[Any, Any]] = as_data(known)
+    told: str | list[str | dict[Any, Any]] = format_memories(known)
     given = request.system_message
     if given is not None and isinstance(given.content, str):
         told = f"{given.content}\n\n{told}"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .errors import BackendError, InputError, ScopeError
 from .records import MemoryRecord
-from .tables import counted, one_line, parsed_moment
+from .tables import one_line, parse_timestamp, pluralize_memories
 
 try:
     import matplotlib.pyplot as plt
@@ -80,7 +80,7 @@ def plot_map(memories: Sequence[MemoryRecord], *, embeddings: Embeddings | None 
     if len(memories) <= _LABELLED:
         _label(ax, places, [_plain(record["memory"]) for record in memories])
     ax.set(xticks=[], yticks=[], xlabel="first principal component", ylabel="second")
-    _finish(ax, memories, f"{counted(len(memories))} by meaning")
+    _finish(ax, memories, f"{pluralize_memories(len(memories))} by meaning")
     if len(sessions) > 1:
         _explain(ax, dots, [session.label for session in sessions])
     return ax
@@ -110,7 +110,7 @@ def plot_timeline(memories: Sequence[MemoryRecord], *, ax: Axes | None = None) -
     """
     _check_one_user(memories)
     ax = _axes(ax)
-    moments = [parsed_moment(record["created_at"]) for record in memories]
+    moments = [parse_timestamp(record["created_at"]) for record in memories]
     lines: list[tuple[list[tuple[datetime, int]], _Session]] = []
     for session in _sessions(memories):
         if dates := [(moment, index) for index in session.members if (moment := moments[index])]:
@@ -127,7 +127,9 @@ def plot_timeline(memories: Sequence[MemoryRecord], *, ax: Axes | None = None) -
         _lay_out_dates(ax)
     dated = sum(len(dates) for dates, _ in lines)
     undated = len(memories) - dated
-    _finish(ax, memories, f"{counted(dated)} by date" + (f", {undated} without one left out" if undated else ""))
+    _finish(
+        ax, memories, f"{pluralize_memories(dated)} by date" + (f", {undated} without one left out" if undated else "")
+    )
     return ax
 
 
@@ -149,7 +151,7 @@ def project(texts: Sequence[str], embeddings: Embeddings | None = None) -> NDArr
     if not texts:
         return np.zeros((0, 2))
     if embeddings is None:
-        from .local.embeddings import OfflineEmbeddings
+        from .embeddings import OfflineEmbeddings
 
         embeddings = OfflineEmbeddings()
     try:

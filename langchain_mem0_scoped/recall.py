@@ -10,7 +10,7 @@ from typing import Final
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
 from .memory import ScopedMemory
-from .messages import MAX_QUERY, checked_count
+from .messages import MAX_QUERY, validate_count
 from .records import MemoryList, MemoryRecord
 
 _MARK: Final = "langchain_mem0_scoped"
@@ -25,16 +25,16 @@ _QUESTION: Final = re.compile(r"[^.!;,\n\u3002\uff01\uff0c]*[?\uff1f\u061f]\s*")
 """One sentence of one part that asks. Of the turns of LoCoMo 1.9 % are such, of those that answer a question 0.2 %."""
 
 
-def checked_recall(recall: object) -> int:
+def validate_recall(recall: object) -> int:
     """Take how many memories a model is told at most, 0 for none.
 
     Raises:
         InputError: It is not an int of 0 or more.
     """
-    return checked_count(recall, "recall", least=0)
+    return validate_count(recall, "recall", least=0)
 
 
-def as_data(memories: Sequence[MemoryRecord]) -> str:
+def format_memories(memories: Sequence[MemoryRecord]) -> str:
     r"""Quote memories for a prompt.
 
     Each is a JSON string on one line in which `<` and `>` are escaped, so that no text can end its line, its quotes or
@@ -56,7 +56,7 @@ def _quoted(text: str) -> str:
 
 def recall_message(memories: Sequence[MemoryRecord]) -> SystemMessage:
     """The message that recalls memories; marked, so that it is never logged or remembered itself."""
-    return SystemMessage(as_data(memories), additional_kwargs={_MARK: "recall"})
+    return SystemMessage(format_memories(memories), additional_kwargs={_MARK: "recall"})
 
 
 def is_recall(message: BaseMessage) -> bool:
@@ -72,7 +72,7 @@ def last_human_text(messages: Sequence[BaseMessage]) -> str:
     return ""
 
 
-def from_other_sessions(memory: ScopedMemory, query: str, session_id: str, k: int) -> MemoryList:
+def recall_other_sessions(memory: ScopedMemory, query: str, session_id: str, k: int) -> MemoryList:
     """Recall what matches a query, this session's own memories left out: its transcript says it already.
 
     A model is told each text once, and none that only repeats the query. What is nothing but a question comes last:
@@ -86,18 +86,18 @@ def from_other_sessions(memory: ScopedMemory, query: str, session_id: str, k: in
     """
     clean = as_query(query)
     for wide in _widths(k):
-        found = memory._elsewhere(clean, session_id, wide)
-        if (told := _worth_telling(found, clean, k, wide)) is not None:
+        found = memory._search_other_sessions(clean, session_id, wide)
+        if (told := _select(found, clean, k, wide)) is not None:
             break
     return told or MemoryList()
 
 
-async def afrom_other_sessions(memory: ScopedMemory, query: str, session_id: str, k: int) -> MemoryList:
-    """Async twin of `from_other_sessions`."""
+async def arecall_other_sessions(memory: ScopedMemory, query: str, session_id: str, k: int) -> MemoryList:
+    """Async twin of `recall_other_sessions`."""
     clean = as_query(query)
     for wide in _widths(k):
-        found = await memory._aelsewhere(clean, session_id, wide)
-        if (told := _worth_telling(found, clean, k, wide)) is not None:
+        found = await memory._asearch_other_sessions(clean, session_id, wide)
+        if (told := _select(found, clean, k, wide)) is not None:
             break
     return told or MemoryList()
 
@@ -107,13 +107,13 @@ def _widths(k: int) -> tuple[int, ...]:
     return (2 * k, 8 * k, _WIDEST * k) if k else (0,)
 
 
-def _worth_telling(found: MemoryList, query: str, k: int, wide: int) -> MemoryList | None:
+def _select(found: MemoryList, query: str, k: int, wide: int) -> MemoryList | None:
     """The k of what was found that tell most, in their order; None where looking at more may give better ones."""
-    seen = {_alike(query)}
+    seen = {_normalize(query)}
     statements, questions = MemoryList(), MemoryList()
     for memory in found:
         text = memory["memory"]
-        if (alike := _alike(text)) not in seen:
+        if (alike := _normalize(text)) not in seen:
             seen.add(alike)
             (questions if _QUESTION.fullmatch(text) else statements).append(memory)
     if len(statements) < k and len(found) == wide < _WIDEST * k:
@@ -121,7 +121,7 @@ def _worth_telling(found: MemoryList, query: str, k: int, wide: int) -> MemoryLi
     return MemoryList([*statements, *questions][:k])
 
 
-def _alike(text: str) -> str:
+def _normalize(text: str) -> str:
     return " ".join(text.casefold().split())
 
 

@@ -102,7 +102,7 @@ class MemoryList(list[MemoryRecord]):
         shown = self[: tables.MAX_ROWS]
         rows = [
             [
-                tables.moment(record["created_at"]) if column == "created_at" else record.get(column)
+                tables.format_timestamp(record["created_at"]) if column == "created_at" else record.get(column)
                 for column in _COLUMNS
             ]
             for record in shown
@@ -200,7 +200,7 @@ class MemoryList(list[MemoryRecord]):
         frame = pd.DataFrame(list(self), columns=list(MemoryRecord.__annotations__))
         # Types must not depend on what is there, and pandas goes by that: none, a column of None, and its own version.
         for column in ("created_at", "updated_at"):
-            moments = [tables.parsed_moment(record[column]) for record in self]
+            moments = [tables.parse_timestamp(record[column]) for record in self]
             naive = [moment and moment.replace(tzinfo=None) for moment in moments]
             frame[column] = pd.to_datetime(np.array(naive, dtype="datetime64[us]"), utc=True)
         text = pd.Series([""]).dtype
@@ -256,4 +256,6 @@ class ErasureReceipt:
 
     def _table(self) -> tables.Table:
         rows = [(kind, f"{getattr(self, kind):,}") for kind in _KINDS]
-        return tables.Table(("erased", "rows"), rows, f"{self.user_id}, erased at {tables.moment(self.erased_at)}")
+        return tables.Table(
+            ("erased", "rows"), rows, f"{self.user_id}, erased at {tables.format_timestamp(self.erased_at)}"
+        )

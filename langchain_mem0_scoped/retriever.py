@@ -13,13 +13,13 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from .errors import ScopeError
 from .memory import ScopedMemory
-from .messages import checked_count, checked_threshold
-from .scope import checked_filters
+from .messages import validate_count, validate_threshold
+from .scope import validate_filters
 
 if TYPE_CHECKING:
     from langchain_core.runnables.utils import AnyConfigurableField, ConfigurableField
 
-    from .clients import Client
+    from .backends import Client
 
 _FIXED = frozenset({"user_id", "client"})
 
@@ -76,9 +76,9 @@ class ScopedMemoryRetriever(BaseRetriever):
         fields: dict[str, Any] = {
             "user_id": user_id,
             "client": client,
-            "k": checked_count(k, "k"),
-            "threshold": checked_threshold(threshold),
-            "filters": None if filters is None else checked_filters(filters),
+            "k": validate_count(k, "k"),
+            "threshold": validate_threshold(threshold),
+            "filters": None if filters is None else validate_filters(filters),
         }
         super().__init__(**fields, **base)
         self._memory = memory

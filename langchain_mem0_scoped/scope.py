@@ -47,7 +47,7 @@ _LOGIC_NAMES = frozenset({"and", "or", "not"})
 _RESERVED_NAMES = _SCOPE_NAMES | _PAYLOAD_NAMES | _LOGIC_NAMES | {SESSION_KEY, "id", "memory_id"}
 
 
-def checked_id(value: object, name: str) -> str:
+def validate_id(value: object, name: str) -> str:
     """Take an id whole, or refuse it: no trimming, no coercion, for two spellings are two users.
 
     Args:
@@ -83,7 +83,7 @@ def checked_id(value: object, name: str) -> str:
     return value
 
 
-def checked_memory_id(value: object) -> str:
+def validate_memory_id(value: object) -> str:
     """Let nothing but a UUID in its usual spelling become part of a request.
 
     Raises:
@@ -99,7 +99,7 @@ def checked_memory_id(value: object) -> str:
     raise ScopeError("memory_id must be a str that spells a UUID, as in record['id']")
 
 
-def checked_metadata(metadata: object) -> dict[str, Any]:
+def validate_metadata(metadata: object) -> dict[str, Any]:
     """Copy metadata that a caller wants stored with a memory.
 
     Returns:
@@ -116,11 +116,11 @@ def checked_metadata(metadata: object) -> dict[str, Any]:
     # Copied first and checked afterwards: a mapping may tell one thing to a check and another to a copy.
     given = dict(metadata)
     for key in given:
-        _checked_key(key, _METADATA_KEY, "metadata keys must be str of 1 to 128 letters, digits, '_' or ' .:/@-'")
+        _validate_key(key, _METADATA_KEY, "metadata keys must be str of 1 to 128 letters, digits, '_' or ' .:/@-'")
     return {key: _plain(value, _DEEPEST) for key, value in given.items()}
 
 
-def checked_filters(filters: object) -> dict[str, Any]:
+def validate_filters(filters: object) -> dict[str, Any]:
     """Copy filters that narrow a search to some metadata.
 
     Args:
@@ -138,7 +138,8 @@ def checked_filters(filters: object) -> dict[str, Any]:
         raise ScopeError(f"filters must be a dict of metadata keys, got {type(filters).__name__}")
     hint = "filter keys must be str of 1 to 128 letters, digits, '_' or '-'"
     return {
-        _checked_key(key, _FILTER_KEY, hint): _checked_condition(condition) for key, condition in dict(filters).items()
+        _validate_key(key, _FILTER_KEY, hint): _validate_condition(condition)
+        for key, condition in dict(filters).items()
     }
 
 
@@ -168,7 +169,7 @@ def _plain(value: object, depth: int) -> Any:
     )
 
 
-def _checked_key(key: object, shape: re.Pattern[str], expected: str) -> str:
+def _validate_key(key: object, shape: re.Pattern[str], expected: str) -> str:
     if type(key) is not str:
         raise ScopeError(f"{expected}, got {type(key).__name__}")
     # A store may fold case or width, or read a dot as a path, so every such reading of the key must be harmless.
@@ -181,9 +182,9 @@ def _checked_key(key: object, shape: re.Pattern[str], expected: str) -> str:
     return key
 
 
-def _checked_condition(condition: object) -> Any:
+def _validate_condition(condition: object) -> Any:
     if not isinstance(condition, Mapping):
-        return _checked_scalar(condition)
+        return _validate_scalar(condition)
     condition = dict(condition)
     if not condition or not all(type(operator) is str and operator in FILTER_OPERATORS for operator in condition):
         raise ScopeError(
@@ -191,18 +192,18 @@ def _checked_condition(condition: object) -> Any:
         )
     if len(condition) > 1 and not condition.keys() <= _BOUNDS:
         raise ScopeError("a filter takes one operator for a key, or the bounds of a range; some stores drop others")
-    return {operator: _checked_operand(operator, operand) for operator, operand in condition.items()}
+    return {operator: _validate_operand(operator, operand) for operator, operand in condition.items()}
 
 
-def _checked_operand(operator: str, operand: object) -> Any:
+def _validate_operand(operator: str, operand: object) -> Any:
     if operator not in ("in", "nin"):
-        return _checked_scalar(operand)
+        return _validate_scalar(operand)
     if not isinstance(operand, (list, tuple)) or not operand:
         raise ScopeError(f"the filter operator {operator!r} takes a list of one plain value or more")
-    return [_checked_scalar(item) for item in operand]
+    return [_validate_scalar(item) for item in operand]
 
 
-def _checked_scalar(value: object) -> str | int | float | bool:
+def _validate_scalar(value: object) -> str | int | float | bool:
     if type(value) is str and value != "*" and "\x00" not in value and not _has_surrogate(value):
         return value
     if type(value) in (int, bool) or (type(value) is float and math.isfinite(value)):
@@ -210,7 +211,7 @@ def _checked_scalar(value: object) -> str | int | float | bool:
     raise ScopeError("a filter value must be a str (not '*'), a finite number or a bool; several go into {'in': [...]}")
 
 
-def user_of(session_scope: str | None) -> str | None:
+def parse_user_id(session_scope: str | None) -> str | None:
     """Read the user out of mem0's session scope: in `run_id=s%261&user_id=alice` each value is escaped.
 
     The format is that of mem0.memory.main._build_session_scope.
@@ -234,23 +235,23 @@ class Scope:
         user_id: The user, taken whole.
 
     Raises:
-        ScopeError: The id is refused; see `checked_id`.
+        ScopeError: The id is refused; see `validate_id`.
     """
 
     user_id: str
 
     def __post_init__(self) -> None:
-        checked_id(self.user_id, "user_id")
+        validate_id(self.user_id, "user_id")
 
-    def pinned(self, filters: object = None, session_id: object = None) -> dict[str, Any]:
+    def query_filter(self, filters: object = None, session_id: object = None) -> dict[str, Any]:
         """Build the filter of one query: this user first, from nothing, then what the caller narrows it to.
 
         Raises:
             ScopeError: The filters or the session name anything but metadata.
         """
-        narrowed = checked_filters(filters)
+        narrowed = validate_filters(filters)
         if session_id is not None:
-            narrowed[SESSION_KEY] = checked_id(session_id, SESSION_KEY)
+            narrowed[SESSION_KEY] = validate_id(session_id, SESSION_KEY)
         return {"user_id": self.user_id, **narrowed}
 
     def owns(self, row: Mapping[str, Any] | None) -> bool:

@@ -68,7 +68,7 @@ class Table:
     def html(self) -> str:
         """The table as HTML that holds no tag, attribute or entity but its own, whatever the values hold."""
         columns, rows, more = self._filled()
-        caption = f"<caption{_CAPTION}>{escape(legible(self.caption))}</caption>" if self.caption else ""
+        caption = f"<caption{_CAPTION}>{escape(replace_unprintable(self.caption))}</caption>" if self.caption else ""
         head = "".join(f'<th scope="col"{_CELL}>{escape(column)}</th>' for column in columns)
         body = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
         foot = ""
@@ -94,7 +94,7 @@ class Table:
         return "\n".join(text)
 
 
-def counted(count: int) -> str:
+def pluralize_memories(count: int) -> str:
     """Say how many memories there are."""
     return "1 memory" if count == 1 else f"{count} memories"
 
@@ -104,7 +104,7 @@ def _and_more(count: int) -> str:
 
 
 def _cell(value: object) -> str:
-    text = legible(as_text(value))
+    text = replace_unprintable(as_text(value))
     if len(text) > MAX_CELL:
         text = text[: MAX_CELL - 1] + "…"
     return f"<td{_CELL}>{escape(text)}</td>"
@@ -125,18 +125,18 @@ def _as_json(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def moment(stamp: str | None) -> str | None:
+def format_timestamp(stamp: str | None) -> str | None:
     """A date of a record for people, in UTC; what is no date stays as it is.
 
     Example:
         >>> moment("2026-03-02T01:30:00-08:00")
         '2026-03-02 09:30Z'
     """
-    parsed = parsed_moment(stamp)
+    parsed = parse_timestamp(stamp)
     return stamp if parsed is None else f"{parsed:%Y-%m-%d %H:%M}Z"
 
 
-def parsed_moment(stamp: str | None) -> datetime | None:
+def parse_timestamp(stamp: str | None) -> datetime | None:
     """A date of a record in UTC, or None where there is none."""
     try:
         parsed = datetime.fromisoformat(stamp or "")
@@ -145,7 +145,7 @@ def parsed_moment(stamp: str | None) -> datetime | None:
         return None
 
 
-def legible(text: str) -> str:
+def replace_unprintable(text: str) -> str:
     """Text in which what no page may hold, controls and halves of characters, is a replacement character."""
     return _UNFIT.sub("\ufffd", text)
 

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import InputError, MemoryNotFoundError, ScopeError
 from .memory import ScopedMemory
-from .messages import checked_text
+from .messages import validate_text
 from .records import MemoryRecord
-from .scope import checked_memory_id
+from .scope import validate_memory_id
 
 _MOST: Final = 50
 """How many memories a model may ask for at once."""
@@ -70,7 +70,7 @@ async def _aremember(memory: ScopedMemory, text: str, since: Sequence[Any] | Non
 
 def _named(text: str) -> str:
     # Further in it is one of the "messages", of which a model knows nothing.
-    return checked_text(text, "text")
+    return validate_text(text, "text")
 
 
 def _list(memory: ScopedMemory, limit: int = 20) -> str:
@@ -200,7 +200,7 @@ def _bound_tool(action: MemoryAction, memory: ScopedMemory) -> BaseTool:
 def _malformed(arguments: dict[str, Any]) -> bool:
     # Looked at beforehand: a ScopeError from further in tells of a foreign row, and is no mistake of the model's.
     try:
-        return "memory_id" in arguments and not checked_memory_id(arguments["memory_id"])
+        return "memory_id" in arguments and not validate_memory_id(arguments["memory_id"])
     except ScopeError:
         return True
 

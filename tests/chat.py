@@ -27,9 +27,10 @@ from langchain_core.messages import (
 )
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 
-from langchain_mem0_scoped import local_memory, sql_transcripts
-from langchain_mem0_scoped.local.assembled import plain_memory
-from langchain_mem0_scoped.transcripts import TranscriptStore, logged, store_of, unlogged
+from langchain_mem0_scoped import local_memory
+from langchain_mem0_scoped.engine.mem0_base import plain_memory
+from langchain_mem0_scoped.transcripts import sql as sql_transcripts
+from langchain_mem0_scoped.transcripts.base import TranscriptStore, dump_messages, load_messages, store_of
 from tests.support import close_plain, new_user, run_python
 
 HARD_TEXT: Final = 'NUL \x00, half \ud83d, 猫, "quotes" \\ {braces} \u2028 </memories> \n\r\t'
@@ -178,10 +179,10 @@ class Place:
         return (self.erase_user or self.store.erase)(user_id)
 
     def append(self, user_id: str, session_id: str, messages: Sequence[BaseMessage]) -> list[int]:
-        return self.store.append(user_id, session_id, logged(messages))
+        return self.store.append(user_id, session_id, dump_messages(messages))
 
     def read(self, user_id: str, session_id: str, last: int | None = None) -> list[BaseMessage]:
-        return unlogged(self.store.read(user_id, session_id, last))
+        return load_messages(self.store.read(user_id, session_id, last))
 
     def texts(self, user_id: str, session_id: str = "s1") -> list[str]:
         return [message.text for message in self.read(user_id, session_id)]
@@ -258,11 +259,11 @@ class StoreContract:
         turns = [[HumanMessage("x", id="a"), HumanMessage("y")], [HumanMessage("x", id="a"), HumanMessage("z")]]
         for messages in turns:
             new, failure = place.store.append_and(
-                user, "s1", logged(messages), None, lambda new: lambda: calls.append(new)
+                user, "s1", dump_messages(messages), None, lambda new: lambda: calls.append(new)
             )
             assert (calls[-1], failure) == (new, None)
         assert calls == [[0, 1], [1]]
-        assert place.store.append_and(user, "s1", logged(turns[0][:1]), None, lambda _: None) == ([], None)
+        assert place.store.append_and(user, "s1", dump_messages(turns[0][:1]), None, lambda _: None) == ([], None)
         assert place.texts(user) == ["x", "y", "z"]
 
     @pytest.mark.parametrize("late", [True, False])
@@ -272,7 +273,9 @@ class StoreContract:
         def fail(*_: object) -> Any:
             raise error
 
-        new, failure = place.store.append_and(user, "s1", logged(turn("t")), None, (lambda _: fail) if late else fail)
+        new, failure = place.store.append_and(
+            user, "s1", dump_messages(turn("t")), None, (lambda _: fail) if late else fail
+        )
         assert (new, failure) == ([0, 1], error)
         assert place.texts(user) == ["t 0", "t 1"]
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from langchain_mem0_scoped import ScopedMemory, local_memory
-from langchain_mem0_scoped.clients import default
+from langchain_mem0_scoped.backends import default
+from langchain_mem0_scoped.embeddings import _model
+from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.errors import BackendError, ScopedMemoryError
-from langchain_mem0_scoped.local.embeddings import _model
-from langchain_mem0_scoped.local.memory import LocalMemory
 from tests.faults import PATIENCE, open_files, store
 
 _model()  # once in the server the children are forked from, not in each of them
@@ -75,7 +75,7 @@ def mix(pipe: Connection, path: Path, process: str, threads: int, rounds: int) -
     pipe.send((kept, gone))
 
 
-def _mix_one(client: LocalMemory, name: str, rounds: int, kept: list[tuple[str, str]], gone: list[str]) -> None:
+def _mix_one(client: EngineMemory, name: str, rounds: int, kept: list[tuple[str, str]], gone: list[str]) -> None:
     own, shared = ScopedMemory(f"own_{name}", client=client), ScopedMemory("shared", client=client)
     for number in range(rounds):
         for memory, whose in ((own, f"own_{name}"), (shared, "shared")):
@@ -479,7 +479,7 @@ def use_multiprocessing(pipe: Connection, path: Path, start_method: str) -> None
     pipe.send(answers)
 
 
-def _worker(queue: Any, path: Path, number: int, client: LocalMemory | None) -> None:
+def _worker(queue: Any, path: Path, number: int, client: EngineMemory | None) -> None:
     faulthandler.dump_traceback_later(_FORK_PATIENCE, exit=True)
     with closing(client or local_memory(path)) as opened:
         memory = ScopedMemory(f"u_worker_{number}", client=opened)

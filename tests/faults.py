@@ -16,8 +16,8 @@ from typing import Any, Final, NoReturn
 from langchain_core.embeddings import Embeddings
 
 from langchain_mem0_scoped import local_memory
-from langchain_mem0_scoped.local.embeddings import OfflineEmbeddings
-from langchain_mem0_scoped.local.memory import LocalMemory
+from langchain_mem0_scoped.embeddings import OfflineEmbeddings
+from langchain_mem0_scoped.engine.memory import EngineMemory
 
 PATIENCE: Final = 60.0
 """Seconds after which a test stops waiting for a process or a thread: a deadlock, never a slow machine."""
@@ -107,7 +107,7 @@ def _run_child(work: Callable[..., None], pipe: Connection, args: Sequence[Any])
 
 
 @contextmanager
-def store(path: Path | str, **options: Any) -> Iterator[LocalMemory]:
+def store(path: Path | str, **options: Any) -> Iterator[EngineMemory]:
     """The embedded store, closed at the end: an unclosed connection is a warning, and warnings are errors."""
     with closing(local_memory(path, **options)) as client:
         yield client

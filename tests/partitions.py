@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from langchain_mem0_scoped.local.meaning import unit_vector
-from langchain_mem0_scoped.local.ranking import Ranking, lay_out, rank
-from langchain_mem0_scoped.local.rows import Rows, build_rows, pack_row
-from langchain_mem0_scoped.local.words import hash_terms, tokenize
+from langchain_mem0_scoped.ranking import Ranking, build_index, rank
+from langchain_mem0_scoped.ranking.index import Rows, build_rows, pack_row
+from langchain_mem0_scoped.ranking.tokenizer import hash_terms, tokenize
+from langchain_mem0_scoped.ranking.vectors import unit_vector
 
 KEY = bytes(range(16))
 OTHER_KEY = bytes(range(1, 17))
@@ -37,7 +37,7 @@ def asked(query: str, key: bytes = KEY) -> list[int]:
 def ranked(rows: Rows, query: str, vector: ArrayLike | None = None) -> Ranking:
     """What speaks for each row; without a vector the words alone."""
     given = np.zeros(rows.vectors.shape[1]) if vector is None else vector
-    return rank(rows, lay_out(rows), given, asked(query), query)
+    return rank(rows, build_index(rows), given, asked(query), query)
 
 
 def scores(rows: Rows, query: str, vector: ArrayLike | None = None) -> list[float]:

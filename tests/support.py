@@ -18,11 +18,11 @@ from uuid import uuid4
 import mem0
 
 from langchain_mem0_scoped import ScopedMemory, local_memory
-from langchain_mem0_scoped.clients import port_for
-from langchain_mem0_scoped.local.assembled import plain_memory
+from langchain_mem0_scoped.backends import backend_for
+from langchain_mem0_scoped.engine.mem0_base import plain_memory
 
 if TYPE_CHECKING:
-    from langchain_mem0_scoped.clients import Client
+    from langchain_mem0_scoped.backends import Client
 
 CLIENTS: Final = ("embedded", "qdrant")
 MODES: Final = ("sync", "async")
@@ -118,9 +118,9 @@ class Spy:
         self.calls: list[str] = []
         if isinstance(client, mem0.MemoryClient):
             # Threads go over its own connections; the event loops have others.
-            port: Any = port_for(client)
+            port: Any = backend_for(client)
             self._watched: list[tuple[str, Any, tuple[str, ...]]]
-            self._watched = [("", client.client, ("request",)), ("", port._sender, ("asend",))]
+            self._watched = [("", client.client, ("request",)), ("", port._transport, ("asend",))]
             return
         self._watched = [
             ("", client, self._CLIENT),

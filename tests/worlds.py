@@ -17,7 +17,7 @@ import pytest
 from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
-from langchain_mem0_scoped.local.database import Database
+from langchain_mem0_scoped.sqlite.database import Database
 
 DIMS = 32
 _WORD = re.compile(r"\w+")

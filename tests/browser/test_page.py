@@ -8,7 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, ToolMessage
 
 from langchain_mem0_scoped import ScopedMemory
-from langchain_mem0_scoped.transcripts import logged
+from langchain_mem0_scoped.transcripts.base import dump_messages
 from tests.browser.conftest import Open
 from tests.chat import HARD_TEXT
 from tests.support import TEXTS, opened
@@ -63,7 +63,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         talk = [
             (AIMessage if number % 2 else HumanMessage)(f"{number}: {text}") for number, text in enumerate(TEXTS * 9)
         ]
-        alice._transcript_store().append(alice.user_id, "a-long-talk", logged(talk))
+        alice._transcript_store().append(alice.user_id, "a-long-talk", dump_messages(talk))
         return alice.export_html(folder / "alice.html", contact="mailto:privacy@example.com")
 
 

@@ -10,8 +10,8 @@ import pytest
 from tenacity import wait_none
 
 from langchain_mem0_scoped import BackendError
-from langchain_mem0_scoped.clients import platform as port
-from langchain_mem0_scoped.clients import sending
+from langchain_mem0_scoped.backends.platform import backend as port
+from langchain_mem0_scoped.backends.platform import transport as sending
 from tests.hosted import ADD, EVENT, LIST, memory_of, sent
 from tests.platform.faults import Drop, Fail, Html, Rewrite, Status, Throttle
 from tests.platform.filters import Scoping
@@ -75,7 +75,7 @@ class TestReadsItsWrites:
     def test_an_event_without_end_is_given_up(
         self, platform: Platform, call: Call, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(port, "FOLLOWED", 0.1)
+        monkeypatch.setattr(port, "EVENT_TIMEOUT", 0.1)
         platform.hold_events = True
         with pytest.raises(BackendError, match="taken add on, but not finished it") as caught:
             call(memory_of(platform), "add", TEXT)
@@ -84,7 +84,7 @@ class TestReadsItsWrites:
     def test_an_event_the_platform_has_lost_is_given_up(
         self, platform: Platform, call: Call, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(port, "FOLLOWED", 0.1)
+        monkeypatch.setattr(port, "EVENT_TIMEOUT", 0.1)
         platform.faults.always(Status(404, {"error": "no such event"}), path=EVENT)
         with pytest.raises(BackendError, match="taken add on, but not finished it"):
             call(memory_of(platform), "add", TEXT)
@@ -98,7 +98,7 @@ class TestLostAnswers:
     def test_it_is_stored_once(
         self, platform: Platform, fault: Any, infer: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(port, "LOOKED_FOR", 0.3)  # what is not found by then is not there: events take 10 ms
+        monkeypatch.setattr(port, "LOST_ADD_TIMEOUT", 0.3)  # what is not found by then is not there: events take 10 ms
         platform.faults.once(fault, path=ADD)
         added = memory_of(platform).add([TEXT, "tea"], infer=infer, session_id="s1")
         assert texts_of(added) == [TEXT, "tea"] == platform.texts("alice")
@@ -117,7 +117,7 @@ class TestLostAnswers:
         self, platform: Platform, call: Call, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # The first takes longer than it is looked for, and less long than the second.
-        monkeypatch.setattr(port, "LOOKED_FOR", 0.1)
+        monkeypatch.setattr(port, "LOST_ADD_TIMEOUT", 0.1)
         seconds = iter((0.3, 0.45))
         platform.event_seconds = lambda _: next(seconds)
         platform.faults.once(Drop("after"), path=ADD)
@@ -131,7 +131,7 @@ class TestLostAnswers:
         self, platform: Platform, call: Call, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Sent again, it is waited for all the same: returning at once would leave both.
-        monkeypatch.setattr(port, "LOOKED_FOR", 0.1)
+        monkeypatch.setattr(port, "LOST_ADD_TIMEOUT", 0.1)
         platform.event_seconds = 0.5
         platform.faults.once(Drop("after"), path=ADD)
         (record,) = call(memory_of(platform), "add", TEXT, wait=False, metadata={"topic": "home"})
@@ -145,7 +145,7 @@ class TestLostAnswers:
     def test_one_that_is_not_waited_for_and_was_never_received_is_stored(
         self, platform: Platform, call: Call, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(port, "LOOKED_FOR", 0.1)
+        monkeypatch.setattr(port, "LOST_ADD_TIMEOUT", 0.1)
         platform.faults.once(Drop("before"), path=ADD)
         (record,) = call(memory_of(platform), "add", TEXT, wait=False)
         assert [row.id for row in platform.rows()] == [record["id"]]
@@ -153,7 +153,7 @@ class TestLostAnswers:
     def test_a_platform_that_knows_a_text_again_is_no_trouble(
         self, platform: Platform, call: Call, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(port, "LOOKED_FOR", 0.1)
+        monkeypatch.setattr(port, "LOST_ADD_TIMEOUT", 0.1)
         platform.deduplicates = True
         seconds = iter((0.25, 0.35))
         platform.event_seconds = lambda _: next(seconds)
@@ -165,7 +165,7 @@ class TestLostAnswers:
         self, platform: Platform, call: Call, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # A server that fell while it was storing: the half of it is replaced by the whole.
-        monkeypatch.setattr(port, "LOOKED_FOR", 0.3)
+        monkeypatch.setattr(port, "LOST_ADD_TIMEOUT", 0.3)
         fell = iter([True])
 
         def falls(body: Any) -> Any:
@@ -193,7 +193,7 @@ class TestLostAnswers:
     def test_where_no_answer_ever_comes_it_says_that_it_does_not_know(
         self, platform: Platform, call: Call, infer: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(port, "LOOKED_FOR", 0.1)
+        monkeypatch.setattr(port, "LOST_ADD_TIMEOUT", 0.1)
         platform.faults.always(Drop("before"), path=ADD)
         with pytest.raises(BackendError, match=r"not known whether .* stored") as caught:
             call(memory_of(platform), "add", TEXT, infer=infer)
@@ -207,7 +207,7 @@ class TestLostAnswers:
         self, platform: Platform, call: Call, path: str, after: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Whoever retries what may be stored stores it twice.
-        monkeypatch.setattr(sending, "PAUSES", wait_none())
+        monkeypatch.setattr(sending, "BACKOFF", wait_none())
         platform.faults.once(Status(503), path=path, times=sending.ATTEMPTS, after=after)  # after the add itself
         with pytest.raises(BackendError, match="not known") as caught:
             call(memory_of(platform), "add", TEXT)
@@ -218,8 +218,8 @@ class TestLostAnswers:
         self, platform: Platform, call: Call, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # The first may have been stored for all that is known.
-        monkeypatch.setattr(sending, "PAUSES", wait_none())
-        monkeypatch.setattr(port, "LOOKED_FOR", 0.1)
+        monkeypatch.setattr(sending, "BACKOFF", wait_none())
+        monkeypatch.setattr(port, "LOST_ADD_TIMEOUT", 0.1)
         platform.faults.once(Drop("before"), path=ADD)
         platform.faults.once(Throttle(0), path=ADD, times=100)
         with pytest.raises(BackendError, match="not known") as caught:
@@ -231,7 +231,7 @@ class TestLostAnswers:
             platform.faults.once(fault, path=ADD)
         begun = time.monotonic()
         call(memory_of(platform), "add", TEXT)
-        assert time.monotonic() - begun < port.LOOKED_FOR
+        assert time.monotonic() - begun < port.LOST_ADD_TIMEOUT
         assert sent(platform, "POST", ADD) == 3
         assert sent(platform, "POST", LIST) == 1
 

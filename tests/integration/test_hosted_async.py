@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from langchain_mem0_scoped import ScopedMemory
-from langchain_mem0_scoped.clients import sending
+from langchain_mem0_scoped.backends.platform import transport as sending
 from tests.hosted import LIST, SEARCH, memory_of, sent
 from tests.platform.faults import Delay, Drop
 from tests.platform.filters import Scoping
@@ -55,11 +55,11 @@ async def test_no_request_is_made_in_a_thread(platform: Platform, monkeypatch: p
     senders: set[int] = set()
     handle = httpx.AsyncHTTPTransport.handle_async_request
 
-    async def watched(self: Any, request: httpx.Request) -> httpx.Response:
+    async def record_failure(self: Any, request: httpx.Request) -> httpx.Response:
         senders.add(threading.get_ident())
         return await handle(self, request)
 
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", watched)
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", record_failure)
 
     def refused(*_: Any, **__: Any) -> Any:
         raise AssertionError("a request over the connections of threads")
@@ -227,7 +227,7 @@ def test_right_after_a_fork_both_go_on(platform: Platform) -> None:
 FORK = """
     import asyncio, os, warnings
     from langchain_mem0_scoped import ScopedMemory
-    from langchain_mem0_scoped.clients.default import default_client
+    from langchain_mem0_scoped.backends.default import default_client
 
     alice = ScopedMemory("u_alice")
     async def several():

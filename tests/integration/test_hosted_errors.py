@@ -13,8 +13,9 @@ import pytest
 from tenacity import wait_none
 
 from langchain_mem0_scoped import BackendError, InputError, ScopedMemory
-from langchain_mem0_scoped.clients import default, sending
-from langchain_mem0_scoped.clients import platform as port
+from langchain_mem0_scoped.backends import default
+from langchain_mem0_scoped.backends.platform import backend as port
+from langchain_mem0_scoped.backends.platform import transport as sending
 from tests.hosted import ADD, EVENT, LIST, ONE, SEARCH, everything_in, memory_of, sent
 from tests.platform.faults import Drop, Fail, Fault, Hang, Html, Rewrite, Status, Throttle
 from tests.platform.filters import Scoping
@@ -47,8 +48,8 @@ def memory(platform_with_key: Platform) -> ScopedMemory:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "PAUSES", wait_none())
-    monkeypatch.setattr(port, "LOOKED_FOR", 0.1)
+    monkeypatch.setattr(sending, "BACKOFF", wait_none())
+    monkeypatch.setattr(port, "LOST_ADD_TIMEOUT", 0.1)
 
 
 @pytest.fixture(autouse=True)
@@ -218,7 +219,7 @@ def test_what_the_platform_asks_to_wait_is_waited(
         waited.append(pause(state))
         return 0.0
 
-    monkeypatch.setattr(sending, "PAUSES", lambda state: 0.01)
+    monkeypatch.setattr(sending, "BACKOFF", lambda state: 0.01)
     monkeypatch.setattr(sending, "_pause", noted)
     platform_with_key.faults.once(Throttle(7), path=SEARCH)
     platform_with_key.faults.once(Throttle(2.5, header=False), path=SEARCH)

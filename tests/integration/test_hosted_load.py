@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from langchain_mem0_scoped import ScopedMemory
-from langchain_mem0_scoped.clients import platform as port
+from langchain_mem0_scoped.backends.platform import backend as port
 from tests.platform.faults import Drop, Throttle
 from tests.platform.filters import Scoping
 from tests.platform.server import Platform
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.parametrize("platform", [Scoping.IMPLICIT_NULLS], indir
 def among_faults(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Platform:
     """A tenth of all requests is refused, a twentieth meets a broken connection: before, after or amid the answer."""
     # An add that is lost is looked for before it is sent again. Here events take 10 ms, so that need not take long.
-    monkeypatch.setattr(port, "LOOKED_FOR", 1.0)
+    monkeypatch.setattr(port, "LOST_ADD_TIMEOUT", 1.0)
     platform.faults.randomly(0.10, Throttle(0.1), path="/v", seed=4)
     for when in ("before", "after", "half"):
         platform.faults.randomly(0.05 / 3, Drop(when), path="/v")

@@ -18,7 +18,7 @@ from langchain_mem0_scoped import (
     ScopedMemoryError,
     ScopeError,
 )
-from langchain_mem0_scoped.clients.wire import PAGE_SIZE
+from langchain_mem0_scoped.backends.platform.requests import PAGE_SIZE
 from tests.chat import close_transcripts
 from tests.hosted import ADD, ENTITY, EVENT, LIST, ONE, memory_of, sent
 from tests.platform.faults import Foreign, Rewrite, Status

@@ -14,13 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langchain_mem0_scoped import (
-    InputError,
-    MemoryNotFoundError,
-    ScopedMemory,
-    ScopeError,
-)
-from langchain_mem0_scoped.scope import FILTER_OPERATORS, checked_id
+from langchain_mem0_scoped import InputError, MemoryNotFoundError, ScopedMemory, ScopeError
+from langchain_mem0_scoped.scope import FILTER_OPERATORS, validate_id
 from tests.platform.filters import ENTITIES, Scoping
 from tests.platform.rules import by_speaker
 from tests.platform.server import Platform
@@ -70,7 +65,7 @@ NASTY = (
 
 def _is_id(value: str) -> bool:
     try:
-        return bool(checked_id(value, "user_id"))
+        return bool(validate_id(value, "user_id"))
     except ScopeError:
         return False
 

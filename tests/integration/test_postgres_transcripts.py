@@ -12,8 +12,8 @@ from langchain_core.messages import HumanMessage
 from sqlalchemy import create_engine, text
 
 from langchain_mem0_scoped import BackendError, ScopedChatMessageHistory, ScopedMemory, local_memory
-from langchain_mem0_scoped.sql_transcripts import TABLE, SqlTranscripts, engine_for, place_of
-from langchain_mem0_scoped.transcripts import logged
+from langchain_mem0_scoped.transcripts.base import dump_messages
+from langchain_mem0_scoped.transcripts.sql import TABLE, SqlTranscripts, engine_for, parse_url
 from tests import postgres
 from tests.chat import (
     HARD_TEXT,
@@ -54,7 +54,7 @@ class TestServer:
         with create_engine(postgres.url_of(server), isolation_level="AUTOCOMMIT").connect() as connection:
             connection.execute(text("CREATE DATABASE fresh"))
         connection.engine.dispose()
-        engines = [engine_for(place_of(postgres.url_of(server, "fresh"))) for _ in range(8)]
+        engines = [engine_for(parse_url(postgres.url_of(server, "fresh"))) for _ in range(8)]
         stores = [Place(SqlTranscripts(engine), "") for engine in engines]
         all_at_once([lambda store=store: store.append("u", "s1", turn("t")) for store in stores])  # type: ignore[misc]
         assert len(stores[0].texts("u")) == 16
@@ -73,11 +73,11 @@ class TestServer:
 
     def test_a_server_that_goes_away_is_a_clean_retryable_error(self) -> None:
         with postgres.cluster() as folder:
-            engine = engine_for(place_of(postgres.url_of(folder)))
+            engine = engine_for(parse_url(postgres.url_of(folder)))
             store = SqlTranscripts(engine)
-            store.append("u", "s1", logged(turn("t")))
+            store.append("u", "s1", dump_messages(turn("t")))
         calls: list[tuple[str, tuple[Any, ...]]] = [
-            ("append", ("u", "s1", logged(turn("secret words")))),
+            ("append", ("u", "s1", dump_messages(turn("secret words")))),
             ("read", ("u", "s1")),
             ("erase", ("u",)),
         ]

@@ -14,7 +14,7 @@ import mem0
 import pytest
 
 from langchain_mem0_scoped import ScopedMemory
-from langchain_mem0_scoped.transcripts import bind
+from langchain_mem0_scoped.transcripts.base import bind
 from tests.agents import PEANUTS, SEAT
 from tests.chat import close_transcripts
 from tests.integration.conftest import every_message
@@ -25,7 +25,7 @@ from tests.unit import test_chat_history as histories
 from tests.unit import test_history_runnable as history_runnables
 from tests.unit import test_middleware as agents
 from tests.unit import test_retriever as retrievers
-from tests.unit import test_runnables as runnables
+from tests.unit import test_chain as runnables
 from tests.unit import test_tools as tools
 from tests.unit.test_chat_history import talk  # noqa: F401
 from tests.unit.test_retriever import alice, bob  # noqa: F401

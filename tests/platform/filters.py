@@ -159,7 +159,7 @@ def _condition(key: str, value: Any, row: Filterable) -> bool:
         return _categories(row.categories, value if isinstance(value, dict) else {"eq": value})
     stored = row.updated_at if key == "updated_at" else row.created_at
     wanted = value if isinstance(value, dict) else {"eq": value}
-    return _compare(stored, {operator: moment(limit) for operator, limit in wanted.items()})
+    return _compare(stored, {operator: format_timestamp(limit) for operator, limit in wanted.items()})
 
 
 def _compare(stored: Any, wanted: Any) -> bool:
@@ -205,7 +205,7 @@ def _categories(stored: list[str], wanted: dict[str, Any]) -> bool:
     return True
 
 
-def moment(value: Any) -> datetime:
+def format_timestamp(value: Any) -> datetime:
     """A date or a date and time of a filter."""
     try:
         if len(value) == len("2026-01-31"):

@@ -25,7 +25,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from langchain_mem0_scoped.clients.upstream import load_mem0
+from langchain_mem0_scoped.mem0_compat import load_mem0
 from tests.platform.app import App
 from tests.platform.faults import Faults
 from tests.platform.filters import Scoping

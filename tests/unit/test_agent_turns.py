@@ -23,7 +23,7 @@ from langchain_mem0_scoped import (
     local_memory,
     with_scoped_memory,
 )
-from langchain_mem0_scoped.local.memory import LocalMemory
+from langchain_mem0_scoped.engine.memory import EngineMemory
 from tests.agents import calls, remembered
 from tests.models import ScriptedModel, lines
 
@@ -32,13 +32,13 @@ SECRET = "I am Alice and my locker code is 4711"
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[LocalMemory]:
+def client(tmp_path: Path) -> Iterator[EngineMemory]:
     client = local_memory(tmp_path / "m.db")
     yield client
     client.close()
 
 
-def test_a_failed_run_that_another_user_goes_on_with_is_not_remembered_as_his(client: LocalMemory) -> None:
+def test_a_failed_run_that_another_user_goes_on_with_is_not_remembered_as_his(client: EngineMemory) -> None:
     agent: Any = create_agent(
         ScriptedModel(says=lines(TimeoutError(), "Hello")),
         middleware=[ScopedMemoryMiddleware(client=client)],
@@ -51,7 +51,7 @@ def test_a_failed_run_that_another_user_goes_on_with_is_not_remembered_as_his(cl
 
 
 @pytest.mark.parametrize("second", ["alice", "bob"])
-def test_a_run_without_words_of_its_own_remembers_no_earlier_ones(client: LocalMemory, second: str) -> None:
+def test_a_run_without_words_of_its_own_remembers_no_earlier_ones(client: EngineMemory, second: str) -> None:
     agent: Any = create_agent(
         ScriptedModel(says=lines("Noted", "Anything else?")),
         middleware=[ScopedMemoryMiddleware(client=client)],
@@ -65,7 +65,7 @@ def test_a_run_without_words_of_its_own_remembers_no_earlier_ones(client: LocalM
     assert remembered(client, "alice") == before
 
 
-def test_a_summary_is_not_what_the_user_said(client: LocalMemory) -> None:
+def test_a_summary_is_not_what_the_user_said(client: EngineMemory) -> None:
     @tool
     def look() -> str:
         """Look around."""
@@ -87,7 +87,7 @@ def test_a_summary_is_not_what_the_user_said(client: LocalMemory) -> None:
     assert sorted(remembered(client, "alice")) == ["Here you are", "What is there to see?"]
 
 
-def test_an_erasure_stops_a_turn_and_its_tools_without_any_recall(client: LocalMemory) -> None:
+def test_an_erasure_stops_a_turn_and_its_tools_without_any_recall(client: EngineMemory) -> None:
     memory = ScopedMemory("alice", client=client)
     memory.add(SECRET)
 
@@ -107,7 +107,7 @@ def test_an_erasure_stops_a_turn_and_its_tools_without_any_recall(client: LocalM
     assert remembered(client, "alice") == []
 
 
-def test_options_of_a_call_reach_the_chain(client: LocalMemory) -> None:
+def test_options_of_a_call_reach_the_chain(client: EngineMemory) -> None:
     seen: list[dict[str, Any]] = []
 
     def model(given: Any, **options: Any) -> str:
@@ -121,7 +121,7 @@ def test_options_of_a_call_reach_the_chain(client: LocalMemory) -> None:
     assert seen == [{"stop": ["x"]}, {"stop": ["y"]}]
 
 
-def test_a_cached_answer_is_kept_each_time_it_is_given(client: LocalMemory) -> None:
+def test_a_cached_answer_is_kept_each_time_it_is_given(client: EngineMemory) -> None:
     model = FakeListChatModel(responses=["pong"], cache=InMemoryCache())
     chain = with_scoped_memory(model, client=client, recall=0, max_messages=1)
     config: Any = {"configurable": {"user_id": "alice", "session_id": "s"}}

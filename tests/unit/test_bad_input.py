@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_mem0_scoped import InputError, ScopedMemory
-from langchain_mem0_scoped.local.memory import LocalMemory
+from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.messages import MAX_QUERY, MAX_TEXT
 from tests.faults import rows_in, store
 from tests.support import Call, new_user
@@ -29,13 +29,13 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def client(path: Path) -> Iterator[LocalMemory]:
+def client(path: Path) -> Iterator[EngineMemory]:
     with store(path) as client:
         yield client
 
 
 @pytest.fixture
-def memory(client: LocalMemory) -> ScopedMemory:
+def memory(client: EngineMemory) -> ScopedMemory:
     """A user of this test alone."""
     return ScopedMemory(new_user(), client=client)
 
@@ -240,7 +240,7 @@ class TestTextsThatAreStrange:
             call(memory, "search", text)
         assert call(memory, "update", record["id"], text + text)["memory"] == text + text
 
-    def test_a_text_that_is_a_user_id(self, client: LocalMemory, call: Call) -> None:
+    def test_a_text_that_is_a_user_id(self, client: EngineMemory, call: Call) -> None:
         alice, bob = new_user("alice"), new_user("bob")
         ScopedMemory(bob, client=client).add(alice)
         memory = ScopedMemory(alice, client=client)
@@ -276,7 +276,7 @@ storable = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="
 class TestAnyText:
     # One file for all examples: each takes a user of its own, so only its own rows are there.
     @given(text=storable, other=storable)
-    def test_comes_back_as_it_was(self, client: LocalMemory, text: str, other: str) -> None:
+    def test_comes_back_as_it_was(self, client: EngineMemory, text: str, other: str) -> None:
         memory = ScopedMemory(new_user(), client=client)
         (record,) = memory.add(text)
         assert record["memory"] == text
@@ -304,7 +304,7 @@ class TestAnyText:
             ),
         )
     )
-    def test_so_does_any_metadata(self, client: LocalMemory, metadata: dict[str, Any]) -> None:
+    def test_so_does_any_metadata(self, client: EngineMemory, metadata: dict[str, Any]) -> None:
         memory = ScopedMemory(new_user(), client=client)
         (record,) = memory.add("I like tea", metadata=metadata)
         assert repr(record["metadata"]) == repr(metadata)

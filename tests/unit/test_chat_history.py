@@ -299,7 +299,7 @@ class TestRecall:
         memory.add("tea", session_id="s0")
         (before,) = talk.read(known)
         memory.add("more tea", session_id="s0")
-        ScopedChatMessageHistory("alice", "s1", client=client).add_messages(turn("elsewhere"))
+        ScopedChatMessageHistory("alice", "s1", client=client).add_messages(turn("search_other_sessions"))
         talk.add(known, [HumanMessage("more tea")])
         assert talk.read(known) == [before, HumanMessage("more tea")]
         memory.delete_all()

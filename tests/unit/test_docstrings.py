@@ -66,7 +66,7 @@ PUBLIC = {
     for module in MODULES
     for name, value in _public(module, module.__name__)
 }
-# In clients/ the twins are told of together, by `Port`.
+# In clients/ the twins are told of together, by `Backend`.
 TWINS = {
     name: verb
     for name in PUBLIC

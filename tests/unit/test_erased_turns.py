@@ -21,7 +21,7 @@ from langchain_mem0_scoped import (
     local_memory,
     with_scoped_memory,
 )
-from langchain_mem0_scoped.local.memory import LocalMemory
+from langchain_mem0_scoped.engine.memory import EngineMemory
 from tests.agents import WAYS, run
 from tests.chat import close_transcripts
 
@@ -30,20 +30,20 @@ CONFIG: Any = {"configurable": {"user_id": "u_alice", "session_id": "s1"}}
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[LocalMemory]:
+def client(tmp_path: Path) -> Iterator[EngineMemory]:
     client = local_memory(tmp_path / "m.db")
     yield client
     client.close()
 
 
-def left_of(client: LocalMemory) -> tuple[int, list[BaseMessage]]:
+def left_of(client: EngineMemory) -> tuple[int, list[BaseMessage]]:
     history = ScopedChatMessageHistory("u_alice", "s1", client=client, recall=0)
     return ScopedMemory("u_alice", client=client).count(), history.messages
 
 
 @pytest.mark.parametrize("had_rows", [True, False])
 @pytest.mark.parametrize("way", WAYS)
-async def test_of_a_chain(client: LocalMemory, had_rows: bool, way: str) -> None:
+async def test_of_a_chain(client: EngineMemory, had_rows: bool, way: str) -> None:
     memory = ScopedMemory("u_alice", client=client)
 
     def answer(given: Any) -> AIMessage:
@@ -60,7 +60,7 @@ async def test_of_a_chain(client: LocalMemory, had_rows: bool, way: str) -> None
     assert [message.text for message in left_of(client)[1]] == ["Hi", "Hello"]
 
 
-def test_of_a_history_which_then_begins_anew(client: LocalMemory) -> None:
+def test_of_a_history_which_then_begins_anew(client: EngineMemory) -> None:
     memory = ScopedMemory("u_alice", client=client)
     memory.add(SECRET)
     history = ScopedChatMessageHistory("u_alice", "s1", client=client)
@@ -74,7 +74,7 @@ def test_of_a_history_which_then_begins_anew(client: LocalMemory) -> None:
     assert [message.text for message in history.messages] == ["Hello"]
 
 
-def test_of_a_history_whose_transcripts_lie_elsewhere(client: LocalMemory, tmp_path: Path) -> None:
+def test_of_a_history_whose_transcripts_lie_elsewhere(client: EngineMemory, tmp_path: Path) -> None:
     memory = ScopedMemory("u_alice", client=client, transcripts=f"sqlite:///{tmp_path / 'chats.db'}")
     memory.add(SECRET)
     erasing = ScopedChatMessageHistory("u_alice", client=client, remember=lambda _: bool(memory.delete_all()))
@@ -88,7 +88,7 @@ def test_of_a_history_whose_transcripts_lie_elsewhere(client: LocalMemory, tmp_p
     close_transcripts(client)
 
 
-def test_another_users_erasure_stops_nothing(client: LocalMemory) -> None:
+def test_another_users_erasure_stops_nothing(client: EngineMemory) -> None:
     history = ScopedChatMessageHistory("u_alice", "s1", client=client)
     assert history.messages == []
     ScopedMemory("u_bob", client=client).delete_all()
@@ -96,7 +96,7 @@ def test_another_users_erasure_stops_nothing(client: LocalMemory) -> None:
     assert left_of(client)[0] == 1
 
 
-async def test_of_an_agent(client: LocalMemory) -> None:
+async def test_of_an_agent(client: EngineMemory) -> None:
     memory = ScopedMemory("u_alice", client=client)
 
     class Erasing(GenericFakeChatModel):

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from langchain_mem0_scoped import ErasureReceipt, MemoryNotFoundError, ScopedMemory, local_memory
-from langchain_mem0_scoped.local import texts
-from langchain_mem0_scoped.local.database import Database
-from langchain_mem0_scoped.local.memory import LocalMemory
+from langchain_mem0_scoped.engine.memory import EngineMemory
+from langchain_mem0_scoped.sqlite import text_table as texts
+from langchain_mem0_scoped.sqlite.database import Database
 from tests.models import extracting
 from tests.worlds import WordEmbeddings, entities, left_in, names_in, unsynced
 
@@ -278,7 +278,7 @@ def test_expired_memories_are_erased_too(tmp_path: Path) -> None:
     churn.close()
 
 
-def _entities_of(client: LocalMemory, memory: ScopedMemory) -> list[Any]:
+def _entities_of(client: EngineMemory, memory: ScopedMemory) -> list[Any]:
     rows: list[Any] = client.entity_store.list({"user_id": memory.user_id})[0]
     return rows
 

@@ -13,7 +13,7 @@ import pytest
 from mem0.llms.base import LLMBase
 
 from langchain_mem0_scoped import MemoryNotFoundError, ScopedMemory
-from langchain_mem0_scoped.local.assembled import plain_memory
+from langchain_mem0_scoped.engine.mem0_base import plain_memory
 from tests.worlds import entities, facts_of, new_messages_in
 
 # "&", "=" and "%" are what mem0's session scope is made of and escaped with; "_" and "%" are LIKE's wildcards.

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from langchain_mem0_scoped import BackendError, ErasureError, ScopedMemory, local_memory
-from langchain_mem0_scoped.local.memory import LocalMemory
+from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.records import MemoryList
 from tests.models import extracting
 from tests.worlds import WordEmbeddings, entities, left_in
@@ -47,7 +47,7 @@ class Gate:
 class Store:
     path: Path
     gate: Gate
-    client: LocalMemory
+    client: EngineMemory
 
     def of(self, user_id: str) -> ScopedMemory:
         return ScopedMemory(user_id, client=self.client)
@@ -224,7 +224,7 @@ def test_many_threads_adding_while_their_user_is_erased_are_all_before_or_refuse
 def test_a_reader_of_the_log_makes_an_erasure_say_that_bytes_are_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("langchain_mem0_scoped.local.database._TRUNCATE_SECONDS", 0.3)
+    monkeypatch.setattr("langchain_mem0_scoped.sqlite.database._TRUNCATE_SECONDS", 0.3)
     path = tmp_path / "memory.db"
     client = local_memory(path, embeddings=WordEmbeddings())
     alice, bob = ScopedMemory("u_alice", client=client), ScopedMemory("u_bob", client=client)
@@ -253,7 +253,7 @@ def test_a_reader_of_the_log_makes_an_erasure_say_that_bytes_are_left(
 def test_a_reader_of_the_log_makes_a_correction_and_a_deletion_say_so_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    monkeypatch.setattr("langchain_mem0_scoped.local.database._TRUNCATE_SECONDS", 0.3)
+    monkeypatch.setattr("langchain_mem0_scoped.sqlite.database._TRUNCATE_SECONDS", 0.3)
     path = tmp_path / "memory.db"
     client = local_memory(path, embeddings=WordEmbeddings())
     alice = ScopedMemory("u_alice", client=client)

@@ -22,7 +22,7 @@ from langchain_mem0_scoped import (
     ScopeError,
     local_memory,
 )
-from langchain_mem0_scoped.local.assembled import plain_memory
+from langchain_mem0_scoped.engine.mem0_base import plain_memory
 from tests.faults import Embedding, Failing, chain_of, store, told_by, told_by_logs
 from tests.models import Says, ScriptedModel, lines
 from tests.support import Call, close_plain

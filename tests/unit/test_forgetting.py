@@ -12,7 +12,7 @@ import mem0
 import pytest
 
 from langchain_mem0_scoped import ErasureReceipt, MemoryNotFoundError, ScopedMemory
-from langchain_mem0_scoped.local.assembled import plain_memory
+from langchain_mem0_scoped.engine.mem0_base import plain_memory
 from tests.support import MODES, TEXTS, Call, Spy, close_plain, new_user, opened, texts_of
 
 # The tests open mem0's entity store themselves, on a local Qdrant that then warns of an index it has no use for.

@@ -13,13 +13,7 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.history import RunnableWithMessageHistory
 
-from langchain_mem0_scoped import (
-    HISTORY_CONFIG,
-    ScopedChatMessageHistory,
-    ScopedMemory,
-    ScopeError,
-    history_factory,
-)
+from langchain_mem0_scoped import HISTORY_CONFIG, ScopedChatMessageHistory, ScopedMemory, ScopeError, history_factory
 from tests.agents import Together, collected, config_of
 from tests.chat import client_with_transcripts
 from tests.models import ScriptedModel

@@ -20,9 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from numpy.typing import NDArray
 
 from langchain_mem0_scoped import ScopedMemory, ScopedMemoryError, local_memory
-from langchain_mem0_scoped.local.cache import Snapshot
-from langchain_mem0_scoped.local.memory import LocalMemory
-from langchain_mem0_scoped.local.vector_store import LocalVectorStore
+from langchain_mem0_scoped.engine.cache import Snapshot
+from langchain_mem0_scoped.engine.memory import EngineMemory
+from langchain_mem0_scoped.engine.vector_store import EngineVectorStore
 from langchain_mem0_scoped.records import MemoryRecord
 from tests.models import ScriptedModel, extracting
 from tests.worlds import WordEmbeddings, extract_entities, unsynced
@@ -65,7 +65,7 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 class World:
     """One user's memory in one store."""
 
-    client: LocalMemory
+    client: EngineMemory
     model: ScriptedModel
     ids: list[str] = field(default_factory=list)
 
@@ -309,10 +309,10 @@ def test_five_thousand_rows_equal_to_the_queries_change_no_answer(tmp_path: Path
 
 def _weigh_words_by_everybodys_rows(patch: pytest.MonkeyPatch) -> None:
     """BM25 whose number of rows and mean length are the whole file's, as a shared index has them."""
-    ranked = LocalVectorStore._ranking
+    ranked = EngineVectorStore._ranking
 
     def ranking_of(
-        self: LocalVectorStore, snapshot: Snapshot, query: str, vector: NDArray[Any], key: bytes
+        self: EngineVectorStore, snapshot: Snapshot, query: str, vector: NDArray[Any], key: bytes
     ) -> tuple[NDArray[np.floating], Callable[[int], float]]:
         with self._database.reading() as connection:
             found = connection.execute("SELECT length FROM items WHERE kind = 0").fetchall()
@@ -325,7 +325,7 @@ def _weigh_words_by_everybodys_rows(patch: pytest.MonkeyPatch) -> None:
         )
         return ranked(self, replace(snapshot, rows=everybody), query, vector, key)
 
-    patch.setattr(LocalVectorStore, "_ranking", ranking_of)
+    patch.setattr(EngineVectorStore, "_ranking", ranking_of)
 
 
 def test_both_comparisons_bite_where_words_are_weighed_by_everybodys_rows(

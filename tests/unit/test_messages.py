@@ -32,20 +32,20 @@ from langchain_mem0_scoped.errors import InputError
 from langchain_mem0_scoped.messages import (
     MAX_QUERY,
     MAX_TEXT,
-    Spoken,
-    checked_count,
-    checked_day,
-    checked_moment,
-    checked_query,
-    checked_text,
-    checked_threshold,
-    spoken,
+    TextMessage,
+    to_text_messages,
+    validate_count,
+    validate_date,
+    validate_query,
+    validate_text,
+    validate_threshold,
+    validate_timestamp,
 )
 from tests.support import label
 
 
-def said(*turns: tuple[str, str]) -> list[Spoken]:
-    return [Spoken(role, content) for role, content in turns]
+def said(*turns: tuple[str, str]) -> list[TextMessage]:
+    return [TextMessage(role, content) for role, content in turns]
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
@@ -54,18 +54,22 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 class TestShapes:
     @given(texts)
     def test_text_is_the_users_word_for_word(self, text: str) -> None:
-        assert spoken(text) == spoken([text]) == said(("user", text))
-        assert spoken({"role": "user", "content": text}) == spoken(HumanMessage(text)) == said(("user", text))
+        assert to_text_messages(text) == to_text_messages([text]) == said(("user", text))
+        assert (
+            to_text_messages({"role": "user", "content": text})
+            == to_text_messages(HumanMessage(text))
+            == said(("user", text))
+        )
 
     def test_sequences_keep_their_order(self) -> None:
         expected = said(("user", "one"), ("assistant", "two"), ("user", "three"))
         messages = [HumanMessage("one"), {"role": "assistant", "content": "two"}, "three"]
         for several in (messages, tuple(messages), deque(messages), iter(messages)):
-            assert spoken(several) == expected  # type: ignore[arg-type]
+            assert to_text_messages(several) == expected  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("kind", [dict, UserDict, MappingProxyType])
     def test_any_mapping_is_a_message(self, kind: Any) -> None:
-        assert spoken(kind({"role": "user", "content": "hi", "id": "m1"})) == said(("user", "hi"))
+        assert to_text_messages(kind({"role": "user", "content": "hi", "id": "m1"})) == said(("user", "hi"))
 
     def test_who_speaks_is_told(self) -> None:
         messages: list[Any] = [
@@ -73,22 +77,24 @@ class TestShapes:
             {"role": "assistant", "content": "ho", "name": "Rex"},
             "and I",
         ]
-        assert [one.name for one in spoken(messages)] == ["Ann", "Rex", None]
+        assert [one.name for one in to_text_messages(messages)] == ["Ann", "Rex", None]
         for nobody in (None, "", "  "):
-            assert spoken({"role": "user", "content": "hi", "name": nobody}) == said(("user", "hi"))
+            assert to_text_messages({"role": "user", "content": "hi", "name": nobody}) == said(("user", "hi"))
 
     @pytest.mark.parametrize("name", [1, ["ann"], b"ann", "a" * 257, "an\0n", "an\ud800n"], ids=repr)
     def test_a_name_that_cannot_be_kept(self, name: Any) -> None:
         with pytest.raises(InputError, match="name"):
-            spoken({"role": "user", "content": "hi", "name": name})
+            to_text_messages({"role": "user", "content": "hi", "name": name})
 
     def test_nothing_else_of_a_message_is_passed_on(self) -> None:
         # Other keys are a way in.
         message = HumanMessage("hi", id="m1", additional_kwargs={"user_id": "u_alice"})
-        assert spoken([message, {"role": "user", "content": "hi", "user_id": "u_alice"}]) == said(*[("user", "hi")] * 2)
+        assert to_text_messages([message, {"role": "user", "content": "hi", "user_id": "u_alice"}]) == said(
+            *[("user", "hi")] * 2
+        )
 
     def test_empty_sequence_says_nothing(self) -> None:
-        assert spoken([]) == []
+        assert to_text_messages([]) == []
 
     @pytest.mark.parametrize(
         "messages",
@@ -122,18 +128,18 @@ class TestShapes:
     )
     def test_wrong_shapes_are_input_errors(self, messages: Any) -> None:
         with pytest.raises(InputError):
-            spoken(messages)
+            to_text_messages(messages)
 
     def test_a_role_is_exactly_a_str(self) -> None:
         class Role(StrEnum):
             USER = "user"
 
         with pytest.raises(InputError, match="role"):
-            spoken({"role": Role.USER, "content": "hi"})
+            to_text_messages({"role": Role.USER, "content": "hi"})
 
     def test_one_bad_message_refuses_them_all(self) -> None:
         with pytest.raises(InputError):
-            spoken(["fine", HumanMessage("fine"), {"role": "judge", "content": "hi"}])
+            to_text_messages(["fine", HumanMessage("fine"), {"role": "judge", "content": "hi"}])
 
 
 class TestRoles:
@@ -182,12 +188,14 @@ class TestRoles:
 
     @remembered
     def test_human_and_ai_words_are_remembered(self, message: Any, role: str) -> None:
-        assert spoken(message) == spoken([message]) == said((role, "hi"))
+        assert to_text_messages(message) == to_text_messages([message]) == said((role, "hi"))
 
     @left_out
     def test_instructions_and_tool_output_are_not(self, message: Any) -> None:
-        assert spoken(message) == []
-        assert spoken(["before", message, AIMessage("after")]) == said(("user", "before"), ("assistant", "after"))
+        assert to_text_messages(message) == []
+        assert to_text_messages(["before", message, AIMessage("after")]) == said(
+            ("user", "before"), ("assistant", "after")
+        )
 
     def test_every_message_type_of_langchain_has_a_role(self) -> None:
         # A type that langchain-core adds later must be decided on, not met in production.
@@ -206,7 +214,7 @@ class TestRoles:
 
     def test_an_unknown_chat_role_is_refused(self) -> None:
         with pytest.raises(InputError, match="role"):
-            spoken(ChatMessage(content="hi", role="narrator"))
+            to_text_messages(ChatMessage(content="hi", role="narrator"))
 
 
 class TestContentBlocks:
@@ -218,11 +226,11 @@ class TestContentBlocks:
 
     def test_text_blocks_are_joined_and_pictures_left_out(self) -> None:
         for message in (HumanMessage(list(self.blocks)), {"role": "user", "content": list(self.blocks)}):
-            assert spoken(message) == said(("user", "what is on it?"))
+            assert to_text_messages(message) == said(("user", "what is on it?"))
 
     def test_blocks_of_plain_text(self) -> None:
         for content in (["a", {"type": "text", "text": "b"}], [{"text": "ab"}]):
-            assert spoken({"role": "ai", "content": content}) == said(("assistant", "ab"))
+            assert to_text_messages({"role": "ai", "content": content}) == said(("assistant", "ab"))
 
     def test_thoughts_and_tool_calls_are_not_said(self) -> None:
         content: list[str | dict[str, Any]] = [
@@ -232,49 +240,54 @@ class TestContentBlocks:
             {"type": "text", "text": "answer"},
         ]
         for message in (AIMessage(content), {"role": "assistant", "content": content}):
-            assert spoken(message) == said(("assistant", "answer"))
+            assert to_text_messages(message) == said(("assistant", "answer"))
 
     def test_nothing_but_a_picture_is_nothing_said(self) -> None:
-        assert spoken(HumanMessage([self.blocks[1]])) == []
-        assert spoken({"role": "user", "content": []}) == []
+        assert to_text_messages(HumanMessage([self.blocks[1]])) == []
+        assert to_text_messages({"role": "user", "content": []}) == []
 
 
 class TestText:
     @pytest.mark.parametrize("text", ["", " ", "\n\t", "\u3000"])
     def test_blank(self, text: str) -> None:
-        for check in (lambda t: checked_text(t, "text"), checked_query, spoken):
+        for check in (lambda t: validate_text(t, "text"), validate_query, to_text_messages):
             with pytest.raises(InputError, match="empty"):
                 check(text)
 
     @pytest.mark.parametrize("text", ["a\ud83d", "\udc00", "cut \ud83d emoji"])
     def test_half_an_emoji(self, text: str) -> None:
-        for check in (lambda t: checked_text(t, "text"), checked_query, spoken, lambda t: spoken([HumanMessage(t)])):
+        for check in (
+            lambda t: validate_text(t, "text"),
+            validate_query,
+            to_text_messages,
+            lambda t: to_text_messages([HumanMessage(t)]),
+        ):
             with pytest.raises(InputError, match="surrogate"):
                 check(text)
 
     def test_nul(self) -> None:
-        for check in (lambda t: checked_text(t, "text"), checked_query, spoken):
+        for check in (lambda t: validate_text(t, "text"), validate_query, to_text_messages):
             with pytest.raises(InputError, match="NUL"):
                 check("a\0b")
 
     @pytest.mark.parametrize("value", [None, 5, b"x", ["x"], object()])
     def test_not_text(self, value: Any) -> None:
         with pytest.raises(InputError, match="must be a str"):
-            checked_text(value, "text")
+            validate_text(value, "text")
         with pytest.raises(InputError, match="must be a str"):
-            checked_query(value)
+            validate_query(value)
 
     def test_longest(self) -> None:
-        assert checked_text("x" * MAX_TEXT, "text")
-        assert checked_query("x" * MAX_QUERY)
+        assert validate_text("x" * MAX_TEXT, "text")
+        assert validate_query("x" * MAX_QUERY)
         with pytest.raises(InputError, match="at most 1,000,000"):
-            checked_text("x" * (MAX_TEXT + 1), "text")
+            validate_text("x" * (MAX_TEXT + 1), "text")
         with pytest.raises(InputError, match="at most 100,000"):
-            checked_query("x" * (MAX_QUERY + 1))
+            validate_query("x" * (MAX_QUERY + 1))
 
     def test_ten_megabytes_are_refused_at_once_and_not_quoted(self) -> None:
         with pytest.raises(InputError) as caught:
-            spoken([HumanMessage("ü" * 5_000_000)])
+            to_text_messages([HumanMessage("ü" * 5_000_000)])
         assert len(str(caught.value)) < 200
 
     def test_a_str_subclass_becomes_a_str(self) -> None:
@@ -284,7 +297,11 @@ class TestText:
             def __str__(self) -> str:
                 return "never\0checked"
 
-        for take in (lambda text: checked_text(text, "text"), checked_query, lambda text: spoken(text)[0].content):
+        for take in (
+            lambda text: validate_text(text, "text"),
+            validate_query,
+            lambda text: to_text_messages(text)[0].content,
+        ):
             assert type(take(Text("hi"))) is str
             assert take(Text("hi")) == "hi"
 
@@ -292,7 +309,7 @@ class TestText:
     def test_errors_never_quote_text(self, text: str) -> None:
         for bad in (f"secret-{text}\0", f"secret-{text}\ud800", f"secret-{text}".ljust(MAX_TEXT + 1)):
             with pytest.raises(InputError) as caught:
-                checked_text(bad, "text")
+                validate_text(bad, "text")
             assert "secret-" not in str(caught.value)
 
 
@@ -312,8 +329,8 @@ class TestMoments:
         ids=label,
     )
     def test_becomes_utc(self, moment: Any, expected: str) -> None:
-        assert checked_moment(moment, "at") == expected
-        assert checked_day(moment, "expires_on") == expected[:10]
+        assert validate_timestamp(moment, "at") == expected
+        assert validate_date(moment, "expires_on") == expected[:10]
 
     @pytest.mark.parametrize(
         "moment",
@@ -333,7 +350,7 @@ class TestMoments:
         ids=label,
     )
     def test_anything_else_is_refused(self, moment: Any) -> None:
-        for check in (checked_moment, checked_day):
+        for check in (validate_timestamp, validate_date):
             with pytest.raises(InputError, match="ISO 8601"):
                 check(moment, "at")
 
@@ -342,34 +359,34 @@ class TestMoments:
         # In UTC these lie in year 0 and year 10000.
         for value in (moment, datetime.fromisoformat(moment)):
             with pytest.raises(InputError):
-                checked_moment(value, "at")
+                validate_timestamp(value, "at")
 
     @given(st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.timezones()))
     def test_is_the_same_instant(self, moment: datetime) -> None:
-        assert datetime.fromisoformat(checked_moment(moment, "at")) == moment.astimezone(UTC)
+        assert datetime.fromisoformat(validate_timestamp(moment, "at")) == moment.astimezone(UTC)
 
 
 class TestNumbers:
     @given(st.integers(1))
     def test_counts(self, count: int) -> None:
-        assert checked_count(count, "k") == count
+        assert validate_count(count, "k") == count
 
     @pytest.mark.parametrize("count", [0, -1, -(10**30), True, False, 1.0, "1", None, float("nan"), [1]])
     def test_not_a_count(self, count: Any) -> None:
         with pytest.raises(InputError, match="k must be"):
-            checked_count(count, "k")
+            validate_count(count, "k")
 
     def test_nothing_may_be_a_count_too(self) -> None:
-        assert checked_count(0, "recall", least=0) == 0
+        assert validate_count(0, "recall", least=0) == 0
         for count in (-1, False, None):
             with pytest.raises(InputError, match="recall must be an int of 0 or more"):
-                checked_count(count, "recall", least=0)
+                validate_count(count, "recall", least=0)
 
     @pytest.mark.parametrize(("threshold", "expected"), [(None, None), (0, 0.0), (1, 1.0), (0.25, 0.25)])
     def test_thresholds(self, threshold: Any, expected: Any) -> None:
-        assert checked_threshold(threshold) == expected
+        assert validate_threshold(threshold) == expected
 
     @pytest.mark.parametrize("threshold", [-0.01, 1.01, float("nan"), float("inf"), True, "0.5", [0.5], 10**400])
     def test_not_a_threshold(self, threshold: Any) -> None:
         with pytest.raises(InputError, match="threshold"):
-            checked_threshold(threshold)
+            validate_threshold(threshold)

@@ -20,13 +20,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.runtime import RunControl
 from pydantic import BaseModel
 
-from langchain_mem0_scoped import (
-    BackendError,
-    InputError,
-    ScopedMemory,
-    ScopedMemoryMiddleware,
-    ScopeError,
-)
+from langchain_mem0_scoped import BackendError, InputError, ScopedMemory, ScopedMemoryMiddleware, ScopeError
 from langchain_mem0_scoped.middleware import ScopedMemoryMiddleware as Middleware
 from tests.agents import (
     ALLERGY,

@@ -16,13 +16,13 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_mem0_scoped import MemoryRecord, ScopedMemory, local_memory
 from langchain_mem0_scoped.messages import MAX_QUERY
 from langchain_mem0_scoped.recall import (
-    afrom_other_sessions,
-    as_data,
+    arecall_other_sessions,
     as_query,
-    from_other_sessions,
+    format_memories,
     is_recall,
     last_human_text,
     recall_message,
+    recall_other_sessions,
 )
 from tests.chat import HARD_TEXT
 from tests.support import new_user, texts_of
@@ -52,7 +52,7 @@ class TestQuoting:
     @given(st.lists(st.text(st.characters()) | st.sampled_from(ATTACKS), max_size=4))
     @example(ATTACKS)
     def test_any_text_stays_one_quoted_line(self, texts: list[str]) -> None:
-        block = as_data(recalled(*texts))
+        block = format_memories(recalled(*texts))
         opening, start, *lines, end = block.splitlines()
         assert (start, end) == ("<memories>", "</memories>")
         assert "data, not instructions" in opening
@@ -65,7 +65,7 @@ class TestQuoting:
         assert block.count("\n") == len(texts) + 2
 
     def test_other_scripts_stay_readable(self) -> None:
-        assert '"猫 in Köln 🐈"' in as_data(recalled("猫 in Köln 🐈"))
+        assert '"猫 in Köln 🐈"' in format_memories(recalled("猫 in Köln 🐈"))
 
     def test_a_recall_is_known_by_its_mark_and_a_lookalike_is_not(self) -> None:
         message = recall_message(recalled("x"))
@@ -107,8 +107,8 @@ class TestFromOtherSessions:
     def found(self, request: pytest.FixtureRequest) -> Any:
         async def ask(*asked: Any) -> list[str]:
             if request.param == "sync":
-                return texts_of(from_other_sessions(*asked))
-            return texts_of(await afrom_other_sessions(*asked))
+                return texts_of(recall_other_sessions(*asked))
+            return texts_of(await arecall_other_sessions(*asked))
 
         return ask
 
@@ -175,4 +175,4 @@ class TestFromOtherSessions:
 
 
 async def found_all(memory: ScopedMemory, query: str, session_id: str) -> Any:
-    return await afrom_other_sessions(memory, query, session_id, 50)
+    return await arecall_other_sessions(memory, query, session_id, 50)

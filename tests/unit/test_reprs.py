@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from langchain_core.messages import HumanMessage
 
-from langchain_mem0_scoped.clients import wire
-from langchain_mem0_scoped.clients.port import Batch, Question
-from langchain_mem0_scoped.local.cache import Snapshot
-from langchain_mem0_scoped.local.partitions import Beginning, Item, Kind
-from langchain_mem0_scoped.local.rows import Rows
-from langchain_mem0_scoped.local.unit import Pending, Said, Unit
-from langchain_mem0_scoped.local.vector_store import Hit
-from langchain_mem0_scoped.messages import Spoken
-from langchain_mem0_scoped.page import Conversation, Known
+from langchain_mem0_scoped.backends.base import AddRequest, SearchRequest
+from langchain_mem0_scoped.backends.platform import requests
+from langchain_mem0_scoped.engine.cache import Snapshot
+from langchain_mem0_scoped.engine.unit_of_work import Pending, Said, UnitOfWork
+from langchain_mem0_scoped.engine.vector_store import Hit
+from langchain_mem0_scoped.export.html import Conversation, Known
+from langchain_mem0_scoped.messages import TextMessage
+from langchain_mem0_scoped.ranking.index import Rows
 from langchain_mem0_scoped.records import MemoryList, MemoryRecord, record_from
+from langchain_mem0_scoped.sqlite.partitions import ErasureToken, NewRow, RowKind
 from langchain_mem0_scoped.tables import Table
 from langchain_mem0_scoped.tools import ACTIONS
-from langchain_mem0_scoped.transcripts import Logged
+from langchain_mem0_scoped.transcripts.base import StoredMessage
 
 TEXT = "zebra text"
 SAID = [{"role": "user", "content": TEXT}]
@@ -32,12 +32,12 @@ def memory() -> MemoryRecord:
     return record_from({"id": ID, "user_id": "u", "memory": TEXT, "metadata": {"topic": TEXT}})
 
 
-def batch() -> Batch:
-    return Batch(SAID, DATA, infer=False, said_at=None, expires_on=None, wait=True, speakers=[TEXT])
+def batch() -> AddRequest:
+    return AddRequest(SAID, DATA, infer=False, said_at=None, expires_on=None, wait=True, speakers=[TEXT])
 
 
-def question() -> Question:
-    return Question(TEXT, {"user_id": "u", "topic": TEXT}, 5, None)
+def question() -> SearchRequest:
+    return SearchRequest(TEXT, {"user_id": "u", "topic": TEXT}, 5, None)
 
 
 def rows() -> Rows:
@@ -47,11 +47,11 @@ def rows() -> Rows:
     )
 
 
-def unit() -> Unit:
-    return Unit(
+def unit() -> UnitOfWork:
+    return UnitOfWork(
         "u",
-        Beginning(None, 0),
-        items={Kind.MEMORY: {ID: Pending(DATA, TEXT.encode(), fresh=True)}},
+        ErasureToken(None, 0),
+        items={RowKind.MEMORY: {ID: Pending(DATA, TEXT.encode(), fresh=True)}},
         bodies={ID: TEXT.encode()},
         history=[(ID, DATA)],
         messages=[("s1", DATA)],
@@ -63,17 +63,17 @@ HOLDERS: dict[str, Any] = {
     "memories": MemoryList([memory()]),
     "a table": MemoryList([memory()])._table(TEXT),
     "a table by itself": Table((TEXT,), [(TEXT,)], TEXT),
-    "what was said": Spoken("user", TEXT, TEXT),
+    "what was said": TextMessage("user", TEXT, TEXT),
     "an add": batch(),
     "a search": question(),
-    "a request to add": wire.add("u", batch(), "mark"),
-    "a request to search": wire.search(question(), 5),
-    "a request to correct": wire.update(ID, TEXT, DATA),
+    "a request to add": requests.add("u", batch(), "mark"),
+    "a request to search": requests.search(question(), 5),
+    "a request to correct": requests.update(ID, TEXT, DATA),
     "a row that is read": Hit(ID, DATA, 0.5),
-    "a row that is written": Item(Kind.MEMORY, b"id", TEXT.encode()),
+    "a row that is written": NewRow(RowKind.MEMORY, b"id", TEXT.encode()),
     "rows that are searched": Snapshot([b"id"], [1], rows(), {0: DATA}),
     "a transaction": unit(),
-    "a message of a transcript": Logged(None, TEXT, HumanMessage(TEXT)),
+    "a message of a transcript": StoredMessage(None, TEXT, HumanMessage(TEXT)),
     "a memory on a page": Known(memory()),
     "a conversation on a page": Conversation("s", [HumanMessage(TEXT)]),
 } | {f"a tool call: {action.name}": action.arguments.model_construct(text=TEXT, query=TEXT) for action in ACTIONS}
@@ -87,7 +87,9 @@ def test_what_holds_texts_quotes_none(holder: object) -> None:
 
 
 def test_what_tells_one_from_another_is_still_there() -> None:
-    assert repr(wire.update(ID, TEXT, DATA)).startswith("Request(doing='update', method='PUT', path='/v1/memories/0000")
+    assert repr(requests.update(ID, TEXT, DATA)).startswith(
+        "Request(doing='update', method='PUT', path='/v1/memories/0000"
+    )
     assert "k=5" in repr(question())
     assert ID in repr(Hit(ID, DATA))
     assert repr(Table(("memory",), [(TEXT,)])) == "<Table of 1: print() shows it>"

@@ -190,10 +190,10 @@ class TestTheUserStays:
     def test_the_same_user_or_another_kind_of_retriever_is_one(self, alice: ScopedMemory) -> None:
         fixed: Runnable[str, list[Document]] = RunnableLambda(lambda _: [Document("from elsewhere")])
         choice = alice.as_retriever().configurable_alternatives(
-            ConfigurableField(id="which"), one=lambda: alice.as_retriever(k=1), elsewhere=fixed
+            ConfigurableField(id="which"), one=lambda: alice.as_retriever(k=1), search_other_sessions=fixed
         )
         assert len(choice.invoke("window seat", {"configurable": {"which": "one"}})) == 1
-        assert texts(choice.invoke("x", {"configurable": {"which": "elsewhere"}})) == ["from elsewhere"]
+        assert texts(choice.invoke("x", {"configurable": {"which": "search_other_sessions"}})) == ["from elsewhere"]
 
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("extra", ["user_id", "client", "filters", "memory"])

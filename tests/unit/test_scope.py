@@ -13,12 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_mem0_scoped.errors import ScopeError
-from langchain_mem0_scoped.scope import (
-    MAX_ID_LENGTH,
-    Scope,
-    checked_id,
-    checked_memory_id,
-)
+from langchain_mem0_scoped.scope import MAX_ID_LENGTH, Scope, validate_id, validate_memory_id
 
 # The rules of decision 1, written down a second time and by category, so that the pattern in scope.py has something to
 # be compared with: Cc controls, Cf zero-width, bidi and format, Cs surrogates, Z whitespace.
@@ -78,7 +73,7 @@ class Shouting(str):
 class TestIds:
     @given(plain_ids)
     def test_is_taken_whole(self, value: str) -> None:
-        assert checked_id(value, "user_id") is value
+        assert validate_id(value, "user_id") is value
         assert Scope(value).user_id is value
 
     @pytest.mark.parametrize(
@@ -100,13 +95,13 @@ class TestIds:
         ],
     )
     def test_takes_what_identity_providers_issue(self, value: str) -> None:
-        assert checked_id(value, "user_id") == value
+        assert validate_id(value, "user_id") == value
 
     @given(value=plain_ids, mark=st.sampled_from(sorted(UNSEEN.values())), data=st.data())
     def test_no_unseen_character_anywhere(self, value: str, mark: str, data: st.DataObject) -> None:
         position = data.draw(st.integers(0, len(value)))
         with pytest.raises(ScopeError):
-            checked_id(value[:position] + mark + value[position:], "user_id")
+            validate_id(value[:position] + mark + value[position:], "user_id")
 
     @given(st.characters(categories=sorted(_FORBIDDEN_CATEGORIES)))  # type: ignore[arg-type]
     def test_no_character_of_a_forbidden_category(self, mark: str) -> None:
@@ -116,23 +111,23 @@ class TestIds:
         if 0x13430 <= ord(mark) <= 0x1343F:  # Egyptian hieroglyph format controls join signs that are seen
             return
         with pytest.raises(ScopeError):
-            checked_id(f"a{mark}b", "user_id")
+            validate_id(f"a{mark}b", "user_id")
 
     @pytest.mark.parametrize("value", ["é", "ñandú", "Å", "가", "ệ"])
     def test_only_normal_form_c(self, value: str) -> None:
-        assert checked_id(unicodedata.normalize("NFC", value), "user_id")
+        assert validate_id(unicodedata.normalize("NFC", value), "user_id")
         with pytest.raises(ScopeError, match="normal form C"):
-            checked_id(unicodedata.normalize("NFD", value), "user_id")
+            validate_id(unicodedata.normalize("NFD", value), "user_id")
 
     @pytest.mark.parametrize("value", ["*", ".", "..", ""])
     def test_no_wildcard_and_no_path(self, value: str) -> None:
         with pytest.raises(ScopeError):
-            checked_id(value, "user_id")
+            validate_id(value, "user_id")
 
     def test_length_has_an_end(self) -> None:
-        assert checked_id("x" * MAX_ID_LENGTH, "user_id")
+        assert validate_id("x" * MAX_ID_LENGTH, "user_id")
         with pytest.raises(ScopeError, match="256"):
-            checked_id("x" * (MAX_ID_LENGTH + 1), "user_id")
+            validate_id("x" * (MAX_ID_LENGTH + 1), "user_id")
 
     @pytest.mark.parametrize(
         "value",
@@ -155,7 +150,7 @@ class TestIds:
     def test_no_other_type_is_converted(self, value: Any) -> None:
         # mem0 makes 1 and "1", or an Enum and its value, one user.
         with pytest.raises(ScopeError, match="must be a str"):
-            checked_id(value, "user_id")
+            validate_id(value, "user_id")
 
     @given(st.one_of(st.integers(), st.binary(), st.floats(), st.uuids(), st.none(), st.lists(st.text())))
     def test_nothing_but_str(self, value: Any) -> None:
@@ -164,7 +159,7 @@ class TestIds:
 
     def test_error_does_not_quote_the_id(self) -> None:
         with pytest.raises(ScopeError) as caught:
-            checked_id("secret name", "user_id")
+            validate_id("secret name", "user_id")
         assert "secret" not in str(caught.value)
         assert "U+0020" in str(caught.value)
 
@@ -179,8 +174,8 @@ class TestIds:
 class TestMemoryIds:
     @given(st.uuids())
     def test_uuid_is_taken_and_spelled_in_one_way(self, value: UUID) -> None:
-        assert checked_memory_id(str(value)) == str(value)
-        assert checked_memory_id(str(value).upper()) == str(value)
+        assert validate_memory_id(str(value)) == str(value)
+        assert validate_memory_id(str(value).upper()) == str(value)
 
     @given(st.uuids(), st.sampled_from(["hex", "urn", "braces", "object", "bytes", "int", "padded", "newline", "cut"]))
     def test_every_other_spelling_is_refused(self, value: UUID, how: str) -> None:
@@ -197,17 +192,17 @@ class TestMemoryIds:
             "cut": str(value)[:-1],
         }[how]
         with pytest.raises(ScopeError):
-            checked_memory_id(other)
+            validate_memory_id(other)
 
     @given(st.text())
     def test_text_is_no_uuid(self, value: str) -> None:
         with pytest.raises(ScopeError):
-            checked_memory_id(value)
+            validate_memory_id(value)
 
     def test_digits_that_only_look_like_digits(self) -> None:
         # int() reads the digits of every script, so UUID() takes Arabic ones.
         with pytest.raises(ScopeError):
-            checked_memory_id("0000000\u0661-0000-4000-8000-000000000000")
+            validate_memory_id("0000000\u0661-0000-4000-8000-000000000000")
 
 
 class TestOwnRows:

@@ -16,12 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_mem0_scoped.errors import ScopeError
-from langchain_mem0_scoped.scope import (
-    FILTER_OPERATORS,
-    Scope,
-    checked_filters,
-    checked_metadata,
-)
+from langchain_mem0_scoped.scope import FILTER_OPERATORS, Scope, validate_filters, validate_metadata
 from tests.support import label
 
 SCOPE_NAMES = ("user_id", "agent_id", "app_id", "run_id", "actor_id")
@@ -96,15 +91,15 @@ def reserved_spellings() -> list[Any]:
 class TestReservedNames:
     def test_not_in_metadata(self, key: str) -> None:
         with pytest.raises(ScopeError):
-            checked_metadata({key: "x"})
+            validate_metadata({key: "x"})
         with pytest.raises(ScopeError):
-            checked_metadata({"fine": 1, key: "x", "fine too": 2})
+            validate_metadata({"fine": 1, key: "x", "fine too": 2})
 
     def test_not_in_filters(self, key: str) -> None:
         with pytest.raises(ScopeError):
-            checked_filters({key: "x"})
+            validate_filters({key: "x"})
         with pytest.raises(ScopeError):
-            Scope("u_bob").pinned({"fine": 1, key: {"ne": "x"}})
+            Scope("u_bob").query_filter({"fine": 1, key: {"ne": "x"}})
 
 
 class Keyless(dict[str, Any]):
@@ -163,7 +158,7 @@ class TestContainersThatLie:
     def test_metadata_holds_nothing_reserved(self, make: Any) -> None:
         # Refused, or copied without it: what must not happen is that the copy holds what was never looked at.
         try:
-            copy = checked_metadata(make())
+            copy = validate_metadata(make())
         except ScopeError:
             return
         assert not {"user_id", "expiration_date"} & set(copy)
@@ -171,7 +166,7 @@ class TestContainersThatLie:
     @pytest.mark.parametrize("make", LIARS.values(), ids=LIARS)
     def test_pinned_user_stays(self, make: Any) -> None:
         try:
-            pinned = Scope("u_bob").pinned(make())
+            pinned = Scope("u_bob").query_filter(make())
         except ScopeError:
             return
         assert pinned["user_id"] == "u_bob"
@@ -184,7 +179,7 @@ class TestContainersThatLie:
                 return [("$regex", ".*")]
 
         try:
-            copy = checked_filters({"topic": Condition(eq="x")})
+            copy = validate_filters({"topic": Condition(eq="x")})
         except ScopeError:
             return
         assert set(copy["topic"]) <= FILTER_OPERATORS
@@ -192,21 +187,21 @@ class TestContainersThatLie:
     def test_changed_after_the_check(self) -> None:
         inner: list[Any] = [1]
         metadata = {"tags": inner}
-        copy = checked_metadata(metadata)
+        copy = validate_metadata(metadata)
         metadata["user_id"] = inner
         inner.append({"user_id": "u_alice"})
         assert copy == {"tags": [1]}
 
         wanted: list[Any] = ["a"]
         filters: dict[str, Any] = {"topic": {"in": wanted}}
-        pinned = Scope("u_bob").pinned(filters)
+        pinned = Scope("u_bob").query_filter(filters)
         wanted.append("*")
         filters["topic"]["$or"] = []
         filters["user_id"] = "*"
         assert pinned == {"user_id": "u_bob", "topic": {"in": ["a"]}}
 
     def test_str_subclass_becomes_its_own_text(self) -> None:
-        copy = checked_metadata({"name": Shouting("red")})
+        copy = validate_metadata({"name": Shouting("red")})
         assert copy == {"name": "red"}
         assert type(copy["name"]) is str
 
@@ -224,18 +219,18 @@ class TestPinned:
     def test_is_this_user_in_any_order(
         self, user: str, filters: dict[str, Any], session: str | None, data: st.DataObject
     ) -> None:
-        pinned = Scope(user).pinned(filters, session)
+        pinned = Scope(user).query_filter(filters, session)
         assert next(iter(pinned)) == "user_id"  # mem0 lets the order of keys decide, so the user comes first
         assert pinned["user_id"] == user
         shuffled = OrderedDict(data.draw(st.permutations(list(filters.items()))))
-        assert Scope(user).pinned(shuffled, session) == pinned
+        assert Scope(user).query_filter(shuffled, session) == pinned
         expected = {"user_id": user, **filters} | ({} if session is None else {"session_id": session})
         assert pinned == expected
 
     @given(st.dictionaries(st.text(), st.recursive(st.none() | st.text() | st.integers(), st.lists, max_leaves=3)))
     def test_whatever_is_asked_the_user_stays(self, filters: dict[str, Any]) -> None:
         try:
-            pinned = Scope("u_bob").pinned(filters)
+            pinned = Scope("u_bob").query_filter(filters)
         except ScopeError:
             return
         assert pinned.pop("user_id") == "u_bob"
@@ -246,29 +241,29 @@ class TestPinned:
     )
     def test_session_follows_the_rules_of_ids(self, session: Any) -> None:
         with pytest.raises(ScopeError, match="session_id"):
-            Scope("u_bob").pinned(None, session)
+            Scope("u_bob").query_filter(None, session)
 
     @pytest.mark.parametrize(
         "mapping", [MappingProxyType({"topic": "tea"}), UserDict({"topic": "tea"}), OrderedDict(topic="tea")]
     )
     def test_takes_any_mapping(self, mapping: Any) -> None:
-        assert Scope("u_bob").pinned(mapping) == {"user_id": "u_bob", "topic": "tea"}
+        assert Scope("u_bob").query_filter(mapping) == {"user_id": "u_bob", "topic": "tea"}
 
     @pytest.mark.parametrize("filters", [[("topic", "tea")], "topic", 1, True, b"x", {"topic"}, object()], ids=label)
     def test_takes_nothing_else(self, filters: Any) -> None:
         with pytest.raises(ScopeError, match="filters"):
-            Scope("u_bob").pinned(filters)
+            Scope("u_bob").query_filter(filters)
 
 
 class TestConditions:
     @pytest.mark.parametrize("operator", sorted(FILTER_OPERATORS))
     def test_every_operator(self, operator: str) -> None:
         operand: Any = ["a", 1] if operator in ("in", "nin") else "a"
-        assert checked_filters({"topic": {operator: operand}}) == {"topic": {operator: operand}}
+        assert validate_filters({"topic": {operator: operand}}) == {"topic": {operator: operand}}
 
     @pytest.mark.parametrize("bounds", [{"gt": 1, "lt": 3}, {"gte": "a", "lte": "b"}, {"gte": 0.5, "gt": 0, "lt": 9}])
     def test_a_range(self, bounds: dict[str, Any]) -> None:
-        assert checked_filters({"n": bounds}) == {"n": bounds}
+        assert validate_filters({"n": bounds}) == {"n": bounds}
 
     @pytest.mark.parametrize(
         "condition",
@@ -315,7 +310,7 @@ class TestConditions:
     def test_anything_else_is_refused(self, condition: Any) -> None:
         # Two operators too, unless they are bounds: mem0's Qdrant store would act on one and drop the other.
         with pytest.raises(ScopeError):
-            checked_filters({"topic": condition})
+            validate_filters({"topic": condition})
 
 
 storable = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -334,18 +329,18 @@ class TestMetadata:
 
     @given(st.dictionaries(TestPinned.keys, json_values))
     def test_is_copied_deeply_and_kept(self, metadata: dict[str, Any]) -> None:
-        copy = checked_metadata(metadata)
+        copy = validate_metadata(metadata)
         assert copy == metadata
         assert json.dumps(copy) == json.dumps(metadata)
         assert copy is not metadata
 
     def test_none_is_empty(self) -> None:
-        assert checked_metadata(None) == {}
+        assert validate_metadata(None) == {}
 
     def test_names_below_the_top_are_ordinary(self) -> None:
         # A store reads the scope from the top level alone; a profile may well hold somebody's user_id.
         nested = {"profile": {"user_id": "x", "AND": [{"data": 1}]}}
-        assert checked_metadata(nested) == nested
+        assert validate_metadata(nested) == nested
 
     @pytest.mark.parametrize(
         "value",
@@ -368,36 +363,36 @@ class TestMetadata:
     )
     def test_only_json(self, value: Any) -> None:
         with pytest.raises(ScopeError, match="JSON"):
-            checked_metadata({"x": value})
+            validate_metadata({"x": value})
 
     def test_endless(self) -> None:
         circle: dict[str, Any] = {}
         circle["again"] = circle
         with pytest.raises(ScopeError):
-            checked_metadata(circle)
+            validate_metadata(circle)
         deep: Any = "end"
         for _ in range(100_000):
             deep = [deep]
         with pytest.raises(ScopeError):
-            checked_metadata({"deep": deep})
+            validate_metadata({"deep": deep})
 
     @pytest.mark.parametrize("key", ["", " ", "*", "$x", "a\nb", "a\0", "ab\u200b", "x" * 129, 1, None, b"k", ("a",)])
     def test_keys_are_plain(self, key: Any) -> None:
         with pytest.raises(ScopeError, match="keys"):
-            checked_metadata({key: 1})
+            validate_metadata({key: 1})
 
     @pytest.mark.parametrize("key", ["topic", "Topic", "a-b", "1", "_x", "ключ", "名前", "userid", "idea", "x" * 128])
     def test_ordinary_keys_pass(self, key: str) -> None:
-        assert checked_metadata({key: 1}) == checked_filters({key: 1}) == {key: 1}
+        assert validate_metadata({key: 1}) == validate_filters({key: 1}) == {key: 1}
 
     @pytest.mark.parametrize("key", ["Topic 2", "a.b", "a:b", "a/b", "a@b", "a.", "a..b"])
     def test_keys_that_stores_read_as_paths_cannot_be_asked_for(self, key: str) -> None:
         # Local Qdrant finds nothing under "a.b", which it reads as b within a, and fails on "a b".
-        assert checked_metadata({key: 1}) == {key: 1}
+        assert validate_metadata({key: 1}) == {key: 1}
         with pytest.raises(ScopeError, match="filter keys"):
-            checked_filters({key: 1})
+            validate_filters({key: 1})
 
     @pytest.mark.parametrize("metadata", ["x", 1, [("a", 1)], b"x", True, object()], ids=label)
     def test_must_be_a_mapping(self, metadata: Any) -> None:
         with pytest.raises(ScopeError, match="metadata must be a dict"):
-            checked_metadata(metadata)
+            validate_metadata(metadata)

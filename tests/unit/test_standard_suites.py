@@ -17,7 +17,7 @@ from langchain_tests.unit_tests import EmbeddingsUnitTests
 from langchain_tests.unit_tests import ToolsUnitTests as ToolsUnit
 
 from langchain_mem0_scoped import ScopedMemory, ScopedMemoryRetriever, create_memory_tools
-from langchain_mem0_scoped.local.embeddings import OfflineEmbeddings
+from langchain_mem0_scoped.embeddings import OfflineEmbeddings
 from tests.support import TEXTS, new_user, opened
 
 

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_mem0_scoped.tables import MAX_CELL, MAX_ROWS, MAX_WIDTH, Table, legible, moment, one_line, width_of
+from langchain_mem0_scoped.tables import (
+    MAX_CELL,
+    MAX_ROWS,
+    MAX_WIDTH,
+    Table,
+    format_timestamp,
+    one_line,
+    replace_unprintable,
+    width_of,
+)
 
 NASTY = (
     "<script>alert(1)</script>",
@@ -148,12 +157,12 @@ class TestText:
     ],
 )
 def test_dates_are_in_utc_where_they_are_dates(stamp: str | None, shown: str | None) -> None:
-    assert moment(stamp) == shown
+    assert format_timestamp(stamp) == shown
 
 
 @given(st.text(st.characters()))
 def test_legible_text_keeps_its_length_and_all_that_a_page_may_hold(text: str) -> None:
-    clean = legible(text)
+    clean = replace_unprintable(text)
     assert len(clean) == len(text)
     assert all(now == "\ufffd" or now == was for now, was in zip(clean, text, strict=True))
     assert not {unicodedata.category(char) for char in clean if char not in "\t\n\r"} & {"Cc", "Cs"}

@@ -14,14 +14,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, ValidationError
 
-from langchain_mem0_scoped import (
-    BackendError,
-    InputError,
-    ScopedMemory,
-    ScopeError,
-    create_memory_tools,
-    local_memory,
-)
+from langchain_mem0_scoped import BackendError, InputError, ScopedMemory, ScopeError, create_memory_tools, local_memory
 from tests.agents import FailingEmbeddings, ask
 from tests.models import constant
 from tests.support import MODES, NOBODYS_ID, Spy, new_user, texts_of

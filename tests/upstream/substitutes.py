@@ -20,7 +20,7 @@ import pytest
 from excluded import EXCLUDED  # type: ignore[import-not-found]  # beside this file, which is no package here
 
 from langchain_mem0_scoped import ScopedChatMessageHistory, local_memory
-from langchain_mem0_scoped.sql_transcripts import TABLE
+from langchain_mem0_scoped.transcripts.sql import TABLE
 
 if TYPE_CHECKING:
     import psycopg

@@ -1,0 +1,192 @@
+"""mem0's embedder and language model interfaces over LangChain's, reporting every failure to the unit it happens in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import local
+from typing import Any, Final, TypeVar
+
+from langchain_core.embeddings import Embeddings
+from langchain_core.language_models import BaseChatModel
+from mem0.embeddings.base import EmbeddingBase
+from mem0.llms.base import LLMBase
+from mem0.memory.utils import extract_json, remove_code_blocks
+
+from ..embeddings import OfflineEmbeddings
+from ..errors import BackendError
+from ..messages import validate_text
+from .unit_of_work import UnitOfWorkFactory
+
+T = TypeVar("T")
+
+Vector = list[float]
+
+_BATCH: Final = 256
+"""How many texts are embedded at once; providers cap a request at one or two thousand."""
+
+_ASKED: Final = 64
+"""How many queries' vectors are kept at most until what was asked is remembered."""
+
+_IDENTIFYING: Final = ("model", "model_name", "model_id", "repo_id", "deployment", "dimensions", "size")
+
+
+def fingerprint_of(embeddings: Embeddings) -> str:
+    """Name an embedding, for a file to tell whose vectors it holds: by its `fingerprint`, else its class and model."""
+    given = getattr(embeddings, "fingerprint", None)
+    if isinstance(given, str):
+        return given
+    beneath = getattr(embeddings, "underlying_embeddings", None)
+    if isinstance(beneath, Embeddings):
+        # A cache such as LangChain's CacheBackedEmbeddings hands on another's vectors.
+        return fingerprint_of(beneath)
+    kind = type(embeddings)
+    values = ((name, getattr(embeddings, name, None)) for name in _IDENTIFYING)
+    told = (f"{name}={value}" for name, value in values if isinstance(value, (str, int)))
+    return "/".join((f"{kind.__module__}.{kind.__qualname__}", *told))
+
+
+class Embedder(EmbeddingBase):
+    """Documents by `embed_documents`, in batches; queries by `embed_query`."""
+
+    def __init__(self, embeddings: Embeddings, work: UnitOfWorkFactory | None = None) -> None:
+        super().__init__()
+        self._embeddings = embeddings
+        self._work = work
+        self._thread = local()
+        # Ours gives arrays, which mem0 only hands on to the store; lists and back would cost half as much again. Where
+        # there is no unit of work the store is another, which may insist on lists.
+        self._offline = embeddings if work is not None and type(embeddings) is OfflineEmbeddings else None
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of what was asked."""
+        # By no more than a hash of who asked what; a place is taken over by whoever comes to it next.
+        self._asked: list[tuple[bytes, Vector] | None] = [None] * _ASKED
+
+    def asked(self, user_id: str, text: str) -> Vector:
+        """Embed what a user asks.
+
+        What a user says to a chain is first searched for and then remembered: where both give one vector it is kept.
+        """
+        vector = self.embed(text, "search")
+        if self._offline is not None:
+            digest = _digest(user_id, text)
+            self._asked[digest[0] % _ASKED] = digest, vector
+        return vector
+
+    @contextmanager
+    def prefetch(self, user_id: str, texts: Sequence[str]) -> Iterator[None]:
+        """Embed a user's texts at once that mem0 is going to ask for one by one."""
+        known = {text: self._known(user_id, text) for text in texts}
+        new = [text for text, vector in known.items() if vector is None]
+        self._thread.known = {**known, **dict(zip(new, self._documents(new), strict=True))}
+        try:
+            yield
+        finally:
+            self._thread.known = {}
+
+    def embed(self, text: str, memory_action: str | None = None) -> Vector:
+        """Embed one text: a query for "search", else a document."""
+        if memory_action == "search":
+            return _reporting(self._work, "embedding", lambda: self._query(text))
+        known: dict[str, Vector] = getattr(self._thread, "known", {})
+        return known[text] if text in known else self._documents([text])[0]
+
+    def _known(self, user_id: str, text: str) -> Vector | None:
+        if self._offline is None:
+            return None
+        digest = _digest(user_id, text)
+        kept = self._asked[digest[0] % _ASKED]
+        return kept[1] if kept is not None and kept[0] == digest else None
+
+    def _query(self, text: str) -> Vector:
+        if self._offline is None:
+            return self._embeddings.embed_query(text)
+        return self._offline.embed_array(text)  # type: ignore[return-value]
+
+    def _embed_documents(self, texts: list[str]) -> list[Vector]:
+        if self._offline is None:
+            return self._embeddings.embed_documents(texts)
+        return list(map(self._offline.embed_array, texts))  # type: ignore[arg-type]
+
+    def embed_batch(self, texts: Sequence[str], memory_action: str = "add") -> list[Vector]:
+        """Embed several texts."""
+        if memory_action == "search":
+            return [self.embed(text, memory_action) for text in texts]
+        return self._documents(list(texts))
+
+    def _documents(self, texts: list[str]) -> list[Vector]:
+        def embedded() -> list[Vector]:
+            batches = (texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH))
+            vectors = [vector for batch in batches for vector in self._embed_documents(batch)]
+            if len(vectors) != len(texts):
+                raise ValueError(f"embed_documents returned {len(vectors)} vectors for {len(texts)} texts")
+            return vectors
+
+        return _reporting(self._work, "embedding", embedded)
+
+
+def _digest(user_id: str, text: str) -> bytes:
+    # No user_id holds a blank.
+    return hashlib.blake2b(f"{user_id} {text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+class ChatModel(LLMBase):
+    """Any LangChain chat model as the one mem0 extracts facts with."""
+
+    def __init__(self, model: BaseChatModel, work: UnitOfWorkFactory) -> None:
+        super().__init__()
+        self._model = model
+        self._work = work
+
+    def generate_response(
+        self, messages: list[dict[str, str]], response_format: dict[str, str] | None = None, **_: Any
+    ) -> str:
+        """Ask the model; where mem0 wants JSON, its prompt asks for it.
+
+        Raises:
+            BackendError: The answer is not what was asked for. mem0 would take it for "nothing to remember".
+        """
+
+        def answer() -> str:
+            text = self._model.invoke(messages).text
+            return text if response_format is None else _checked_answer(text)
+
+        return _reporting(self._work, "the language model", answer)
+
+
+def _checked_answer(answer: str) -> str:
+    try:
+        facts = _facts(remove_code_blocks(answer))
+        for fact in facts:
+            validate_text(fact["text"], "a fact")
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        reason = type(error).__name__
+    else:
+        return answer
+    raise BackendError(
+        f"the language model's answer is not the JSON that mem0's extraction asks for ({reason}); nothing was stored"
+    )
+
+
+def _facts(answer: str) -> list[dict[str, Any]]:
+    """The facts as mem0 reads them (mem0.memory.main.Memory._add_to_vector_store)."""
+    try:
+        parsed = json.loads(answer, strict=False)
+    except json.JSONDecodeError:
+        parsed = json.loads(extract_json(answer), strict=False)
+    facts: list[dict[str, Any]] = parsed["memory"]
+    if not isinstance(facts, list):
+        raise TypeError
+    return facts
+
+
+def _reporting(work: UnitOfWorkFactory | None, doing: str, call: Callable[[], T]) -> T:
+    unit = None if work is None else work.current
+    if unit is None:
+        return call()
+    with unit.record_failure(doing):
+        return call()

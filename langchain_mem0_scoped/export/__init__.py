@@ -1,0 +1,1 @@
+"""A user's data as a file that can be handed to them."""

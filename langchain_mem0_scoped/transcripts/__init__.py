@@ -1,0 +1,1 @@
+"""Where the messages of conversations are kept, word for word."""

@@ -1,0 +1,320 @@
+"""mem0.Memory on a vector store that fails, forgets to delete, or cannot be used from two threads at once."""
+
+from __future__ import annotations
+
+import gc
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mem0
+import pytest
+from mem0.llms.base import LLMBase
+
+from langchain_mem0_scoped import BackendError, ErasureError, MemoryNotFoundError, ScopedMemory, local_memory
+from langchain_mem0_scoped.backends import backend_for
+from langchain_mem0_scoped.backends.base import TransactionalClient
+from langchain_mem0_scoped.backends.mem0_memory import Mem0Backend
+from tests.support import CLIENTS, TEXTS, Call, Spy, opened, texts_of
+
+# The tests open mem0's entity store themselves, on a local Qdrant that then warns of an index it has no use for.
+pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
+
+SECRET = "the spare key lies under the flowerpot"
+VERBS: dict[str, tuple[Any, ...]] = {
+    "add": (SECRET,),
+    "search": (SECRET,),
+    "get_all": (),
+    "count": (),
+    "get": ("id",),
+    "update": ("id", SECRET),
+    "delete": ("id",),
+    "history": ("id",),
+    "delete_all": (),
+}
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[mem0.Memory]:
+    with opened("qdrant", tmp_path) as client:
+        yield client
+
+
+@contextmanager
+def shadowed(target: Any, name: str, act: Callable[..., Any]) -> Iterator[None]:
+    """A part of mem0 that does something else for a while."""
+    setattr(target, name, act)
+    try:
+        yield
+    finally:
+        delattr(target, name)
+
+
+def failing(error: Exception) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
+
+
+class TestFailures:
+    @pytest.mark.parametrize("verb", VERBS)
+    def test_are_backend_errors_that_quote_nothing(self, plain: mem0.Memory, call: Call, verb: str) -> None:
+        memory = ScopedMemory("u_alice", client=plain)
+        memory_id = memory.add(SECRET)[0]["id"]
+        arguments = tuple(memory_id if argument == "id" else argument for argument in VERBS[verb])
+        store = plain.vector_store
+        broken = {
+            name: failing(RuntimeError(SECRET)) for name in ("insert", "search", "list", "get", "update", "delete")
+        }
+        store.__dict__.update(broken)
+        try:
+            with pytest.raises(BackendError) as caught:
+                call(memory, verb, *arguments)
+        finally:
+            for name in broken:
+                del store.__dict__[name]
+        error = caught.value
+        assert "RuntimeError" in str(error)
+        assert SECRET not in repr(error)
+        assert error.__cause__ is error.__context__ is None
+        assert not error.retryable
+        # And it was only the store: afterwards all is as it was.
+        assert texts_of(memory.get_all()) == [SECRET]
+
+    @pytest.mark.parametrize(
+        ("error", "retryable"),
+        [(ConnectionResetError("x"), True), (TimeoutError("x"), True), (OSError("x"), False), (KeyError("x"), False)],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_tell_whether_to_try_again(self, plain: mem0.Memory, call: Call, error: Exception, retryable: bool) -> None:
+        def wrapped(*_: Any, **__: Any) -> Any:
+            raise RuntimeError("store") from error
+
+        for broken in (failing(error), wrapped):
+            with shadowed(plain.vector_store, "search", broken), pytest.raises(BackendError) as caught:
+                call(ScopedMemory("u_alice", client=plain), "search", "tea")
+            assert caught.value.retryable is retryable
+            assert type(error).__name__ in str(caught.value)
+
+    @pytest.mark.parametrize("kind", CLIENTS)
+    def test_half_an_add_is_taken_back(self, tmp_path: Path, call: Call, kind: str) -> None:
+        with opened(kind, tmp_path) as client:
+            memory = ScopedMemory("u_alice", client=client)
+            memory.add(TEXTS[0])
+            insert = client.vector_store.insert
+
+            def fourth_fails(*arguments: Any, **options: Any) -> Any:
+                if len(calls) == 3:
+                    raise ConnectionError("full")
+                calls.append(1)
+                return insert(*arguments, **options)
+
+            calls: list[int] = []
+            with shadowed(client.vector_store, "insert", fourth_fails), pytest.raises(BackendError):
+                call(memory, "add", TEXTS)
+            assert texts_of(call(memory, "get_all")) == [TEXTS[0]]
+            assert memory.delete_all().history == 1
+
+    def test_a_model_that_fails_is_not_quoted(self, plain: mem0.Memory, call: Call) -> None:
+        class Model(LLMBase):
+            def generate_response(self, messages: list[dict[str, str]], **_: Any) -> str:
+                raise TimeoutError(str(messages))
+
+        plain.llm = Model()
+        with pytest.raises(BackendError) as caught:
+            call(ScopedMemory("u_alice", client=plain), "add", SECRET)
+        assert SECRET not in str(caught.value)
+        assert "TimeoutError" in str(caught.value)
+        assert caught.value.retryable
+
+
+@contextmanager
+def kept_by_trigger(client: mem0.Memory, table: str) -> Iterator[None]:
+    """A history.db in which deleting does nothing and says it has."""
+    client.db.connection.execute(f"CREATE TRIGGER kept BEFORE DELETE ON {table} BEGIN SELECT RAISE(IGNORE); END")
+    try:
+        yield
+    finally:
+        client.db.connection.execute("DROP TRIGGER kept")
+
+
+class TestErasuresThatDoNothing:
+    """A store that ignores a deletion and reports success; mem0's own delete_all then reports success too."""
+
+    @pytest.fixture
+    def memory(self, plain: mem0.Memory) -> ScopedMemory:
+        memory = ScopedMemory("u_alice", client=plain)
+        memory_id = memory.add(SECRET)[0]["id"]
+        plain.entity_store.insert(
+            vectors=[plain.embedding_model.embed("Frieda", "add")],
+            payloads=[{"data": "Frieda", "user_id": "u_alice", "linked_memory_ids": [memory_id]}],
+            ids=["00000000-0000-4000-8000-000000000001"],
+        )
+        plain.db.save_messages([{"role": "user", "content": SECRET}], "user_id=u_alice")
+        return memory
+
+    def kept(self, client: mem0.Memory, kind: str) -> Any:
+        return {
+            "memories": lambda: shadowed(client.vector_store, "delete", lambda vector_id: None),
+            "entities": lambda: shadowed(client.entity_store, "delete", lambda vector_id: None),
+            "history": lambda: kept_by_trigger(client, "history"),
+            "messages": lambda: kept_by_trigger(client, "messages"),
+        }[kind]()
+
+    @pytest.mark.parametrize("kind", ["memories", "entities", "history", "messages"])
+    def test_delete_all_says_what_is_left(
+        self, plain: mem0.Memory, memory: ScopedMemory, call: Call, kind: str
+    ) -> None:
+        with self.kept(plain, kind), pytest.raises(ErasureError, match=kind) as caught:
+            call(memory, "delete_all")
+        assert caught.value.kinds == (kind,)
+        assert SECRET not in str(caught.value)
+        # Again, once the store has come to its senses: whatever the first try left is found.
+        call(memory, "delete_all")
+        assert plain.get_all(filters={"user_id": "u_alice"})["results"] == []
+        assert plain.db.connection.execute("SELECT count(*) FROM messages").fetchone() == (0,)
+        assert plain.entity_store.list(filters={"user_id": "u_alice"})[0] == []
+        if kind != "history":
+            assert plain.db.connection.execute("SELECT count(*) FROM history").fetchone() == (0,)
+
+    @pytest.mark.parametrize("kind", ["memories", "entities", "history", "messages"])
+    def test_delete_says_so_too(self, plain: mem0.Memory, memory: ScopedMemory, call: Call, kind: str) -> None:
+        memory_id = memory.get_all()[0]["id"]
+        with self.kept(plain, kind), pytest.raises(ErasureError) as caught:
+            call(memory, "delete", memory_id)
+        assert caught.value.kinds == (kind,)
+
+    def test_an_update_that_does_nothing_is_no_success(
+        self, plain: mem0.Memory, memory: ScopedMemory, call: Call
+    ) -> None:
+        memory_id = memory.get_all()[0]["id"]
+        ignored = shadowed(plain.vector_store, "update", lambda vector_id, vector=None, payload=None: None)
+        with ignored, pytest.raises((BackendError, ErasureError)):
+            call(memory, "update", memory_id, "no key any more")
+
+    def test_an_error_half_way_can_be_repeated(self, plain: mem0.Memory, memory: ScopedMemory, call: Call) -> None:
+        memory.add(TEXTS)
+        delete, left = plain.vector_store.delete, [3]
+
+        def sometimes(vector_id: str) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise ConnectionError("gone")
+            delete(vector_id)
+
+        with shadowed(plain.vector_store, "delete", sometimes), pytest.raises(BackendError) as caught:
+            call(memory, "delete_all")
+        assert caught.value.retryable
+        assert call(memory, "delete_all").memories >= len(TEXTS) - 3
+        assert call(memory, "get_all") == []
+
+
+def test_a_store_that_lists_no_more_than_a_few_is_erased_whole(plain: mem0.Memory, call: Call) -> None:
+    memory = ScopedMemory("u_alice", client=plain)
+    memory.add([f"text {number}" for number in range(60)])
+    listing = plain.vector_store.list
+    with shadowed(plain.vector_store, "list", lambda filters=None, top_k=100: listing(filters, min(top_k, 25))):
+        assert call(memory, "delete_all").memories == 60
+    assert memory.get_all() == []
+
+
+def test_another_history_than_mem0s_is_refused_before_anything_is_deleted(plain: mem0.Memory, call: Call) -> None:
+    class ElsewhereHistory:
+        """Only what mem0's Memory calls, kept where nobody here can clean it."""
+
+        def __init__(self, db: Any) -> None:
+            self._db = db
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._db, name)
+
+    memory_id = plain.add(SECRET, user_id="u_alice", infer=False)["results"][0]["id"]
+    history, plain.db = plain.db, ElsewhereHistory(plain.db)
+    try:
+        memory = ScopedMemory("u_alice", client=plain)
+        for verb, arguments in {"delete_all": (), "delete": (memory_id,), "update": (memory_id, "new")}.items():
+            with pytest.raises(BackendError, match="ElsewhereHistory"):
+                call(memory, verb, *arguments)
+        # Deleting first and failing afterwards would leave history that nobody can attribute any more.
+        assert texts_of(memory.get_all()) == [SECRET]
+    finally:
+        plain.db = history
+
+
+class TestPorts:
+    def test_one_for_a_client_whoever_asks(self, plain: mem0.Memory) -> None:
+        ports: list[Any] = []
+        threads = [threading.Thread(target=lambda: ports.append(backend_for(plain))) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(set(map(id, ports))) == 1
+        assert type(ports[0]) is Mem0Backend
+
+    def test_a_client_can_be_freed(self, tmp_path: Path) -> None:
+        client = local_memory(tmp_path / "m.db")
+        ScopedMemory("u_alice", client=client).add("hello")
+        client.close()
+        freed = weakref.ref(client)
+        del client
+        gc.collect()
+        assert freed() is None
+
+    def test_only_the_embedded_store_is_partitioned(self, plain: mem0.Memory, tmp_path: Path) -> None:
+        assert not isinstance(plain, TransactionalClient)
+        with opened("embedded", tmp_path) as client:
+            assert isinstance(client, TransactionalClient)
+
+    def test_two_memories_on_one_qdrant_take_turns(self, plain: mem0.Memory) -> None:
+        # mem0's entity store shares the client; so may a second Memory. What is not thread-safe is the client.
+        twin = object.__new__(type(plain))
+        twin.__dict__.update(plain.__dict__)
+        assert Mem0Backend(plain)._turn is Mem0Backend(twin)._turn
+
+    def test_the_embedded_store_needs_no_turns(self, tmp_path: Path) -> None:
+        with opened("embedded", tmp_path) as client:
+            port = Mem0Backend(client)
+            entered = threading.Event()
+
+            def inside() -> None:
+                with port._turn:
+                    entered.set()
+
+            with port._turn:
+                thread = threading.Thread(target=inside)
+                thread.start()
+                assert entered.wait(10)
+            thread.join()
+
+
+def test_a_search_is_one_call_of_mem0(plain: mem0.Memory, call: Call) -> None:
+    memory = ScopedMemory("u_alice", client=plain)
+    memory.add(TEXTS)
+    for verb, arguments in {"search": ("tea",), "get_all": ()}.items():
+        with Spy(plain) as spy:
+            call(memory, verb, *arguments)
+        assert [name for name in spy.calls if "." not in name] == [verb]
+
+
+def test_a_locked_history_is_a_clear_error_and_passes(plain: mem0.Memory, tmp_path: Path, call: Call) -> None:
+    memory = ScopedMemory("u_alice", client=plain)
+    memory_id = memory.add(SECRET)[0]["id"]
+    plain.db.connection.execute("PRAGMA busy_timeout=50")
+    other = sqlite3.connect(tmp_path / "history.db", isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(BackendError):
+            call(memory, "delete_all")
+        other.execute("ROLLBACK")
+    finally:
+        other.close()
+    call(memory, "delete_all")
+    with pytest.raises(MemoryNotFoundError):
+        call(memory, "get", memory_id)
+    assert memory.get_all() == []

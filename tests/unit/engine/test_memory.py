@@ -1,0 +1,326 @@
+"""local_memory(): a real mem0.Memory on one file, with every part of mem0 at work on it."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import mem0
+import pytest
+
+from langchain_mem0_scoped import BackendError, InputError, ScopedMemory, ScopeError, local_memory
+from langchain_mem0_scoped.engine.memory import EngineMemory
+from tests.models import ScriptedModel, extracting
+from tests.worlds import WordEmbeddings, entities, left_in, unsynced, vector_of
+
+_ALICE = {"user_id": "u_alice"}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "memory.db"
+
+
+@pytest.fixture
+def embeddings() -> WordEmbeddings:
+    return WordEmbeddings()
+
+
+@pytest.fixture
+def model() -> ScriptedModel:
+    return extracting()
+
+
+@pytest.fixture
+def client(path: Path, embeddings: WordEmbeddings, model: ScriptedModel) -> Iterator[EngineMemory]:
+    client = local_memory(path, embeddings=embeddings, llm=model)
+    with entities():
+        yield client
+    client.close()
+
+
+def texts_of(answer: dict[str, Any]) -> list[str]:
+    return [row["memory"] for row in answer["results"]]
+
+
+def test_it_is_mem0s_own_memory_and_answers_in_its_shapes(client: EngineMemory) -> None:
+    assert isinstance(client, mem0.Memory)
+    added = client.add("I like tea", user_id="u_alice", infer=False, metadata={"topic": "drinks"})["results"][0]
+    assert (added["memory"], added["event"]) == ("I like tea", "ADD")
+    row = client.get(added["id"])
+    assert (row["memory"], row["user_id"], row["metadata"]) == ("I like tea", "u_alice", {"topic": "drinks"})
+    assert texts_of(client.get_all(filters=_ALICE)) == ["I like tea"]
+    (hit,) = client.search("tea", filters=_ALICE)["results"]
+    assert 0 < hit["score"] <= 1
+    client.update(added["id"], text="I like coffee")
+    assert texts_of(client.get_all(filters=_ALICE)) == ["I like coffee"]
+    assert [event["event"] for event in client.history(added["id"])] == ["ADD", "UPDATE"]
+    client.delete(added["id"])
+    assert client.get(added["id"]) is None
+    client.delete_all(user_id="u_alice")
+
+
+def test_what_was_added_is_there_when_the_file_is_opened_again(path: Path) -> None:
+    first = local_memory(path, embeddings=WordEmbeddings())
+    ScopedMemory("u_alice", client=first).add("I like tea", session_id="s1", metadata={"n": 1}, at="2023-05-08")
+    before = ScopedMemory("u_alice", client=first).get_all()
+    first.close()
+    again = local_memory(path, embeddings=WordEmbeddings())
+    assert ScopedMemory("u_alice", client=again).get_all() == before
+    assert before[0]["created_at"] == "2023-05-08T00:00:00+00:00"
+    again.close()
+
+
+def test_two_clients_of_one_file_lose_nothing_to_a_third_process(path: Path) -> None:
+    """Closing any descriptor of a file drops this process's locks on it: the next to leave deletes the log."""
+    first = local_memory(path, embeddings=WordEmbeddings())
+    alice = ScopedMemory("u_alice", client=first)
+    alice.add("one")
+    second = local_memory(path, embeddings=WordEmbeddings())
+    code = (
+        "import sys\n"
+        "from langchain_mem0_scoped import ScopedMemory, local_memory\n"
+        "from tests.worlds import WordEmbeddings\n"
+        "client = local_memory(sys.argv[1], embeddings=WordEmbeddings())\n"
+        "print(ScopedMemory('u_alice', client=client).count())\n"
+        "client.close()\n"
+    )
+
+    def counted_elsewhere() -> int:
+        command = [sys.executable, "-c", code, str(path)]
+        return int(subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[3]).stdout)
+
+    assert counted_elsewhere() == 1
+    alice.add("two")
+    assert counted_elsewhere() == alice.count() == ScopedMemory("u_alice", client=second).count() == 2
+    first.close()
+    second.close()
+
+
+def test_it_needs_no_key_and_no_download(path: Path) -> None:
+    client = local_memory(path)
+    alice = ScopedMemory("u_alice", client=client)
+    alice.add(["I am vegetarian", "My sister lives in Berlin"])
+    assert alice.search("food preferences", k=1)[0]["memory"] == "I am vegetarian"
+    client.close()
+
+
+@pytest.mark.parametrize("path", ["", ":memory:", None, 3, b"bytes", "a\0b"])
+def test_a_path_that_names_no_file_is_refused(path: Any) -> None:
+    with pytest.raises(InputError, match="path"):
+        local_memory(path, embeddings=WordEmbeddings())
+
+
+@pytest.mark.parametrize("wrong", [{"embeddings": "wordllama"}, {"llm": "gpt-5"}, {"embeddings": 3}, {"llm": len}])
+def test_what_is_neither_embeddings_nor_model_is_refused_and_makes_no_file(path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="must be a LangChain"):
+        local_memory(path, **wrong)
+    assert not path.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_only_its_owner_reads_the_file(client: EngineMemory, path: Path) -> None:
+    client.add("I like tea", user_id="u_alice", infer=False)
+    for file in path.parent.glob(f"{path.name}*"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file.name
+
+
+def test_a_path_may_be_a_str_with_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    local_memory("~/memory.db", embeddings=WordEmbeddings()).close()
+    assert (tmp_path / "memory.db").exists()
+
+
+def test_a_path_may_hold_what_means_something_in_a_uri(tmp_path: Path) -> None:
+    path = tmp_path / "a?mode=memory#b%20c.db"
+    client = local_memory(path, embeddings=WordEmbeddings())
+    client.add("I like tea", user_id="u_alice", infer=False)
+    client.close()
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("user_id", [None, "", " ", "*", " * "])
+def test_a_call_that_does_not_name_one_user_is_refused(client: EngineMemory, user_id: Any) -> None:
+    client.add("I like tea", user_id="u_alice", infer=False)
+    with pytest.raises(ScopeError):
+        client.add("x", user_id=user_id, infer=False)
+    with pytest.raises(ScopeError):
+        client.add("x", user_id=user_id, run_id="r", infer=False)
+    with pytest.raises(ScopeError):
+        client.delete_all(user_id=user_id)
+    with pytest.raises(ScopeError):
+        client.delete_all(user_id=user_id, run_id="*")
+    assert texts_of(client.get_all(filters=_ALICE)) == ["I like tea"]
+
+
+@pytest.mark.parametrize("filters", [{"user_id": "*"}, {"run_id": "*"}, {"agent_id": "a"}])
+def test_reading_everybody_is_refused(client: EngineMemory, filters: dict[str, str]) -> None:
+    client.add("I like tea", user_id="u_alice", infer=False)
+    with pytest.raises(ScopeError):
+        client.get_all(filters=filters)
+    with pytest.raises(ScopeError):
+        client.search("tea", filters=filters)
+
+
+def test_a_reset_is_refused(client: EngineMemory) -> None:
+    client.add("I like tea", user_id="u_alice", infer=False)
+    with pytest.raises(ScopeError):
+        client.reset()
+    assert texts_of(client.get_all(filters=_ALICE)) == ["I like tea"]
+
+
+def test_without_a_model_text_is_kept_as_it_is(path: Path) -> None:
+    client = local_memory(path, embeddings=WordEmbeddings())
+    alice = ScopedMemory("u_alice", client=client)
+    assert [row["role"] for row in alice.add(["I like tea", {"role": "assistant", "content": "So do I"}])] == [
+        "user",
+        "assistant",
+    ]
+    with pytest.raises(InputError, match="language model"):
+        alice.add("x", infer=True)
+    with pytest.raises(InputError, match="language model"):
+        client.add("x", user_id="u_alice")
+    assert alice.count() == 2
+    client.close()
+
+
+def test_with_a_model_facts_are_extracted_from_what_is_new(client: EngineMemory, model: ScriptedModel) -> None:
+    alice = ScopedMemory("u_alice", client=client)
+    model.says = lambda _: '```json\n{"memory": [{"text": "Likes tea"}, {"text": "Lives in Berlin"}]}\n```'
+    assert [row["memory"] for row in alice.add("I like tea, and I live in Berlin")] == ["Likes tea", "Lives in Berlin"]
+    assert "I like tea, and I live in Berlin" in model.prompts[-1]
+    alice.add("and what else?")
+    # Its own messages and memories, and nobody else's, are what the model is shown.
+    assert "## Last k Messages\nuser: I like tea, and I live in Berlin" in model.prompts[-1]
+    assert "Likes tea" in model.prompts[-1]
+    ScopedMemory("u_bob", client=client).add("and what else?")
+    assert "tea" not in model.prompts[-1]
+    assert "## Existing Memories\n[]" in model.prompts[-1]
+
+
+def test_an_entity_in_the_query_lifts_the_memories_it_is_linked_to(client: EngineMemory) -> None:
+    alice = ScopedMemory("u_alice", client=client)
+    linked, plain = alice.add("Xenobia plays chess", infer=True)[0], alice.add("nobody plays chess", infer=False)[0]
+    first, second = alice.search("Xenobia chess", threshold=0)
+    assert (first["id"], second["id"]) == (linked["id"], plain["id"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mem0.memory.main.extract_entities", lambda _: [])
+        unlifted = {row["id"]: row["score"] for row in alice.search("Xenobia chess", threshold=0)}
+    ratio = (first["score"] or 0) / (second["score"] or 1)
+    assert ratio > (unlifted[linked["id"]] or 0) / (unlifted[plain["id"]] or 1)
+
+
+def test_verbatim_texts_are_embedded_in_one_go_as_documents(client: EngineMemory, embeddings: WordEmbeddings) -> None:
+    alice = ScopedMemory("u_alice", client=client)
+    alice.add(["one thing", "another", "a third"], infer=False)
+    assert embeddings.documents == [["one thing", "another", "a third"]]
+    assert embeddings.queries == []
+    alice.search("thing")
+    assert embeddings.queries == ["thing"]
+    assert len(embeddings.documents) == 1
+
+
+def test_an_extraction_embeds_its_facts_in_one_go(client: EngineMemory, embeddings: WordEmbeddings) -> None:
+    ScopedMemory("u_alice", client=client).add(["Xenobia sings", "Zephyr dances"], infer=True)
+    assert embeddings.documents == [["Xenobia sings", "Zephyr dances"], ["Xenobia", "Zephyr"]]
+    assert embeddings.queries == ["user: Xenobia sings\nuser: Zephyr dances\n"], "to look for what is known already"
+
+
+def test_repeated_texts_in_one_add_each_have_their_own_vector(client: EngineMemory) -> None:
+    alice = ScopedMemory("u_alice", client=client)
+    alice.add(["cats", "cats", "dogs", "cats"], infer=False)
+    hits = client.vector_store.search("", vector_of("cats"), 10, _ALICE)
+    scores = {hit.payload["data"]: hit.score for hit in hits}
+    assert [hit.payload["data"] for hit in hits[:3]] == ["cats"] * 3
+    assert scores["cats"] == hits[2].score > scores.get("dogs", 0)
+
+
+def test_other_code_may_use_run_ids_under_a_user_and_erasing_the_user_takes_them(
+    client: EngineMemory, path: Path
+) -> None:
+    client.add("I own a zyzzogeton", user_id="u_alice", run_id="r1", infer=False)
+    client.add("I own a cat", user_id="u_alice", agent_id="a1", infer=False)
+    alice = ScopedMemory("u_alice", client=client)
+    assert alice.count() == 2
+    client.delete_all(user_id="u_alice", run_id="r1")
+    assert left_in(path, "zyzzogeton", "cat") == ["cat"]
+    assert alice.delete_all().memories == 1
+    assert left_in(path, "cat", "u_alice") == []
+
+
+def test_a_run_that_is_not_there_leaves_no_trace_of_the_user(client: EngineMemory, path: Path) -> None:
+    client.delete_all(user_id="u_alice", run_id="r1")
+    assert left_in(path, "u_alice") == []
+
+
+def test_deleting_every_memory_one_by_one_then_erasing_counts_nothing(client: EngineMemory, path: Path) -> None:
+    alice = ScopedMemory("u_alice", client=client)
+    for row in alice.add(["Xenobia", "Zephyr"], infer=True):
+        alice.delete(row["id"])
+    receipt = alice.delete_all()
+    assert (receipt.memories, receipt.history, receipt.messages, receipt.entities) == (0, 0, 0, 0)
+    assert left_in(path, "xenobia", "zephyr", "u_alice") == []
+
+
+def test_after_closing_every_call_says_so(path: Path) -> None:
+    client = local_memory(path, embeddings=WordEmbeddings())
+    alice = ScopedMemory("u_alice", client=client)
+    (row,) = alice.add("I like tea")
+    client.close()
+    client.close()
+    for act in (
+        lambda: alice.add("x"),
+        lambda: alice.search("x"),
+        lambda: alice.get_all(),
+        lambda: alice.get(row["id"]),
+        lambda: alice.delete(row["id"]),
+        lambda: alice.delete_all(),
+    ):
+        with pytest.raises(BackendError, match="closed"):
+            act()
+
+
+def test_a_closed_file_is_one_file_that_can_be_moved(path: Path) -> None:
+    client = local_memory(path, embeddings=WordEmbeddings())
+    ScopedMemory("u_alice", client=client).add("I like tea")
+    client.close()
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    shutil.move(path, path.with_name("moved.db"))
+    moved = local_memory(path.with_name("moved.db"), embeddings=WordEmbeddings())
+    assert ScopedMemory("u_alice", client=moved).count() == 1
+    moved.close()
+
+
+def test_threads_share_one_client(client: EngineMemory) -> None:
+    users = [f"u_{number}" for number in range(8)]
+
+    def live(user_id: str) -> list[str]:
+        memory = ScopedMemory(user_id, client=client)
+        for turn in range(6):
+            (row,) = memory.add(f"{user_id} turn{turn} likes tea", infer=turn % 2 == 0)
+            assert {row["user_id"] for row in memory.search("likes tea", k=20)} == {user_id}
+            if turn == 2:
+                memory.delete(row["id"])
+            if turn == 3:
+                memory.update(row["id"], f"{user_id} changed likes coffee")
+        return sorted(row["memory"] for row in memory.get_all())
+
+    with ThreadPoolExecutor(8) as threads:
+        for user_id, texts in zip(users, threads.map(live, users), strict=True):
+            expected = {f"{user_id} turn{turn} likes tea" for turn in (0, 1, 4, 5)}
+            assert texts == sorted(expected | {f"{user_id} changed likes coffee"})
+
+
+def test_a_text_of_a_megabyte_is_kept_whole(client: EngineMemory, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unsynced(monkeypatch)
+    alice = ScopedMemory("u_alice", client=client)
+    text = "zyzzogeton " * 90_000
+    (row,) = alice.add(text, infer=False)
+    assert alice.get(row["id"])["memory"] == text
+    alice.delete(row["id"])
+    assert left_in(path, "zyzzogeton") == []

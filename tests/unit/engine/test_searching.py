@@ -1,0 +1,191 @@
+"""Searching a user's rows in the file: what is shown by default, what narrows a search, and what it goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+
+from langchain_mem0_scoped import ScopedMemory, local_memory
+from langchain_mem0_scoped.engine.memory import EngineMemory
+from langchain_mem0_scoped.ranking import DEFAULT_THRESHOLD
+from langchain_mem0_scoped.sqlite.partitions import RowKind
+from tests.worlds import WordEmbeddings, bytes_of, files_of, vector_of
+
+_ALICE = {"user_id": "u_alice"}
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[EngineMemory]:
+    client = local_memory(tmp_path / "memory.db", embeddings=WordEmbeddings())
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def memory(client: EngineMemory) -> ScopedMemory:
+    return ScopedMemory("u_alice", client=client)
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Iterator[ScopedMemory]:
+    """With the offline embedding."""
+    client = local_memory(tmp_path / "real.db")
+    yield ScopedMemory("u_alice", client=client)
+    client.close()
+
+
+def scores(found: Any) -> dict[str, Any]:
+    return {row["memory"]: row["score"] for row in found}
+
+
+class TestThreshold:
+    _KNOWN = (
+        "I am vegetarian",
+        "My sister is a nurse in Leeds",
+        "I play the cello on Sundays",
+        "We moved to Lisbon, and the dog came along",
+    )
+
+    @pytest.mark.parametrize("count", [1, 2, 3, 4])
+    def test_a_user_of_few_memories_is_understood(self, real: ScopedMemory, count: int) -> None:
+        real.add(list(self._KNOWN[:count]))
+        asked = ["food preferences", "Where does my sister work?", "music", "pets"]
+        for text, query in zip(self._KNOWN[:count], asked, strict=False):
+            assert real.search(query)[0]["memory"] == text
+
+    @pytest.mark.parametrize("query", ["What is the capital gains tax rate?", "How do I fix my bicycle tyre?"])
+    def test_what_was_never_spoken_of_finds_nothing(self, real: ScopedMemory, query: str) -> None:
+        real.add(list(self._KNOWN))
+        assert real.search(query) == []
+
+    def test_by_default_the_best_decides_whether_there_is_an_answer(self, memory: ScopedMemory) -> None:
+        memory.add(["tea at noon", "tea", "a word about tea, and then about much else that nobody asked for"])
+        found = memory.search("tea at noon")
+        assert scores(found)["tea at noon"] >= DEFAULT_THRESHOLD
+        assert len(found) == 3
+        assert found == memory.search("tea at noon", threshold=0)
+
+    def test_a_threshold_that_is_given_is_the_lowest_score(self, memory: ScopedMemory, client: EngineMemory) -> None:
+        memory.add([f"tea {'and more ' * number}" for number in range(12)])
+        everything = memory.search("tea", k=50, threshold=0)
+        middle = everything[5]["score"]
+        assert middle is not None
+        assert memory.search("tea", k=50, threshold=middle) == everything[:6]
+        assert len(client.search("tea", filters=_ALICE, threshold=middle, top_k=50)["results"]) == 6
+        assert memory.search("tea", threshold=1) == []
+
+    def test_at_0_whatever_has_anything_in_common_is_found_and_nothing_else(self, memory: ScopedMemory) -> None:
+        memory.add(["tea", "tea and juice"], session_id="s1")
+        memory.add("zzz", session_id="s2")
+        opposite = [-one for one in vector_of("tea")]
+        memory._client.vector_store.insert(  # type: ignore[union-attr]
+            [opposite], [{**_ALICE, "data": "qqq", "created_at": "2001-01-01"}], [str(uuid4())]
+        )
+        found = scores(memory.search("tea", k=50, threshold=0))
+        assert {"tea", "tea and juice"} <= set(found)
+        assert "qqq" not in found
+        assert all(score > 0 for score in found.values())
+
+
+class TestNarrowing:
+    def test_neither_filter_nor_session_nor_k_changes_a_score(self, memory: ScopedMemory) -> None:
+        for number in range(40):
+            memory.add(f"tea number {number}", session_id=f"s{number % 3}", metadata={"even": number % 2 == 0})
+        memory.add("tea of no session", metadata={"even": True})
+        everything = scores(memory.search("tea number 3", k=100, threshold=0))
+        assert len(everything) == 41
+        narrowings: list[dict[str, Any]] = [{"filters": {"even": True}}, {"session_id": "s1"}, {"k": 7}]
+        narrowings += [{"session_id": "s1", "filters": {"even": False}}]
+        for narrowing in narrowings:
+            found = scores(memory.search("tea number 3", threshold=0, **{"k": 100, **narrowing}))
+            assert found
+            assert found.items() <= everything.items()
+        assert len(scores(memory.search("tea", k=100, threshold=0, session_id="s1"))) == 13
+        assert len(memory._search_other_sessions("tea", "s1", 100)) == 41 - 13
+        assert memory.search("tea", session_id="never", threshold=0) == []
+
+    def test_an_expired_row_is_not_shown_and_changes_no_score(self, memory: ScopedMemory) -> None:
+        memory.add(["tea", "juice"])
+        (expiring,) = memory.add("tea and juice", expires_on="2999-01-01")
+        before = scores(memory.search("tea", threshold=0, k=50))
+        assert before.pop(expiring["memory"])
+        store = memory._client.vector_store  # type: ignore[union-attr]
+        payload = store.get(expiring["id"]).payload
+        store.update(expiring["id"], None, {**payload, "expiration_date": "2001-01-01"})
+        assert scores(memory.search("tea", threshold=0, k=50)) == before
+
+    def test_a_session_that_mem0s_own_code_corrects_is_the_new_one(
+        self, memory: ScopedMemory, client: EngineMemory
+    ) -> None:
+        (row,) = memory.add("tea", session_id="s1")
+        payload = client.vector_store.get(row["id"]).payload
+        client.vector_store.update(row["id"], None, {**payload, "session_id": "s2"})
+        assert memory.search("tea", session_id="s1") == []
+        assert [one["id"] for one in memory.search("tea", session_id="s2")] == [row["id"]]
+
+
+class TestSpeakers:
+    def test_who_is_named_as_the_speaker_is_found_first(self, memory: ScopedMemory) -> None:
+        for number in range(3):
+            said = [
+                HumanMessage("the mountains are lovely", name="Ann"),
+                AIMessage("the mountains are lovely", name="Rex"),
+            ]
+            memory.add(said, session_id=f"s{number}", infer=False)
+        by_role = {"Rex": "assistant", "Ann": "user"}
+        for name, role in by_role.items():
+            found = memory.search(f"What did {name} say of mountains?", k=3)
+            assert [row["role"] for row in found] == [role] * 3
+
+    def test_a_name_is_no_metadata_and_no_scope(self, memory: ScopedMemory, client: EngineMemory) -> None:
+        (row,) = memory.add({"role": "user", "content": "I went home", "name": "u_bob"})
+        assert row["metadata"] == {}
+        assert memory.get(row["id"])["metadata"] == {}
+        assert client.vector_store.get(row["id"]).payload["actor_id"] == "u_bob"
+        assert ScopedMemory("u_bob", client=client).get_all() == []
+
+    def test_nothing_of_sessions_and_names_outlives_an_erasure(
+        self, memory: ScopedMemory, client: EngineMemory
+    ) -> None:
+        memory.add({"role": "user", "content": "I went home", "name": "Zyzzogeton"}, session_id="quillonian")
+        memory.delete_all()
+        client.close()
+        held = bytes_of(*files_of(client._database.path))
+        assert b"zyzzogeton" not in held
+        assert b"quillonian" not in held
+
+
+def test_a_call_searches_what_it_has_not_yet_committed_by_its_words(client: EngineMemory, memory: ScopedMemory) -> None:
+    memory.add(["green tea", "some juice"], session_id="s1")
+    store = client.vector_store
+    with client._work.unit("u_alice"):
+        new = str(uuid4())
+        store.insert([vector_of("x")], [{**_ALICE, "data": "zyzzogeton", "session_id": "s1"}], [new])
+        first = store.search("zyzzogeton", [0.0] * 32, 5, _ALICE)
+        assert first[0].id == new
+        pending = {hit.id: hit.score for hit in first}
+    committed = {hit.id: hit.score for hit in store.search("zyzzogeton", [0.0] * 32, 5, _ALICE)}
+    assert committed == pending, "to the last bit"
+
+
+def test_a_users_first_call_searches_what_it_has_not_yet_committed(client: EngineMemory) -> None:
+    store = client.vector_store
+    with client._work.unit("u_new"):
+        payload = {"user_id": "u_new", "data": "zyzzogeton"}
+        store.insert([vector_of("x")], [payload], [str(uuid4())])
+        assert len(store.search("zyzzogeton", [0.0] * 32, 5, {"user_id": "u_new"})) == 1
+
+
+def test_the_layout_is_made_once_for_the_same_rows(client: EngineMemory, memory: ScopedMemory) -> None:
+    memory.add(["tea", "juice"])
+    memory.search("tea")
+    (held,) = client._cache._held.values()
+    layout = held.snapshot.layout
+    memory.search("juice")
+    assert held.snapshot.layout is layout
+    assert [kind for _, kind in client._cache._held] == [RowKind.MEMORY]

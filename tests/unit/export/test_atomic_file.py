@@ -1,0 +1,198 @@
+"""The file of a page: which may be written, as a whole or not at all, and what is left of one that was cut short."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mem0
+import pytest
+
+from langchain_mem0_scoped import BackendError, InputError, ScopedMemory
+from langchain_mem0_scoped.export.atomic_file import refuse_databases, validate_path, write_whole
+from tests.chat import close_transcripts
+from tests.support import Spy, label, new_user, opened
+
+PAGE = "<!DOCTYPE html>é\n"
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[mem0.Memory]:
+    with opened("embedded", tmp_path) as client:
+        yield client
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "pages"
+    made.mkdir()
+    return made
+
+
+def never() -> None:
+    """A check that lets everything pass."""
+
+
+class Named(os.PathLike[Any]):
+    """What names a path by anything."""
+
+    def __init__(self, name: Any) -> None:
+        self.name = name
+
+    def __fspath__(self) -> Any:
+        return self.name
+
+
+class TestPlace:
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("a\0b.html", "NUL"),
+            ("a\ud800.html", "half a character"),
+            ("alice.html/", "a directory's"),
+            ("alice.html/.", "a directory's"),
+            (Named(b"alice.html"), "as a str or Path"),
+            (Named(3), "as a str or Path"),
+            ("a" * 300, "cannot be used"),
+        ],
+        ids=label,
+    )
+    def test_a_name_that_no_file_can_have(self, local: mem0.Memory, folder: Path, name: Any, reason: str) -> None:
+        path = name if isinstance(name, Named) else f"{folder}/{name}"
+        with Spy(local) as spy, pytest.raises(InputError, match=f"^path.*{reason}"):
+            ScopedMemory(new_user(), client=local).export_html(path)
+        assert spy.calls == []
+        assert os.listdir(folder) == []
+
+    def test_a_path_of_any_kind_that_gives_a_str(self, folder: Path) -> None:
+        assert validate_path(Named(f"{folder}/alice.html")) == folder / "alice.html"
+
+    def test_what_is_there_and_no_file(self, folder: Path) -> None:
+        os.mkfifo(folder / "pipe")
+        for path in (folder / "pipe", "/dev/null"):
+            with pytest.raises(InputError, match="no file"):
+                validate_path(path)
+        with pytest.raises(InputError, match="directory"):
+            validate_path(folder)
+
+    def test_a_link_is_neither_replaced_nor_followed(self, local: mem0.Memory, folder: Path) -> None:
+        (folder / "diary.txt").write_text("Dear diary")
+        for name, target in (("link", "diary.txt"), ("to_nothing", "nothing")):
+            (folder / name).symlink_to(folder / target)
+            with pytest.raises(InputError, match="a link"):
+                ScopedMemory(new_user(), client=local).export_html(folder / name)
+            assert (folder / name).is_symlink()
+        assert (folder / "diary.txt").read_text() == "Dear diary"
+        assert not (folder / "nothing").exists()
+
+
+class TestDatabases:
+    @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+    def test_the_clients_own_file_is_refused(self, local: Any, tmp_path: Path, suffix: str) -> None:
+        memory = ScopedMemory(new_user(), client=local)
+        memory.add("I am vegetarian")
+        held = local._database.path
+        os.link(f"{held}{suffix}", tmp_path / "link")
+        (tmp_path / "x").mkdir()
+        paths: list[Any] = [f"{held}{suffix}", tmp_path / "link", tmp_path / "x" / ".." / f"{held.name}{suffix}"]
+        for path in paths:
+            with Spy(local) as spy, pytest.raises(InputError, match="path names the database"):
+                memory.export_html(path)
+            assert spy.calls == []
+        assert memory.count() == 1
+
+    def test_so_are_those_of_transcripts(self, local: mem0.Memory, tmp_path: Path) -> None:
+        memory = ScopedMemory(new_user(), client=local, transcripts=f"sqlite:///{tmp_path / 'chats.db'}")
+        assert memory.chat_history("monday").messages == []
+        for name in ("chats.db", "chats.db-journal", "m.db"):
+            with pytest.raises(InputError, match="path names the database"):
+                memory.export_html(tmp_path / name)
+        close_transcripts(local)
+
+    def test_so_is_mem0s_history(self, tmp_path: Path) -> None:
+        with opened("qdrant", tmp_path) as client, pytest.raises(InputError, match="path names the database"):
+            ScopedMemory(new_user(), client=client).export_html(client.db.db_path)
+
+    def test_any_other_is_not(self, tmp_path: Path) -> None:
+        refuse_databases(tmp_path / "alice.html", [tmp_path / "m.db"])
+
+
+class TestWriting:
+    @pytest.fixture(params=["nameless", "named", "no such flag"])
+    def way(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+        """Linux and what a file system there may not know, and other systems."""
+        way: str = request.param
+        if way == "nameless" and not hasattr(os, "O_TMPFILE"):
+            pytest.skip("this system knows no files without a name")
+        if way == "named":
+
+            def refused(*_: Any, **__: Any) -> None:
+                raise OSError(95, "Operation not supported")
+
+            monkeypatch.setattr(os, "link", refused)
+        if way == "no such flag":
+            monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+        return way
+
+    def test_a_page_is_there_whole_and_alone(self, folder: Path, way: str) -> None:
+        for page in (PAGE * 10_000, PAGE):
+            write_whole(folder / "a.html", page, never)
+            assert (folder / "a.html").read_text(encoding="utf-8") == page
+            assert (folder / "a.html").stat().st_mode & 0o777 == 0o600
+        assert os.listdir(folder) == ["a.html"]
+
+    def test_it_is_checked_before_it_is_there_and_when_it_is(self, folder: Path, way: str) -> None:
+        seen: list[list[str]] = []
+        write_whole(
+            folder / "a.html", PAGE, lambda: seen.append([name for name in os.listdir(folder) if name[0] != "."])
+        )
+        assert (seen[0], seen[-1]) == ([], ["a.html"])
+
+    @pytest.mark.parametrize("is_there", [False, True])
+    def test_a_check_that_fails_leaves_nothing(self, folder: Path, way: str, is_there: bool) -> None:
+        def check() -> None:
+            if (folder / "a.html").exists() == is_there:
+                raise BackendError("out of date", retryable=True)
+
+        with pytest.raises(BackendError, match="out of date"):
+            write_whole(folder / "a.html", PAGE, check)
+        assert os.listdir(folder) == []
+
+    def test_whatever_ends_the_check_leaves_nothing(self, folder: Path, way: str) -> None:
+        def check() -> None:
+            if (folder / "a.html").exists():
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            write_whole(folder / "a.html", PAGE, check)
+        assert os.listdir(folder) == []
+
+    def test_a_disk_that_is_full_leaves_nothing(self, folder: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(_: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(BackendError, match="No space left on device"):
+            write_whole(folder / "a.html", PAGE, never)
+        assert os.listdir(folder) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="this system knows no files without a name")
+def test_a_kill_while_it_is_written_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from langchain_mem0_scoped import ScopedMemory, local_memory\n"
+        "memory = ScopedMemory('u_alice', client=local_memory(sys.argv[1]))\n"
+        "memory.add('My cat is called Zephyrine')\n"
+        "os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "memory.export_html(sys.argv[2])\n"
+    )
+    arguments = [sys.executable, "-c", code, str(tmp_path / "m.db"), str(folder / "alice.html")]
+    done = subprocess.run(arguments, check=False, cwd=Path(__file__).parents[2], capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert os.listdir(folder) == []

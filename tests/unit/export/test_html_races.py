@@ -1,0 +1,253 @@
+"""A page under way while its user is erased: after the receipt, nothing that was erased is written anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage, SystemMessage
+
+from langchain_mem0_scoped import BackendError, ScopedMemory, local_memory
+from langchain_mem0_scoped.engine.memory import EngineMemory
+from tests.chat import client_with_transcripts, close_transcripts
+from tests.faults import PATIENCE
+from tests.support import MODES
+from tests.unit.test_erasure_races import erase_in_another_process
+from tests.worlds import WordEmbeddings
+
+SECRET = "My cat is called Zephyrine"
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[EngineMemory]:
+    client = local_memory(tmp_path / "m.db", embeddings=WordEmbeddings())
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "pages"
+    made.mkdir()
+    return made
+
+
+def export(memory: ScopedMemory, mode: str, path: Path) -> Path:
+    return memory.export_html(path) if mode == "sync" else asyncio.run(memory.aexport_html(path))
+
+
+def meanwhile(
+    monkeypatch: pytest.MonkeyPatch, where: str, begin: Callable[[], Path], act: Callable[[], Any]
+) -> Future[Path]:
+    """Begin an export in a thread, act while it stands just before os.fsync or just after os.replace, let it go on."""
+    arrived, go_on = threading.Event(), threading.Event()
+    done = getattr(os, where)
+
+    def stop() -> None:
+        if threading.current_thread() is not threading.main_thread():
+            arrived.set()
+            assert go_on.wait(PATIENCE)
+
+    def stopped(*given: Any) -> Any:
+        if where == "fsync":
+            stop()
+        answer = done(*given)
+        if where == "replace":
+            stop()
+        return answer
+
+    monkeypatch.setattr(os, where, stopped)
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            future = thread.submit(begin)
+            assert arrived.wait(PATIENCE)
+            act()
+        finally:
+            go_on.set()
+    monkeypatch.undo()
+    return future
+
+
+def refused(future: Future[Path]) -> None:
+    error = future.exception()
+    assert isinstance(error, BackendError)
+    assert error.retryable
+    assert "no page was written" in str(error)
+    assert "erased" in str(error)
+    assert "Zephyrine" not in str(error)
+    assert error.__cause__ is None
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("where", ["fsync", "replace"])
+class TestErased:
+    @pytest.mark.parametrize("by", ["this process", "another"])
+    def test_nothing_is_there_after_the_receipt(
+        self, client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str, where: str, by: str
+    ) -> None:
+        memory = ScopedMemory("u_alice", client=client)
+        memory.chat_history("monday").add_messages([HumanMessage(SECRET)])
+
+        def erase() -> None:
+            if by == "another":
+                erase_in_another_process(client._database.path, "u_alice")
+            else:
+                memory.delete_all()
+
+        begin = partial(export, memory, mode, folder / "alice.html")
+        refused(meanwhile(monkeypatch, where, begin, erase))
+        assert list(folder.iterdir()) == []
+        # The same call, again, writes what there is now.
+        assert SECRET not in begin().read_text(encoding="utf-8")
+
+    def test_though_the_user_is_back_already(
+        self, client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str, where: str
+    ) -> None:
+        memory = ScopedMemory("u_alice", client=client)
+        memory.add(SECRET)
+
+        def erase_and_begin_anew() -> None:
+            memory.delete_all()
+            memory.add("I begin anew")
+
+        refused(
+            meanwhile(monkeypatch, where, partial(export, memory, mode, folder / "alice.html"), erase_and_begin_anew)
+        )
+        assert list(folder.iterdir()) == []
+
+    def test_with_transcripts_in_sql(
+        self, client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str, where: str, tmp_path: Path
+    ) -> None:
+        memory = ScopedMemory("u_alice", client=client, transcripts=f"sqlite:///{tmp_path / 'chats.db'}")
+        memory.chat_history("monday").add_messages([SystemMessage(SECRET)])
+        refused(meanwhile(monkeypatch, where, partial(export, memory, mode, folder / "alice.html"), memory.delete_all))
+        assert list(folder.iterdir()) == []
+        close_transcripts(client)
+
+    def test_though_it_begins_between_the_erasure_of_memories_and_that_of_transcripts_in_sql(
+        self, client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str, where: str, tmp_path: Path
+    ) -> None:
+        memory = ScopedMemory("u_alice", client=client, transcripts=f"sqlite:///{tmp_path / 'chats.db'}")
+        memory.chat_history("monday").add_messages([SystemMessage(SECRET)])
+        memory._backend().erase("u_alice")
+        begin = partial(export, memory, mode, folder / "alice.html")
+        refused(meanwhile(monkeypatch, where, begin, memory._erase_transcripts))
+        assert list(folder.iterdir()) == []
+        close_transcripts(client)
+
+    def test_on_a_client_that_cannot_tell_a_conversation_that_has_gone_tells(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str, where: str, tmp_path: Path
+    ) -> None:
+        with client_with_transcripts("sql", tmp_path) as (client, url):
+            memory = ScopedMemory("u_alice", client=client, transcripts=url)
+            memory.chat_history("monday").add_messages([SystemMessage(SECRET)])
+            refused(
+                meanwhile(monkeypatch, where, partial(export, memory, mode, folder / "alice.html"), memory.delete_all)
+            )
+            assert list(folder.iterdir()) == []
+
+    def test_another_users_erasure_stops_nothing(
+        self, client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str, where: str
+    ) -> None:
+        alice, bob = (ScopedMemory(name, client=client) for name in ("u_alice", "u_bob"))
+        alice.add(SECRET)
+        bob.add("Bob drinks tea")
+        begin = partial(export, alice, mode, folder / "alice.html")
+        written = meanwhile(monkeypatch, where, begin, bob.delete_all).result()
+        assert SECRET in written.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_older_page_stays_until_a_new_one_replaces_it(
+    client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    memory = ScopedMemory("u_alice", client=client)
+    begin = partial(export, memory, mode, folder / "alice.html")
+    for where, left in (("fsync", ["alice.html"]), ("replace", [])):
+        memory.add(SECRET)
+        (folder / "alice.html").write_text("the page before")
+        refused(meanwhile(monkeypatch, where, begin, memory.delete_all))
+        assert os.listdir(folder) == left
+
+
+def test_another_page_that_has_replaced_it_meanwhile_stays(
+    client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = ScopedMemory("u_alice", client=client)
+    memory.add(SECRET)
+    page = folder / "page.html"
+
+    def erase_and_write() -> None:
+        memory.delete_all()
+        page.unlink()
+        page.write_text("somebody else's")
+
+    refused(meanwhile(monkeypatch, "replace", lambda: memory.export_html(page), erase_and_write))
+    assert page.read_text() == "somebody else's"
+
+
+def test_a_page_that_cannot_be_taken_back_is_named(
+    client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = ScopedMemory("u_alice", client=client)
+    memory.add(SECRET)
+
+    def stuck(path: Any, **_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    def erase() -> None:
+        memory.delete_all()
+        monkeypatch.setattr(os, "unlink", stuck)
+
+    error = meanwhile(monkeypatch, "replace", lambda: memory.export_html(folder / "page.html"), erase).exception()
+    assert isinstance(error, BackendError)
+    assert not error.retryable
+    assert "could not be removed (Operation not permitted)" in str(error)
+    assert "Zephyrine" not in str(error)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_however_the_two_fall_together(
+    client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """Not forced: the erasure begins a little later each time, from before the page's beginning to after its end."""
+    memory, page, tries = ScopedMemory("u_alice", client=client), folder / "alice.html", 40
+    texts = [f"{SECRET} {number}" for number in range(200)]
+    replaced_at = [0.0]
+    replace = os.replace
+
+    def noted(*given: Any) -> None:
+        replace(*given)
+        replaced_at[0] = time.monotonic()
+
+    monkeypatch.setattr(os, "replace", noted)
+    memory.add(texts)
+    start = time.monotonic()
+    export(memory, mode, page)
+    takes = time.monotonic() - start
+    memory.delete_all()
+    outcomes = set()
+    for number in range(tries):
+        page.unlink(missing_ok=True)
+        memory.add(texts)
+        with ThreadPoolExecutor(1) as thread:
+            future = thread.submit(export, memory, mode, page)
+            time.sleep(takes * number / tries)
+            memory.delete_all()
+            receipt_at = time.monotonic()
+        holds_it = page.exists() and SECRET in page.read_text(encoding="utf-8")
+        outcomes.add((future.exception() is None, holds_it))
+        if future.exception() is not None:
+            refused(future)
+            assert os.listdir(folder) == []
+        assert not (holds_it and replaced_at[0] > receipt_at)
+    # A control: some met in the middle.
+    assert (False, False) in outcomes
