@@ -1,15 +1,19 @@
-"""What a call on a scope was given, checked as a whole and made into what a port takes. Pure, no I/O."""
+"""What one operation asks for, validated once: add, search, list, update. Pure, no I/O.
+
+A request names no user. `ScopedClient` adds its own user to it, as the last step before a backend.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Final, TypeAlias
 
-from .backends.base import AddRequest, SearchRequest
 from .errors import InputError
 from .messages import (
     MessageLike,
+    TextMessage,
     to_text_messages,
     validate_count,
     validate_date,
@@ -18,7 +22,81 @@ from .messages import (
     validate_threshold,
     validate_timestamp,
 )
-from .scope import SESSION_KEY, Scope, validate_id, validate_memory_id, validate_metadata
+from .scope import SESSION_KEY, validate_filters, validate_id, validate_memory_id, validate_metadata
+
+ErasureToken: TypeAlias = Sequence[Any]
+"""A token that changes when a user is erased: what was read before an erasure is not stored after it.
+
+A few JSON values, opaque to everybody but the storage that made them.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class AddRequest:
+    """What one add stores. Its `repr` leaves out the text.
+
+    Attributes:
+        messages: What was said, in order; may be empty, and then nothing is stored.
+        metadata: Validated metadata, the session included.
+        infer: True to extract facts, False to keep the text verbatim, None for True where the client has a model.
+        said_at: ISO 8601 in UTC, or None for now.
+        expires_on: YYYY-MM-DD, or None.
+        wait: False to return before the hosted platform has finished.
+        erasure_token: Made when the call began whose words these are: an erasure since then stops the add.
+    """
+
+    messages: Sequence[TextMessage] = field(repr=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    infer: bool | None = None
+    said_at: str | None = None
+    expires_on: str | None = None
+    wait: bool = True
+    erasure_token: ErasureToken | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """One search. Its `repr` leaves out what is looked for.
+
+    Attributes:
+        query: What to look for. Blank only for a recall, which then takes the latest memories.
+        filters: Validated conditions on metadata; once a scope has pinned them, the user first.
+        k: At most so many rows.
+        threshold: Lowest score, or None for the client's default.
+    """
+
+    query: str = field(repr=False)
+    filters: Mapping[str, Any] = field(repr=False)
+    k: int
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListRequest:
+    """One listing.
+
+    Attributes:
+        filters: As in `SearchRequest`.
+        limit: At most so many rows, the latest; None for all.
+    """
+
+    filters: Mapping[str, Any] = field(repr=False)
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRequest:
+    """One correction. Its `repr` leaves out the text.
+
+    Attributes:
+        memory_id: A UUID in lower case.
+        text: The new text; None to keep it.
+        metadata: Values to merge into the metadata; None to keep them.
+    """
+
+    memory_id: str
+    text: str | None = field(repr=False)
+    metadata: Mapping[str, Any] | None = field(repr=False)
 
 
 def add_request(
@@ -30,51 +108,49 @@ def add_request(
     at: datetime | date | str | None = None,
     expires_on: date | str | None = None,
     wait: bool = True,
-    since: Sequence[Any] | None = None,
+    erasure_token: ErasureToken | None = None,
 ) -> AddRequest:
-    """What an add stores. It names no user: whose it is, the port is told beside it.
+    """Validate the arguments of `ScopedMemory.add`.
 
     Args:
         messages: What was said, in any shape that `messages.to_text_messages` takes.
-        session_id: The session it was said in; kept among the metadata.
-        metadata: What the caller wants stored with it.
-        infer: Whether facts are extracted; None where the client decides.
+        session_id: The session it was said in; stored among the metadata.
+        metadata: What the caller stores with it.
+        infer: Whether facts are extracted; None lets the client decide.
         at: When it was said; None for now.
         expires_on: The last day on which it is shown; None for good.
-        wait: Whether a hosted platform is waited for.
-        since: Where the user stood when what is said here was begun; see `Backend.beginning`.
+        wait: Whether to wait for the hosted platform.
+        erasure_token: See `AddRequest`.
 
     Raises:
         ScopeError: Metadata or session_id would leave or forge the scope.
-        InputError: A value that means nothing; see `messages.to_text_messages`.
+        InputError: A value that cannot be used; see `messages.to_text_messages`.
     """
     stored = validate_metadata(metadata)
     if session_id is not None:
         stored[SESSION_KEY] = validate_id(session_id, SESSION_KEY)
     if infer is not None and type(infer) is not bool:
-        raise InputError("infer must be True, False or None")
-    said = to_text_messages(messages)
+        raise InputError(f"infer must be True, False or None, got {type(infer).__name__}")
     return AddRequest(
-        messages=[{"role": one.role, "content": one.content} for one in said],
-        speakers=[one.name for one in said],
+        messages=to_text_messages(messages),
         metadata=stored,
         infer=infer,
         said_at=None if at is None else validate_timestamp(at, "at"),
         expires_on=None if expires_on is None else validate_date(expires_on, "expires_on"),
         wait=bool(wait),
-        since=since,
+        erasure_token=erasure_token,
     )
 
 
 def search_request(
-    scope: Scope,
     query: str,
-    k: int,
-    threshold: float | None,
-    filters: Mapping[str, Any] | None,
-    session_id: str | None,
+    *,
+    k: int = 5,
+    threshold: float | None = None,
+    filters: Mapping[str, Any] | None = None,
+    session_id: str | None = None,
 ) -> SearchRequest:
-    """What a search asks, pinned to the scope's user; see `ScopedMemory.search`.
+    """Validate the arguments of `ScopedMemory.search`.
 
     Raises:
         ScopeError: The filters or session_id name anything but metadata.
@@ -82,42 +158,51 @@ def search_request(
     """
     return SearchRequest(
         query=validate_query(query),
-        filters=scope.query_filter(filters, session_id),
+        filters=_filters(filters, session_id),
         k=validate_count(k, "k"),
         threshold=validate_threshold(threshold),
     )
 
 
 def list_request(
-    scope: Scope, session_id: str | None, filters: Mapping[str, Any] | None, limit: int | None
-) -> tuple[dict[str, Any], int | None]:
-    """What a listing asks, pinned to the scope's user; see `ScopedMemory.get_all`.
-
-    Returns:
-        The pinned filter, and how many rows are wanted, None for all.
+    *,
+    filters: Mapping[str, Any] | None = None,
+    session_id: str | None = None,
+    limit: int | None = None,
+) -> ListRequest:
+    """Validate the arguments of `ScopedMemory.get_all`.
 
     Raises:
         ScopeError: As `search_request`.
         InputError: limit is below 1.
     """
-    return scope.query_filter(filters, session_id), None if limit is None else validate_count(limit, "limit")
+    return ListRequest(_filters(filters, session_id), None if limit is None else validate_count(limit, "limit"))
 
 
 def update_request(
-    memory_id: str, text: str | None, metadata: Mapping[str, Any] | None
-) -> tuple[str, tuple[str | None, dict[str, Any] | None]]:
-    """What a correction changes; see `ScopedMemory.update`.
-
-    Returns:
-        The id, and the new text and metadata, each None where it stays.
+    memory_id: str, text: str | None = None, *, metadata: Mapping[str, Any] | None = None
+) -> UpdateRequest:
+    """Validate the arguments of `ScopedMemory.update`.
 
     Raises:
         ScopeError: The id is no UUID, or the metadata would forge the scope.
         InputError: Neither text nor metadata, or text that cannot be stored.
     """
     if text is None and metadata is None:
-        raise InputError("update needs a new text, metadata, or both")
-    return validate_memory_id(memory_id), (
+        raise InputError("update needs a new text, metadata, or both; got neither")
+    return UpdateRequest(
+        validate_memory_id(memory_id),
         None if text is None else validate_text(text, "text"),
         None if metadata is None else validate_metadata(metadata),
     )
+
+
+def _filters(filters: Mapping[str, Any] | None, session_id: str | None) -> dict[str, Any]:
+    validated = validate_filters(filters)
+    if session_id is not None:
+        validated[SESSION_KEY] = validate_id(session_id, SESSION_KEY)
+    return validated
+
+
+EVERYTHING: Final = ListRequest({})
+"""All memories of a user that are shown."""

@@ -254,6 +254,16 @@ class Scope:
             narrowed[SESSION_KEY] = validate_id(session_id, SESSION_KEY)
         return {"user_id": self.user_id, **narrowed}
 
+    def pin(self, validated: Mapping[str, Any]) -> dict[str, Any]:
+        """Add this user, first, to filters that were validated and name no user.
+
+        Raises:
+            ScopeError: They name a user.
+        """
+        if "user_id" in validated:
+            raise ScopeError("filters name metadata only; the user_id is the scope's own")
+        return {"user_id": self.user_id, **validated}
+
     def owns(self, row: Mapping[str, Any] | None) -> bool:
         """Tell whether a row a client returned is this user's."""
         return row is not None and row.get("user_id") == self.user_id

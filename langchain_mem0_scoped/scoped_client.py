@@ -1,161 +1,297 @@
-"""One user's scope on one client: how it is bound, what it lets out, and what a turn does with it."""
+"""ScopedClient: one user on one backend, with every operation and the ownership check, once. Views depend on this."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
-from . import backends as clients
-from .backends.base import SearchRequest
+from . import backends
+from .backends.base import Changes, Paths, Row, Rows
 from .errors import MemoryNotFoundError
-from .records import MemoryList, MemoryRecord, record_from
-from .requests import add_request
-from .scope import Scope
-from .transcripts import base as transcripts
+from .records import ErasureReceipt, MemoryList, MemoryRecord, record_from
+from .requests import AddRequest, ErasureToken, ListRequest, SearchRequest, UpdateRequest
+from .scope import Scope, validate_memory_id
+from .transcripts import binding
+from .transcripts.base import TranscriptStore, Turn
+from .transcripts.separate import SeparateTurn
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from .backends import Client
-    from .backends.base import Backend, Row
-    from .messages import MessageLike
-    from .transcripts.base import TranscriptStore
+    from .backends.base import Backend
 
 T = TypeVar("T")
 
-_NOT_FOUND = "this user has no memory of that id"
+Stores: TypeAlias = list[TranscriptStore]
+
+_NOT_FOUND: Final = "this user has no memory of that id"
 
 
 class ScopedClient:
-    """What `ScopedMemory` stands on: through this the rest of the package reaches a client, and names no user."""
+    """One user on one backend.
 
-    __slots__ = ("__weakref__", "_bound", "_client", "_scope", "_transcripts")
+    Args:
+        user_id: Whose memories; validated by `Scope`.
+        client: A `mem0.Memory`, a `mem0.MemoryClient`, or None for the process's default.
+        transcripts: Where conversations are kept, for a client that keeps none itself: a SQLAlchemy URL or Engine.
+
+    Raises:
+        ScopeError: The user_id is refused.
+        InputError: The client is not one.
+    """
+
+    __slots__ = ("__weakref__", "_bound", "_scope", "client", "transcripts")
 
     def __init__(self, user_id: str, *, client: Client | None = None, transcripts: str | Engine | None = None) -> None:
         self._scope = Scope(user_id)
-        clients.check_client(client)
-        self._client = client
-        self._transcripts = transcripts
+        backends.check_client(client)
+        self.client = client
+        self.transcripts = transcripts
         self._bound: tuple[Client, Backend] | None = None
 
     @property
     def user_id(self) -> str:
-        """Whose memories these are; fixed at construction."""
+        """Whose memories these are."""
         return self._scope.user_id
 
     def __getstate__(self) -> tuple[None, dict[str, Any]]:
-        # What is bound belongs to this process: a copy, here or in another one, binds its own.
-        kept = {"_client": self._client, "_scope": self._scope, "_transcripts": self._transcripts}
-        return None, {**kept, "_bound": None}
+        # A backend belongs to this process: a copy, here or in another one, finds its own.
+        return None, {"client": self.client, "_scope": self._scope, "transcripts": self.transcripts, "_bound": None}
+
+    # -- the backend
 
     def _bind(self) -> tuple[Client, Backend]:
         if self._bound is None:
-            client = clients.resolve(self._client)
-            transcripts.bind(client, self._transcripts)
-            self._bound = client, clients.backend_for(client)
+            client = backends.resolve(self.client)
+            binding.bind(client, self.transcripts)
+            self._bound = client, backends.backend_for(client)
         return self._bound
 
+    @property
     def _backend(self) -> Backend:
         return self._bind()[1]
 
     async def _abackend(self) -> Backend:
-        if self._bound is None and not (clients.is_open(self._client) and self._transcripts is None):
+        if self._bound is None and not (backends.is_open(self.client) and self.transcripts is None):
             # The first call imports mem0 and opens a file: not on the event loop.
             await asyncio.to_thread(self._bind)
-        return self._backend()
+        return self._backend
 
-    async def _run_sync_or_async(self, work: Callable[[], T], awork: Callable[[], Awaitable[T]]) -> T:
-        """Do several calls without blocking the event loop; see `Backend.run_sync_or_async`."""
+    async def run_sync_or_async(self, work: Callable[[], T], awork: Callable[[], Awaitable[T]]) -> T:
+        """Make several calls without blocking the event loop; see `Backend.run_sync_or_async`."""
         return await (await self._abackend()).run_sync_or_async(work, awork)
 
-    # -- what comes out
+    # -- the ownership check
 
-    def _all_rows_of_user(self) -> list[Row]:
-        """All of this user's rows as the client keeps them, what was said last first: also those no longer shown."""
-        return self._scope.require_own(self._backend().list_including_expired(self.user_id))
-
-    async def _aall_rows_of_user(self) -> list[Row]:
-        """Async twin of `_all_rows_of_user`."""
-        rows = await (await self._abackend()).alist_including_expired(self.user_id)
-        # There may be thousands: not on the event loop.
-        return await asyncio.to_thread(self._scope.require_own, rows)
-
-    def _own(self, rows: list[Row]) -> MemoryList:
+    def _owned(self, rows: Rows) -> MemoryList:
         return MemoryList(map(record_from, self._scope.require_own(rows)))
 
     def _found(self, row: Row | None) -> MemoryRecord:
-        """By id means fetch, own, act: one answer for what is missing and what is somebody else's."""
+        """Raise the same error for missing and foreign rows."""
         if row is None or not self._scope.owns(row):
-            row = None  # Some error trackers send local variables along.
+            row = None  # Some error trackers record local variables.
             raise MemoryNotFoundError(_NOT_FOUND)
         return record_from(row)
 
+    def _pinned(self, request: SearchRequest) -> SearchRequest:
+        return replace(request, filters=self._scope.pin(request.filters))
+
+    # -- writing
+
+    def add(self, request: AddRequest) -> MemoryList:
+        """Store what was said; see `ScopedMemory.add`."""
+        return self._owned(self._backend.add(self.user_id, request) if request.messages else [])
+
+    async def aadd(self, request: AddRequest) -> MemoryList:
+        """Async twin of `add`."""
+        return self._owned(await (await self._abackend()).aadd(self.user_id, request) if request.messages else [])
+
+    def update(self, request: UpdateRequest) -> MemoryRecord:
+        """Correct a memory; see `ScopedMemory.update`."""
+        backend = self._backend
+        self._found(backend.get(self.user_id, request.memory_id))
+        return self._found(backend.update(self.user_id, request))
+
+    async def aupdate(self, request: UpdateRequest) -> MemoryRecord:
+        """Async twin of `update`."""
+        backend = await self._abackend()
+        self._found(await backend.aget(self.user_id, request.memory_id))
+        return self._found(await backend.aupdate(self.user_id, request))
+
+    def delete(self, memory_id: str) -> None:
+        """Delete a memory; see `ScopedMemory.delete`."""
+        memory_id = validate_memory_id(memory_id)
+        backend = self._backend
+        self._found(backend.get(self.user_id, memory_id))
+        _require_deleted(backend.delete(self.user_id, memory_id))
+
+    async def adelete(self, memory_id: str) -> None:
+        """Async twin of `delete`."""
+        memory_id = validate_memory_id(memory_id)
+        backend = await self._abackend()
+        self._found(await backend.aget(self.user_id, memory_id))
+        _require_deleted(await backend.adelete(self.user_id, memory_id))
+
+    def delete_all(self) -> ErasureReceipt:
+        """Erase this user; see `ScopedMemory.delete_all`."""
+        erased = self._backend.erase(self.user_id)
+        return ErasureReceipt.of(self.user_id, erased, self._erase_transcripts())
+
+    async def adelete_all(self) -> ErasureReceipt:
+        """Async twin of `delete_all`."""
+        erased = await (await self._abackend()).aerase(self.user_id)
+        return ErasureReceipt.of(self.user_id, erased, await asyncio.to_thread(self._erase_transcripts))
+
     def _erase_transcripts(self) -> int:
-        store = transcripts.store_of(self._bind()[0])
+        client, backend = self._bind()
+        store = binding.store_of(client, backend.transcripts)
         return 0 if store is None else store.erase(self.user_id)
 
-    # -- a turn, which is read at its beginning and written at its end: an erasure in between stops it
+    # -- reading
 
-    def _begin(self) -> Sequence[Any] | None:
-        """Note where this user stands, for `_remember`; None where the client cannot tell."""
-        return self._backend().beginning(self.user_id)
+    def search(self, request: SearchRequest) -> MemoryList:
+        """Find memories; see `ScopedMemory.search`."""
+        return self._owned(self._backend.search(self._pinned(request)))
 
-    def _transcript_store(self) -> TranscriptStore:
-        """Where this client's conversations are logged.
+    async def asearch(self, request: SearchRequest) -> MemoryList:
+        """Async twin of `search`."""
+        return self._owned(await (await self._abackend()).asearch(self._pinned(request)))
 
-        Raises:
-            BackendError: Nowhere.
+    def search_other_sessions(self, query: str, session_id: str, k: int) -> MemoryList:
+        """Find what matches a query best outside one session; for a blank query the latest memories.
+
+        Args:
+            query: What to look for, validated or "".
+            session_id: The session whose memories are left out.
+            k: At most so many.
         """
-        return transcripts.require_store(self._bind()[0])
+        request = self._pinned(SearchRequest(query, {}, k))
+        return self._owned(self._backend.search_other_sessions(request, session_id))
 
-    def _check_not_erased(self, since: Sequence[Any] | None) -> None:
-        """Let a turn that began then go on.
+    async def asearch_other_sessions(self, query: str, session_id: str, k: int) -> MemoryList:
+        """Async twin of `search_other_sessions`."""
+        request = self._pinned(SearchRequest(query, {}, k))
+        return self._owned(await (await self._abackend()).asearch_other_sessions(request, session_id))
+
+    def list(self, request: ListRequest) -> MemoryList:
+        """List memories; see `ScopedMemory.get_all`."""
+        return self._owned(self._backend.list(replace(request, filters=self._scope.pin(request.filters))))
+
+    async def alist(self, request: ListRequest) -> MemoryList:
+        """Async twin of `list`."""
+        rows = await (await self._abackend()).alist(replace(request, filters=self._scope.pin(request.filters)))
+        # There may be thousands: not on the event loop.
+        return await asyncio.to_thread(self._owned, rows)
+
+    def all_rows(self) -> Rows:
+        """Return all of this user's rows as the client keeps them, expired ones too: what was said last first."""
+        return self._scope.require_own(self._backend.list_including_expired(self.user_id))
+
+    async def aall_rows(self) -> Rows:
+        """Async twin of `all_rows`."""
+        rows = await (await self._abackend()).alist_including_expired(self.user_id)
+        return await asyncio.to_thread(self._scope.require_own, rows)
+
+    def get(self, memory_id: str) -> MemoryRecord:
+        """Read one memory; see `ScopedMemory.get`."""
+        return self._found(self._backend.get(self.user_id, validate_memory_id(memory_id)))
+
+    async def aget(self, memory_id: str) -> MemoryRecord:
+        """Async twin of `get`."""
+        memory_id = validate_memory_id(memory_id)
+        return self._found(await (await self._abackend()).aget(self.user_id, memory_id))
+
+    def history(self, memory_id: str) -> Changes:
+        """Return what happened to a memory; see `ScopedMemory.history`."""
+        memory_id = validate_memory_id(memory_id)
+        backend = self._backend
+        self._found(backend.get(self.user_id, memory_id))
+        return backend.history(self.user_id, memory_id)
+
+    async def ahistory(self, memory_id: str) -> Changes:
+        """Async twin of `history`."""
+        memory_id = validate_memory_id(memory_id)
+        backend = await self._abackend()
+        self._found(await backend.aget(self.user_id, memory_id))
+        return await backend.ahistory(self.user_id, memory_id)
+
+    def count(self) -> int:
+        """Return how many memories `list` returns; see `ScopedMemory.count`."""
+        return self._backend.count(self.user_id)
+
+    async def acount(self) -> int:
+        """Async twin of `count`."""
+        return await (await self._abackend()).acount(self.user_id)
+
+    # -- a turn: read at its beginning, stored at its end; an erasure in between stops it
+
+    def erasure_token(self) -> ErasureToken | None:
+        """Return a token that changes when this user is erased; None where the client cannot tell."""
+        return self._backend.erasure_token(self.user_id)
+
+    def check_not_erased(self, token: ErasureToken | None) -> None:
+        """Return if this user was not erased since the token was made.
 
         Raises:
             BackendError: The user was erased since.
         """
-        self._backend().check_not_erased(self.user_id, since)
+        self._backend.check_not_erased(self.user_id, token)
 
-    def _remember(
-        self,
-        said: MessageLike | Sequence[MessageLike],
-        session_id: str | None,
-        since: Sequence[Any] | None,
-        infer: bool | None = None,
-    ) -> MemoryList:
-        """As `add`, for what was said in a turn that began then.
+    def transcript_store(self) -> TranscriptStore:
+        """Return where this client's conversations are kept, and keep to it.
 
         Raises:
-            BackendError: As `add`, or the user was erased since: what was said may quote what was erased.
+            BackendError: Nowhere.
         """
-        batch = add_request(said, session_id=session_id, infer=infer, since=since)
-        return self._own(self._backend().add(self.user_id, batch) if batch.messages else [])
+        client, backend = self._bind()
+        return binding.require_store(client, backend.transcripts)
 
-    async def _aremember(
-        self,
-        said: MessageLike | Sequence[MessageLike],
-        session_id: str | None,
-        since: Sequence[Any] | None,
-        infer: bool | None = None,
-    ) -> MemoryList:
-        """Async twin of `_remember`."""
-        batch = add_request(said, session_id=session_id, infer=infer, since=since)
-        return self._own(await (await self._abackend()).aadd(self.user_id, batch) if batch.messages else [])
+    def transcript_stores(self) -> Stores:
+        """Return every place in which conversations of this user may lie."""
+        client, backend = self._bind()
+        return binding.stores_of(client, backend.transcripts)
 
-    def _search_other_sessions(self, query: str, session_id: str, k: int) -> MemoryList:
-        """What matches a clean query best, or for "" the latest; this session's own memories left out."""
-        return self._own(
-            self._backend().search_other_sessions(SearchRequest(query, self._scope.query_filter(), k, None), session_id)
-        )
+    @contextmanager
+    def turn(self, session_id: str, token: ErasureToken | None) -> Iterator[Turn]:
+        """Store one turn of a session: append its messages, then remember some of it.
 
-    async def _asearch_other_sessions(self, query: str, session_id: str, k: int) -> MemoryList:
-        """Async twin of `_search_other_sessions`."""
-        asked = SearchRequest(query, self._scope.query_filter(), k, None)
-        return self._own(await (await self._abackend()).asearch_other_sessions(asked, session_id))
+        What was appended is durable when the block ends, also where remembering failed. No transaction is open while
+        the block runs.
+
+        Args:
+            session_id: Which session.
+            token: Made when the turn began; see `erasure_token`.
+
+        Raises:
+            ConcurrentWrite: Another writer logged some of these messages meanwhile; nothing was stored: run the turn
+                again.
+            BackendError: The store failed, or the user was erased since the token was made: nothing was stored. Or
+                remembering failed: then `Turn.appended` is True.
+        """
+        store, backend = self.transcript_store(), self._backend
+        if store is backend.transcripts:
+            with store.turn(self.user_id, session_id, token) as turn:
+                yield turn
+        else:
+            yield SeparateTurn(store, backend, self.user_id, session_id, token)
+
+    def files(self) -> Paths:
+        """Return the files of this machine in which memories and conversations lie."""
+        return [*self._backend.files(), *(file for store in self.transcript_stores() for file in store.files())]
 
 
-def raise_if_missing(existed: bool) -> None:
-    """Raise what is raised for an id that is missing, where nothing was deleted."""
+class HasScopedClient(Protocol):
+    """Anything that is bound to one user: a `ScopedMemory`, a `ScopedChatMessageHistory`."""
+
+    @property
+    def scoped_client(self) -> ScopedClient:
+        """The user and the backend it works on."""
+
+
+def _require_deleted(existed: bool) -> None:
     if not existed:
         raise MemoryNotFoundError(_NOT_FOUND)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Collection, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-from weakref import WeakKeyDictionary
+from typing import Any, NamedTuple, Protocol
 
 from langchain_core.messages import (
     AIMessage,
@@ -20,10 +22,7 @@ from langchain_core.messages import (
 )
 
 from ..errors import BackendError, InputError
-from ..fork import INIT_LOCK
-
-if TYPE_CHECKING:
-    from sqlalchemy import Engine
+from ..requests import AddRequest, ErasureToken
 
 
 class StoredMessage(NamedTuple):
@@ -43,6 +42,35 @@ class StoredMessage(NamedTuple):
         return f"Logged(id={self.id!r})"
 
 
+class ConcurrentWrite(Exception):
+    """Another writer logged some of the same messages meanwhile; nothing was stored, so the turn can be run again."""
+
+
+class Turn(ABC):
+    """One turn of a session being stored. Messages are appended first; remembering comes after.
+
+    Attributes:
+        appended: Whether what was appended is stored, or will be when the turn ends.
+    """
+
+    appended: bool = False
+
+    @abstractmethod
+    def append(self, messages: Sequence[StoredMessage]) -> list[int]:
+        """Append messages to the transcript, in order; return the positions of those that were new.
+
+        A message whose id is in the session already counts once.
+        """
+
+    @abstractmethod
+    def remember(self, request: AddRequest) -> object:
+        """Store memories of what was said."""
+
+    async def aremember(self, request: AddRequest) -> object:
+        """Async twin of `remember`."""
+        return await asyncio.to_thread(self.remember, request)
+
+
 class TranscriptStore(Protocol):
     """Where transcripts lie. Every call names the user and the session; a user's erasure takes all sessions.
 
@@ -53,7 +81,7 @@ class TranscriptStore(Protocol):
     detects_erasure: bool
 
     def append(
-        self, user_id: str, session_id: str, messages: Sequence[StoredMessage], since: Sequence[Any] | None = None
+        self, user_id: str, session_id: str, messages: Sequence[StoredMessage], token: ErasureToken | None = None
     ) -> list[int]:
         """Append messages at once, in order; return the positions of those that were new: an id counts once.
 
@@ -61,34 +89,15 @@ class TranscriptStore(Protocol):
             BackendError: The store failed, or, where it can tell, the user was erased since; see `Backend.beginning`.
         """
 
-    def append_and(
-        self,
-        user_id: str,
-        session_id: str,
-        messages: Sequence[StoredMessage],
-        since: Sequence[Any] | None,
-        then: Callable[[list[int]], Callable[[], object] | None],
-    ) -> tuple[list[int], Exception | None]:
-        """As `append`, and remember what was said: in the same transaction where the store can.
-
-        Args:
-            user_id: Whose.
-            session_id: Which session.
-            messages: In order.
-            since: As in `append`.
-            then: Told the positions of what is new, says how to remember it, if at all. Asked again where another
-                writer logs the same messages meanwhile.
-
-        Returns:
-            The positions, and why remembering failed, if it did: the messages are appended all the same.
-        """
+    def turn(self, user_id: str, session_id: str, token: ErasureToken | None) -> AbstractContextManager[Turn]:
+        """Store one turn as a whole; only of a store that holds memories as well. See `ScopedClient.turn`."""
 
     def known(self, user_id: str, session_id: str, ids: Collection[str]) -> set[str]:
         """Return which of these ids messages of a session have."""
 
     def begin(
         self, user_id: str, session_id: str, last: int | None = None
-    ) -> tuple[Sequence[Any] | None, list[dict[str, Any]]]:
+    ) -> tuple[ErasureToken | None, list[dict[str, Any]]]:
         """As `read`; and where the user stood then, if it can tell: see `Backend.beginning`."""
 
     def read(self, user_id: str, session_id: str, last: int | None = None) -> list[dict[str, Any]]:
@@ -188,67 +197,3 @@ def load_messages(bodies: Sequence[dict[str, Any]]) -> list[BaseMessage]:
         f"a transcript holds a message that LangChain cannot read ({reason}), from other code or another version; "
         "mend its row, or clear the session"
     )
-
-
-# -- which store a client's transcripts lie in
-
-_bound: WeakKeyDictionary[Any, tuple[object, TranscriptStore]] = WeakKeyDictionary()
-_OWN = object()
-"""Bound to what the client keeps itself."""
-
-
-def bind(client: object, where: str | Engine | None) -> None:
-    """Fix where a client's transcripts lie: once, and for every scope on it.
-
-    Raises:
-        InputError: They lie elsewhere already, or `where` is no SQLAlchemy URL or Engine.
-    """
-    if where is None:
-        return
-    from .sql import SqlTranscripts, engine_for, parse_url
-
-    place = parse_url(where)
-    with INIT_LOCK:
-        held = _bound.get(client)
-        if held is None:
-            _bound[client] = (place, SqlTranscripts(engine_for(place)))
-        elif held[0] is not place and held[0] != place:
-            raise InputError(
-                "this client's transcripts lie elsewhere already; hand in the same URL or Engine everywhere"
-            )
-
-
-def store_of(client: object) -> TranscriptStore | None:
-    """Return where a client's transcripts lie: where it was bound to, else in the client itself, else nowhere."""
-    held = _bound.get(client)
-    if held is not None:
-        return held[1]
-    own: TranscriptStore | None = getattr(client, "transcripts", None)
-    return own
-
-
-def stores_of(client: object) -> list[TranscriptStore]:
-    """Return wherever transcripts of a client's users may lie.
-
-    That is where it was bound to, and before that the client itself: it may hold what was logged before, or by a
-    process that does not know of the other place.
-    """
-    bound, own = store_of(client), getattr(client, "transcripts", None)
-    return [store for store in (own if own is not bound else None, bound) if store is not None]
-
-
-def require_store(client: object) -> TranscriptStore:
-    """Return where a client's transcripts lie, and keep to it: what is logged now must be found later.
-
-    Raises:
-        BackendError: Nowhere.
-    """
-    store, bound = store_of(client), client in _bound
-    if store is None:
-        raise BackendError(
-            "this client keeps no transcripts: pass transcripts= with a SQLAlchemy URL such as 'sqlite:///chats.db'"
-        )
-    if bound:
-        return store
-    with INIT_LOCK:
-        return _bound.setdefault(client, (_OWN, store))[1]

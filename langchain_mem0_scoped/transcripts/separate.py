@@ -1,0 +1,49 @@
+"""SeparateTurn: a turn whose transcript and memories are kept in two places, and so stored one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .base import StoredMessage, TranscriptStore, Turn
+
+if TYPE_CHECKING:
+    from ..backends.base import Backend
+    from ..requests import AddRequest, ErasureToken
+
+
+class SeparateTurn(Turn):
+    """Appends to a transcript store, then remembers through a backend.
+
+    Args:
+        store: Where the conversation is kept.
+        backend: Where memories are kept.
+        user_id: Whose turn.
+        session_id: Which session.
+        token: Made when the turn began.
+    """
+
+    def __init__(
+        self, store: TranscriptStore, backend: Backend, user_id: str, session_id: str, token: ErasureToken | None
+    ) -> None:
+        self._store = store
+        self._backend = backend
+        self._user_id = user_id
+        self._session_id = session_id
+        self._token = token
+
+    def append(self, messages: Sequence[StoredMessage]) -> list[int]:
+        """Append messages at once; they are durable when this returns."""
+        if not self._store.detects_erasure:
+            self._backend.check_not_erased(self._user_id, self._token)
+        new = self._store.append(self._user_id, self._session_id, messages, self._token)
+        self.appended = True
+        return new
+
+    def remember(self, request: AddRequest) -> object:
+        """Store memories through the backend."""
+        return self._backend.add(self._user_id, request)
+
+    async def aremember(self, request: AddRequest) -> object:
+        """Async twin of `remember`."""
+        return await self._backend.aadd(self._user_id, request)
