@@ -29,8 +29,8 @@ def bars() -> dict[str, dict[str, float]]:
         "search time, p50, ms (lower is better)": {
             f"{_OURS}, 100,000 users": many["p50 at 100,000 users, ms"],
             f"{_OURS}, 1,000 users": many["p50 at 1,000 users, ms"],
-            "LangGraph's InMemoryStore, 1,000 users": results["inmemorystore"][0]["detail"]["p50 there, ms"],
-            "mem0 on local Qdrant, 1,000 users": results["qdrant"][0]["detail"]["p50 there, ms"],
+            "LangGraph's InMemoryStore, 1,000 users": results["inmemorystore"][0]["detail"]["p50 of the peer, ms"],
+            "mem0 on local Qdrant, 1,000 users": results["qdrant"][0]["detail"]["p50 of the peer, ms"],
         },
     }
 
@@ -91,7 +91,7 @@ def _speed() -> Iterator[str]:
 
 def _faster(measured: dict[str, Any]) -> str:
     of = measured["detail"]
-    first = of["p50 there, ms"] / of["p50 here, user not seen before, ms"]
+    first = of["p50 of the peer, ms"] / of["p50 of this package, first search of a user, ms"]
     return f"{label(measured['value'])} times as fast; {label(first)} times as fast for a user's first search"
 
 
