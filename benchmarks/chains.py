@@ -88,15 +88,15 @@ def _beyond(name: str, run: Callable[..., object], durable: EngineMemory, quick:
     in_turn(*(of_side[:before] for of_side in calls), block=1)
     whole, without_fsync, bare = in_turn(*(of_side[before:] for of_side in calls), block=1)
     return Result(
-        f"a turn through with_scoped_memory beyond the bare chain, {name}, fsync taken out",
+        f"extra time of a turn through with_scoped_memory over the plain chain, {name}, without fsync",
         median([one - other for one, other in zip(without_fsync, bare, strict=True)]) * 1e3,
         "ms",
         2,
         detail={
-            "fsync in it, ms": median([one - other for one, other in zip(whole, without_fsync, strict=True)]) * 1e3,
+            "fsync, ms": median([one - other for one, other in zip(whole, without_fsync, strict=True)]) * 1e3,
             "p50 turn with fsync, ms": median(whole) * 1e3,
-            "p50 turn without, ms": median(without_fsync) * 1e3,
-            "p50 bare chain, ms": median(bare) * 1e3,
+            "p50 turn without fsync, ms": median(without_fsync) * 1e3,
+            "p50 plain chain, ms": median(bare) * 1e3,
         },
     )
 
@@ -112,8 +112,8 @@ def _commits(path: Path) -> Result:
             chain.invoke({"input": question}, session_of(user, "now"))
             ended[who].append(_transactions(path.with_name(f"{path.name}-wal")))
     client.close()
-    title = "a turn through with_scoped_memory: durable commits, the most of any"
-    return Result(title, max(ended["known"]), "", 2, detail={"of a user's very first turn": max(ended["new"])})
+    title = "a turn through with_scoped_memory: durable commits, maximum"
+    return Result(title, max(ended["known"]), "", 2, detail={"in a user's first turn": max(ended["new"])})
 
 
 def _transactions(log: Path) -> int:
@@ -145,7 +145,7 @@ def transcript(_: Settings) -> Iterator[Result]:
         for client in clients:
             client.close()
     p50 = {f"p50 of {messages:,}, ms": pooled(batches, side) * 1e3 for side, messages in enumerate((_LONG, _SHORT))}
-    title = f"the last {_LAST} of a session of {_LONG:,} messages, against one of {_SHORT}"
+    title = f"the last {_LAST} messages of a session of {_LONG:,}, compared with a session of {_SHORT}"
     yield Result(title, ratio_of_medians(batches), "x", 2, detail=p50)
 
 

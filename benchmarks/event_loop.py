@@ -42,8 +42,8 @@ def hold(_: Settings) -> Iterator[Result]:
     with tempfile.TemporaryDirectory() as folder:
         client = stores.peopled(Path(folder) / "memory.db", _USERS)
         ours = {**_chains(client), **_memories(client), **_views(client)}
-        yield _late(f"{_AT_ONCE} async calls at once", _AT_ONCE, ours, _bare())
-        yield _late(f"async calls for a user with {_MANY:,} of everything", 1, _large(client), {})
+        yield _late(f"{_AT_ONCE} concurrent async calls", _AT_ONCE, ours, _bare())
+        yield _late(f"async calls for a user with {_MANY:,} memories and messages", 1, _large(client), {})
         client.close()
 
 
@@ -55,18 +55,18 @@ def _late(beside: str, at_once: int, paths: Mapping[str, Call], compared: Mappin
     late = asyncio.run(ticked())
     p99 = {name: float(np.percentile(late[name], 99)) * 1e3 for name in late}
     worst = max(paths, key=lambda name: p99[name])
-    detail = {f"p99 beside {name}, ms": value for name, value in p99.items()}
-    detail["latest of all but the bare chain's, ms"] = max(max(late[name]) for name in paths) * 1e3
-    title = f"lateness of a task that ticks every ms beside {beside}, p99, the worst path ({worst})"
+    detail = {f"p99 during {name}, ms": value for name, value in p99.items()}
+    detail["maximum without the plain chain, ms"] = max(max(late[name]) for name in paths) * 1e3
+    title = f"delay of a task that runs every ms during {beside}, p99, slowest path ({worst})"
     return Result(title, p99[worst], "ms", 20, detail=detail)
 
 
 def _bare() -> dict[str, Call]:
     chain = bare_chain()
     return {
-        "the bare chain.ainvoke": lambda number: chain.ainvoke(_said(number)),
-        "the bare chain.astream": lambda number: _streamed(chain, number),
-        "nothing": lambda _: asyncio.sleep(0.05),
+        "plain chain.ainvoke": lambda number: chain.ainvoke(_said(number)),
+        "plain chain.astream": lambda number: _streamed(chain, number),
+        "no calls": lambda _: asyncio.sleep(0.05),
     }
 
 

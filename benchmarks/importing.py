@@ -43,13 +43,13 @@ def imports(_: Settings) -> Iterator[Result]:
                 batches.append((own, core))
     own_p50, core_p50 = (median([batch[side] for batch in batches]) for side in (0, 1))
     yield Result(
-        f"importing {', '.join(exported)}, against BaseRetriever and BaseChatMessageHistory",
+        f"importing {', '.join(exported)}, compared with BaseRetriever and BaseChatMessageHistory",
         median([own / core for own, core in batches]),
         "x",
         1.3,
-        detail={"p50 here, ms": own_p50 * 1e3, "p50 langchain-core, ms": core_p50 * 1e3},
+        detail={"p50 of this package, ms": own_p50 * 1e3, "p50 of langchain-core, ms": core_p50 * 1e3},
     )
-    yield Result("importing them: how often mem0 was loaded", with_mem0, "", 0)
+    yield Result("importing them: times mem0 was loaded", with_mem0, "", 0)
 
 
 def _import(imports: str, folder: str) -> tuple[float, bool]:

@@ -1,4 +1,4 @@
-"""What the README shows of results.json and recall.json: two tables and a picture. `python -m benchmarks.in_brief`."""
+"""The README's two tables and picture, from results.json and recall.json. `python -m benchmarks.in_brief`."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -16,27 +16,27 @@ def tables() -> list[str]:
 
 
 def bars() -> dict[str, dict[str, float]]:
-    """Return the picture's two panels: by title, what each bar is called and its figure."""
+    """Return the picture's two panels by title: the name and figure of each bar."""
     results, recall = _results(), _json("recall.json")["sides"]
     many = results["search"][0]["detail"]
     return {
-        "R@10 on LoCoMo, %: more is better": {
-            f"{_OURS}, held out": recall["held-out folds"]["R@10"],
+        "R@10 on LoCoMo, % (higher is better)": {
+            f"{_OURS}, held-out weights": recall["held-out folds"]["R@10"],
             "BM25": recall["BM25 alone"]["R@10"],
             "mem0's own ranking": recall["mem0's own ranking, through mem0"]["R@10"],
             "cosine": recall["dense alone (cosine)"]["R@10"],
         },
-        "a search, p50, ms: less is better": {
+        "search time, p50, ms (lower is better)": {
             f"{_OURS}, 100,000 users": many["p50 at 100,000 users, ms"],
             f"{_OURS}, 1,000 users": many["p50 at 1,000 users, ms"],
-            "LangGraph's InMemoryStore, 1,000 users": results["inmemorystore"][0]["detail"]["p50 there, ms"],
-            "mem0 on local Qdrant, 1,000 users": results["qdrant"][0]["detail"]["p50 there, ms"],
+            "LangGraph's InMemoryStore, 1,000 users": results["inmemorystore"][0]["detail"]["p50 of the peer, ms"],
+            "mem0 on local Qdrant, 1,000 users": results["qdrant"][0]["detail"]["p50 of the peer, ms"],
         },
     }
 
 
 def draw(path: Path = _PICTURE) -> None:
-    """Draw the picture: an SVG whose text is text, the same file for the same figures."""
+    """Draw the picture as an SVG with real text; the same figures give the same file."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -54,7 +54,7 @@ def draw(path: Path = _PICTURE) -> None:
 
 
 def label(value: float) -> str:
-    """Write a figure with three digits at most."""
+    """Format a figure with at most three digits."""
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
@@ -66,23 +66,23 @@ def _speed() -> Iterator[str]:
         ("Search in the embedded store, p50", ""),
         [
             (
-                "with 100,000 users of 20 memories, against 1,000 users",
+                "100,000 users with 20 memories each, compared with 1,000 users",
                 f"{label(many['value'])} times as long: {label(alone['value'])} ms",
             ),
             (
-                "at 1,000 users, against mem0's default store (local Qdrant)",
+                "1,000 users, compared with mem0's default store (local Qdrant)",
                 _faster(qdrant),
             ),
             (
-                "at 1,000 users, against LangGraph's InMemoryStore with the same embedding",
+                "1,000 users, compared with LangGraph's InMemoryStore and the same embedding",
                 _faster(in_memory),
             ),
             (
-                "through `ScopedMemory`, against the same `mem0.Memory.search` called directly",
+                "`ScopedMemory.search`, compared with a direct call of `mem0.Memory.search`",
                 f"{over['value']:.0f} µs more",
             ),
             (
-                "of a user with 10,000 memories: first, and again",
+                "one user with 10,000 memories: first search, repeated search",
                 f"{label(one['value'])} ms, {label(again['detail']['p50 search, ms'])} ms",
             ),
         ],
@@ -91,8 +91,8 @@ def _speed() -> Iterator[str]:
 
 def _faster(measured: dict[str, Any]) -> str:
     of = measured["detail"]
-    first = of["p50 there, ms"] / of["p50 here, user not seen before, ms"]
-    return f"{label(measured['value'])} times as fast; {label(first)} times for a user's first search"
+    first = of["p50 of the peer, ms"] / of["p50 of this package, first search of a user, ms"]
+    return f"{label(measured['value'])} times as fast; {label(first)} times as fast for a user's first search"
 
 
 def _recall() -> Iterator[str]:
@@ -102,8 +102,8 @@ def _recall() -> Iterator[str]:
         [
             (name, f"{sides[side]['R@10']:.1f}", f"{sides[side]['R@10 of all']:.1f}")
             for name, side in (
-                ("by weights that never saw the conversation asked", "held-out folds"),
-                ("by the weights in use", "this package"),
+                ("held-out weights (chosen on the other nine conversations)", "held-out folds"),
+                ("weights in use", "this package"),
                 ("BM25 alone", "BM25 alone"),
                 ("mem0's own ranking on the same vectors", "mem0's own ranking, through mem0"),
             )

@@ -45,7 +45,7 @@ def search(settings: Settings) -> Iterator[Result]:
         f"p50 at {users:,} users, ms": pooled(batches, side) * 1e3 for side, users in enumerate((settings.users, FEW))
     }
     title = f"search p50, {settings.users:,} users of {stores.PER_USER} memories"
-    yield Result(f"{title}, against {FEW:,} users", ratio_of_medians(batches), "x", 2.5, detail=p50)
+    yield Result(f"{title}, compared with {FEW:,} users", ratio_of_medians(batches), "x", 2.5, detail=p50)
     yield Result(title, pooled(batches, 0) * 1e3, "ms", 1.0)
 
 
@@ -71,7 +71,7 @@ def erase(settings: Settings) -> Iterator[Result]:
     p50 = {
         f"p50 at {users:,} users, ms": pooled(batches, side) * 1e3 for side, users in enumerate((settings.users, FEW))
     }
-    title = f"delete_all of one user, {settings.users:,} users against {FEW:,}"
+    title = f"delete_all of one user, {settings.users:,} users compared with {FEW:,}"
     yield Result(title, ratio_of_medians(batches), "x", 2.5, detail=p50)
 
 

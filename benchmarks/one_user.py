@@ -75,5 +75,5 @@ def _repeated(path: Path, texts: list[str]) -> Result:
         batches.append((timed[0][2:], timed[1][2:]))
     client.close()
     detail = {"p50 search, ms": pooled(batches, 0) * 1e3, "p50 embedding and product, ms": pooled(batches, 1) * 1e3}
-    title = f"repeated search of a user with {_MEMORIES:,} memories, against embedding the query and a product"
+    title = f"repeated search of a user with {_MEMORIES:,} memories, compared with a query embedding and a product"
     return Result(title, ratio_of_medians(batches), "x", 10, detail=detail)

@@ -43,7 +43,7 @@ def search(_: Settings) -> Iterator[Result]:
         client.close()
     differences = [one - other for one, other in zip(scoped, bare, strict=True)]
     detail = {"p50 scoped, µs": median(scoped) * 1e6, "p50 direct, µs": median(bare) * 1e6}
-    title = "ScopedMemory.search over mem0.Memory.search, in pairs"
+    title = "extra time of ScopedMemory.search over mem0.Memory.search, in pairs"
     yield Result(title, median(differences) * 1e6, "µs", 30, detail=detail)
 
 

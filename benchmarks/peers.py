@@ -97,7 +97,7 @@ def _compared(
     used.close()
     if not all(found):
         raise RuntimeError("a store that finds nothing is no store to compare with")
-    titles = "p50 there, ms", "p50 here, ms", "p50 here, user not seen before, ms"
+    titles = "p50 of the peer, ms", "p50 of this package, ms", "p50 of this package, first search of a user, ms"
     detail = {title: pooled(timed, side) * 1e3 for side, title in enumerate(titles)}
     ratio = ratio_of_medians([(batch[0], batch[1]) for batch in timed])
     title = f"search p50 at {_USERS:,} users, times faster than {peer}"

@@ -1,4 +1,4 @@
-"""What recall.py measured, as RECALL.md, recall.json and recall.svg."""
+"""Writes the results of recall.py to RECALL.md, recall.json and recall.svg."""
 
 import json
 import os
@@ -25,7 +25,7 @@ _DEVIATION: Final = " [{:.1f}, {:.1f}]"
 
 
 def write(measured: Measured, other_name: str) -> None:
-    """Write all three."""
+    """Write all three files."""
     (_FOLDER / "RECALL.md").write_text("\n".join([*_markdown(measured, other_name), ""]), encoding="utf-8")
     text = json.dumps(_numbers(measured), indent=2, ensure_ascii=False)
     (_FOLDER / "recall.json").write_text(f"{text}\n", encoding="utf-8")
@@ -38,23 +38,24 @@ def _markdown(measured: Measured, other_name: str) -> Iterator[str]:
     yield "# Recall on LoCoMo"
     yield ""
     yield from _paragraph(
-        "Written by `make recall DATA=PATH` (`python -m benchmarks.recall PATH`); do not edit. The data set (Maharana",
-        "et al., 2024; CC BY-NC 4.0) is not part of this repository.",
+        "`make recall DATA=PATH` (`python -m benchmarks.recall PATH`) writes this file; do not edit it. The data set",
+        "(Maharana et al., 2024; CC BY-NC 4.0) is not part of this repository.",
     )
     yield from _paragraph(
-        f"Ten conversations are ten users, every turn is one memory: {len(questions.categories):,} questions with",
-        f"evidence, {int(questions.answerable.sum()):,} of them in the categories 1 to 4. Figures are percent; MRR and",
-        f"nDCG are of the first ten. Measured {now} on {os.cpu_count()} CPUs, Python {platform.python_version()}, with",
-        "the offline embedding, in one run.",
+        "Each of the ten conversations is one user, and each turn is one memory.",
+        f"{len(questions.categories):,} questions have evidence; {int(questions.answerable.sum()):,} of them are in",
+        "categories 1 to 4. Figures are percentages. MRR and nDCG use the first ten results. All figures are from one",
+        f"run on {now}, on {os.cpu_count()} CPUs, with Python {platform.python_version()} and the offline embedding.",
     )
-    yield "![R@10 of every ranking, and what the threshold does](recall.svg)"
+    yield "![R@10 of every ranking, and the effect of the threshold](recall.svg)"
     yield ""
     yield from _sides(measured.sides | {_HELD_OUT: measured.held_out.scored}, questions)
     yield ""
     yield from _paragraph(
-        "mem0's own ranking is mem0's `Memory.search` by its defaults, without its optional spaCy, on the same",
-        "vectors, over a store with exact search and BM25 with the same stemming. Without keyword search, as on its",
-        "default store where its optional parts are missing, it is dense alone.",
+        '"Dense alone" ranks by vectors only: by cosine, or by the matched filter, which measures similarity relative',
+        'to all vectors of the same user. "mem0\'s own ranking" is `Memory.search` with its defaults, without the',
+        "optional spaCy. It uses the same vectors, exact search, and BM25 with the same stemming. Without keyword",
+        "search it equals dense alone; this is the case on mem0's default store without its optional packages.",
     )
     yield from _cross_validation(measured.held_out)
     yield ""
@@ -66,18 +67,18 @@ def _markdown(measured: Measured, other_name: str) -> Iterator[str]:
     if measured.other is not None:
         sides, held = measured.other
         yield ""
-        yield f"## With {other_name} instead"
+        yield f"## With {other_name}"
         yield ""
-        yield "The same rows and questions with another embedding's vectors, the weights unchanged."
+        yield "The same rows, questions and weights, with the vectors of another embedding."
         yield ""
         yield from _sides(sides | {_HELD_OUT: held.scored}, questions)
         yield ""
         gain = difference(sides[_OURS], measured.sides[_OURS], questions, questions.all, "R@10")
-        yield f"Against the offline embedding, R@10 of all questions: {_shown(gain)}."
+        yield f"Difference in R@10 of all questions to the offline embedding: {_shown(gain)}."
 
 
 def _paragraph(*lines: str) -> Iterator[str]:
-    yield from textwrap.wrap(" ".join(lines), 118)
+    yield from textwrap.wrap(" ".join(lines), 118, break_on_hyphens=False)
     yield ""
 
 
@@ -104,14 +105,15 @@ def _cross_validation(held: HeldOut) -> Iterator[str]:
     yield "## The weights"
     yield ""
     yield from _paragraph(
-        "Held-out folds: the six weights are chosen on nine conversations, by R@10 of all questions, and measured on",
-        "the tenth, ten times. What is not cross-validated: *which* parts there are, and the constants of BM25 and of",
-        "the matched filter, were decided with all ten conversations in sight. The weights in use were chosen for",
-        "these questions and for paraphrases of them, in which words fail, together; so they are not the best here.",
+        "Held-out folds: the six weights are chosen on nine conversations by R@10 of all questions, and measured on",
+        "the tenth. This is repeated ten times. The choice of signals and the constants of BM25 and of the matched",
+        "filter are not cross-validated: they were chosen with all ten conversations in view. The weights in use were",
+        "chosen for these questions together with paraphrases that share few words with the answers. So they are",
+        "not the best weights for this table.",
     )
     yield from _paragraph(
-        f"R@10 of all questions lies between {held.lowest:.1f} and {held.highest:.1f} with any of the",
-        f"{held.settings} settings tried. Chosen were:",
+        f"R@10 of all questions is between {held.lowest:.1f} and {held.highest:.1f} for all {held.settings} settings",
+        "tried. The chosen weights:",
     )
     yield f"| folds | {' | '.join(WEIGHTS._fields)} |"
     yield f"|---|{'---|' * len(WEIGHTS)}"
@@ -121,11 +123,11 @@ def _cross_validation(held: HeldOut) -> Iterator[str]:
 
 
 def _differences(measured: Measured) -> Iterator[str]:
-    yield "## How sure"
+    yield "## Confidence"
     yield ""
     yield from _paragraph(
-        "Differences of R@10 in points, with paired bootstrap intervals (95 %, 2,000 draws): of questions, and of",
-        "conversations and the questions in each.",
+        "Differences of R@10 in points, with paired bootstrap intervals (95 %, 2,000 draws). The first interval",
+        "resamples questions. The second resamples conversations, and the questions in each.",
     )
     yield "| | categories 1 to 4 | by conversation | all | by conversation |"
     yield "|---|---|---|---|---|"
@@ -151,11 +153,11 @@ def _thresholds(measured: Measured) -> Iterator[str]:
     yield "## The threshold"
     yield ""
     yield from _paragraph(
-        f"By default a search finds nothing where the best memory scores below {DEFAULT_THRESHOLD:g}. Every question",
-        "is asked of its own user and moved to two it does not belong to; in the third column the names of those who",
-        "speak are changed as well, so that a question about something unheard of names somebody who is there.",
+        f"By default a search returns nothing if the best memory scores below {DEFAULT_THRESHOLD:g}. Every question is",
+        'asked of its own user, and "moved" to two other users, who have no answer. In the column "moved, renamed",',
+        "the speaker names in a moved question are replaced by the names of the other user's speakers.",
     )
-    head = ("the best scores below", "moved: nothing found", "moved, renamed", "its own user: nothing found")
+    head = ("threshold for the best score", "moved: no result", "moved, renamed: no result", "own user: no result")
     yield f"| {' | '.join(head)} | R@10, 1 to 4 | R@10, all |"
     yield "|---|---|---|---|---|---|"
     for line in measured.curve:
@@ -164,9 +166,9 @@ def _thresholds(measured: Measured) -> Iterator[str]:
         yield f"| {name} | {' | '.join(f'{figure:.1f}' for figure in figures)} |"
     yield ""
     yield from _paragraph(
-        f"The same at {DEFAULT_THRESHOLD:g} for users of few memories, which are windows cut out of the conversations:"
+        f"The same at {DEFAULT_THRESHOLD:g} for users with few memories, cut as windows from the conversations:"
     )
-    yield "| memories | moved: nothing found | its own user: nothing found |"
+    yield "| memories | moved: no result | own user: no result |"
     yield "|---|---|---|"
     for few in measured.few:
         yield f"| {few.memories} | {few.moved:.0f} | {few.own:.0f} |"
@@ -177,16 +179,16 @@ def _speeds(measured: Measured) -> Iterator[str]:
     yield "## Through `ScopedMemory.search`"
     yield ""
     yield from _paragraph(
-        f"By its defaults, k = 10, in one store with all ten users: R@10 {through['R@10']:.1f} (categories 1 to 4),",
-        f"{through['R@10 of all']:.1f} (all); p50 {measured.p50:.2f} ms. No row of another user came back.",
+        f"With the defaults and k = 10, in one store with all ten users: R@10 {through['R@10']:.1f} (categories 1 to",
+        f"4), {through['R@10 of all']:.1f} (all); p50 {measured.p50:.2f} ms. No search returned a row of another user.",
     )
-    yield "| a user of 600 memories, p50, query embedding included | |"
+    yield "| one user with 600 memories, p50, including the query embedding | |"
     yield "|---|---|"
     yield f"| `ScopedMemory.search` | {speed.search:.3f} ms |"
-    yield f"| the same with rows ranked by cosine and BM25 alone | {speed.plain_search:.3f} ms |"
-    yield f"| cosine and BM25 alone, without mem0 and the file | {speed.plain:.3f} ms |"
-    yield f"| times as long as the second | {speed.against_plain_search:.2f} |"
-    yield f"| times as long as the third | {speed.against_plain:.2f} |"
+    yield f"| the same search, ranked by cosine and BM25 only | {speed.plain_search:.3f} ms |"
+    yield f"| cosine and BM25 only, without mem0 and the file | {speed.plain:.3f} ms |"
+    yield f"| ratio of the first line to the second | {speed.against_plain_search:.2f} |"
+    yield f"| ratio of the first line to the third | {speed.against_plain:.2f} |"
 
 
 def _numbers(measured: Measured) -> dict[str, Any]:
@@ -217,7 +219,7 @@ def _numbers(measured: Measured) -> dict[str, Any]:
 
 
 def _plot(measured: Measured, path: Path) -> None:
-    """R@10 of every ranking as bars, and the threshold's two rates as lines."""
+    """Draw R@10 of every ranking as bars, and the two rates of the threshold as lines."""
     import matplotlib as mpl
 
     mpl.use("svg")

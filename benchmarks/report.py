@@ -1,4 +1,4 @@
-"""The table of results: on the screen, in results.json and in RESULTS.md."""
+"""Writes the benchmark results to the terminal, results.json and RESULTS.md."""
 
 import json
 import os
@@ -15,14 +15,14 @@ from .measure import Result
 
 _FOLDER: Final = Path(__file__).parent
 _JSON: Final = _FOLDER / "results.json"
-_HEAD: Final = ("measure", "measured", "target", "reached", "behind it")
+_HEAD: Final = ("measure", "result", "target", "met", "details")
 
 Recorded = dict[str, list[dict[str, Any]]]
-"""Lines by the name under which `--only` knows them."""
+"""Result lines by their name for `--only`."""
 
 
 def table(results: Sequence[Result]) -> str:
-    """Lay the results out in columns for a terminal."""
+    """Format the results as columns for a terminal."""
     lines = [_cells(asdict(result), result.passed) for result in results]
     widths = [max(len(line[column]) for line in [_HEAD, *lines]) for column in range(len(_HEAD))]
     rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in [_HEAD, *lines]]
@@ -30,7 +30,7 @@ def table(results: Sequence[Result]) -> str:
 
 
 def write(results: Mapping[str, Sequence[Result]]) -> None:
-    """Write what was measured into both files; what was not measured this time stays as it was."""
+    """Write new results into both files; results that were not measured this time stay."""
     recorded: Recorded = json.loads(_JSON.read_text(encoding="utf-8"))["results"] if _JSON.exists() else {}
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     for name, measured in results.items():
@@ -66,12 +66,12 @@ def _markdown(machine: Mapping[str, Any], recorded: Recorded) -> str:
     lines = [
         "# Benchmarks",
         "",
-        "Written by `make bench` (`python -m benchmarks`); do not edit. The sides of every ratio are timed in turn in",
-        "one run, so that a busy machine slows both; figures are medians, ratios are medians over batches of them.",
+        "`make bench` (`python -m benchmarks`) writes this file; do not edit it. Both sides of a ratio are timed in",
+        "turn in one run, so that a busy machine slows both. Figures are medians. Ratios are medians over batches.",
         "",
         f"Machine: {machine['cpus']} CPUs, Python {machine['python']}, SQLite {machine['sqlite']}.",
         "",
-        f"| {' | '.join(_HEAD)} | at |",
+        f"| {' | '.join(_HEAD)} | date |",
         "|---|---|---|---|---|---|",
     ]
     for measured in recorded.values():
@@ -79,9 +79,9 @@ def _markdown(machine: Mapping[str, Any], recorded: Recorded) -> str:
             lines.append(f"| {' | '.join(_cells(line, line['passed']))} | {line['at']} |")
     lines += [
         "",
-        'To repeat: `make bench`, or `make bench ARGS="--only search importing --cache DIR"`. Building the store of',
-        "100,000 users takes about a quarter of an hour and 5 GB; with `--cache` it is built once. Recall on LoCoMo is",
-        "in RECALL.md.",
+        'To repeat, run `make bench` or `make bench ARGS="--only search importing --cache DIR"`. The store of 100,000',
+        "users takes about 15 minutes and 5 GB to build. With `--cache` it is built once. RECALL.md contains the",
+        "recall on LoCoMo.",
         "",
     ]
     return "\n".join(lines)

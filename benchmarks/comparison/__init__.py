@@ -1,1 +1,1 @@
-"""What this package and the alternatives do when asked the same questions, found out by running each of them."""
+"""Compares this package with alternatives: runs each one and records how it answers the same questions."""

@@ -12,12 +12,12 @@ from .packages import PACKAGES
 
 
 def main() -> None:
-    """Install each package, ask it, and write down what it answered."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.comparison", description="Asks alternatives the same.")
+    """Install each package, run its probe and record the answers."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.comparison", description="Compares memory packages.")
     names = [package.name for package in PACKAGES]
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument(
-        "--cache", type=Path, help="where the environments stay for the next run; else they are removed"
+        "--cache", type=Path, help="keep the environments here for the next run (default: a temporary directory)"
     )
     arguments = parser.parse_args()
     found: dict[str, dict[str, Any]] = {}
@@ -30,7 +30,7 @@ def main() -> None:
                 continue
             print(f"installing {package.title}", file=sys.stderr)
             python = environments.installed(package, cache)
-            print(f"asking {package.title}", file=sys.stderr)
+            print(f"probing {package.title}", file=sys.stderr)
             answers = environments.probed(package.probe, python)
             found[package.name] = {"versions": environments.versions(package, python), "answers": answers}
     report.write(found)

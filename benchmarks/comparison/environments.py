@@ -1,4 +1,4 @@
-"""A virtual environment for each package, and the probe run in it: nothing of one can be seen by another."""
+"""Builds a separate virtual environment for each package and runs its probe there."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _TIME: Final = 900
 
 
 def installed(package: Package, cache: Path) -> Path:
-    """Return the Python of a package's environment; make it where there is none that fits."""
+    """Return the Python of a package's environment; build the environment if none matches."""
     folder = cache / package.name
     python, marker = folder / "bin" / "python", folder / "complete.json"
     wanted = {"install": package.install, "python": sys.version, "constraints": CONSTRAINTS.read_text(encoding="utf-8")}
     if marker.exists() and json.loads(marker.read_text(encoding="utf-8")) == json.loads(json.dumps(wanted)):
         return python
     venv.create(folder, clear=True, with_pip=True)
-    # What they bring along is the same in all environments, and as this project has it.
+    # All environments use the versions of this project's dependencies.
     pip = [
         str(python),
         "-m",
@@ -46,17 +46,17 @@ def installed(package: Package, cache: Path) -> Path:
 
 
 def versions(package: Package, python: Path) -> dict[str, str]:
-    """Return what is installed of the package's distributions."""
+    """Return the installed versions of the package's distributions."""
     return dict(json.loads(_output([str(python), "-c", _VERSIONS, *package.distributions], ROOT, {})))
 
 
 def probed(probe: str, python: Path) -> dict[str, dict[str, str]]:
-    """Run one of the probes with a Python, in an empty folder and with an environment that holds no key."""
+    """Run a probe in an empty folder, with an environment that contains no key."""
     with tempfile.TemporaryDirectory(prefix="comparison-") as name:
         folder = Path(name)
         home = folder / "home"
         home.mkdir()
-        # The probes are read from the working tree; beside them an environment holds its one package.
+        # The probes come from the working tree; the environment contains only its one package.
         bare = {
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(home),

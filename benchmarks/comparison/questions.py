@@ -1,4 +1,4 @@
-"""The questions, and in a sentence or two how every cell of its row was found out."""
+"""The questions of the comparison, each with the method that finds the cells of its row."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class Question:
 
     Attributes:
         name: Its key in the JSON and in each probe.
-        title: What the row says.
-        how: How a cell is found out.
+        title: The heading of the row.
+        how: The method that finds a cell.
         in_readme: Whether the README's table has the row.
-        live: Whether our own cell is the same in every environment, so that a test may ask it again.
+        live: Whether our own cell is the same in every environment, so that a test can check it again.
     """
 
     name: str
@@ -29,88 +29,88 @@ QUESTIONS: Final = (
     Question(
         "named",
         "The user is named",
-        "The verbs that read and write are looked through for an argument that names a user, and called without one.",
+        "The probe checks each method that reads or writes for a user argument, and calls it without one.",
     ),
     Question(
         "ids",
         'The user ids `""` and `"*"`',
-        "With Alice's memory stored, a user of each of these ids stores a note and searches for what Alice said. "
-        "Refused: an error. Everybody: Alice's memory came back. A user: it did not. Sent, ignored: the client "
-        "hands it to its server, or leaves it away.",
+        "Alice has a memory. A user with each of these ids stores a note and searches for Alice's text. Refused: an "
+        "error. Everybody: the search returned Alice's memory. A user: it did not. Sent: the client passes the id to "
+        "its server. Ignored: the client omits the id.",
     ),
     Question(
         "widened",
-        "A read built for Bob can reach Alice's",
-        "What is built for Bob, or pinned to him, is asked again with everything that a caller can add or "
-        "change: filters (user_id, AND, OR, NOT), further arguments, the config, an assignment, a copy. Where "
-        "nothing is built for a user, it is what runs as him.",
+        "A read built for Bob can return Alice's memory",
+        "The probe takes an object built for Bob, or restricted to Bob. It reads again with everything that a caller "
+        "can add or change: filters (user_id, AND, OR, NOT), extra arguments, the config, an assignment, a copy. If a "
+        "package has no such object, the probe uses a call that runs as Bob.",
     ),
     Question(
         "foreign",
-        "By the id of Alice's memory, Bob can",
-        "Bob calls get, update and delete, or the tools that do so, with the id of Alice's memory; then hers is "
-        "looked at.",
+        "With the id of Alice's memory, Bob can",
+        "Bob calls get, update and delete, or the matching tools, with the id of Alice's memory. Then the probe reads "
+        "Alice's memory.",
     ),
     Question(
         "tools",
         "A model's tool call can name a user",
-        "The schemas of all tools that a model is given are looked through for a user, and the search is called "
-        "with forged arguments that name Alice.",
+        "The probe checks the schemas of all tools that a model receives for a user argument. It calls the search with "
+        "forged arguments that name Alice.",
     ),
     Question(
         "erased",
         "Erasing a user's memories",
-        "Two users write 30 texts each in turn, with a word in each that stands nowhere else. One is erased by "
-        "the shortest way there is, everything is closed, and all files are scanned for the bytes of these words.",
+        "Two users write 30 texts each in turn. Each text contains a unique word. The probe erases one user in the "
+        "shortest way, closes everything and scans all files for the bytes of these words.",
     ),
     Question(
         "independent",
-        "Others' data changes a user's answers",
-        "A search of Alice's six memories, before and after 1,000 rows of Bob's that speak of the same: hits and "
-        "scores to six digits, equal scores in any order.",
+        "Other users' data changes a user's results",
+        "The probe searches Alice's six memories before and after Bob adds 1,000 rows on the same topics. It compares "
+        "hits and scores to six digits. Equal scores may come in any order.",
         in_readme=False,
     ),
     Question(
         "history",
         "A chat history returns what was added",
-        "Five messages with ids, a name, a tool call, usage, an artifact and blocks of content are added, read "
-        "through a new object and compared field by field.",
+        "The probe adds five messages with ids, a name, a tool call, usage, an artifact and content blocks. It reads "
+        "them through a new object and compares them field by field.",
     ),
     Question(
         "recalled",
-        "The first request to the model holds the memory",
-        "A chain or an agent with the package's own part in it is asked what a stored memory answers; the memory "
-        "is looked for in the first request that the scripted model got.",
+        "The first request to the model contains the memory",
+        "The probe runs a chain or an agent with the package's own integration. It asks a question that a stored "
+        "memory answers, and looks for the memory in the first request to the scripted model.",
     ),
     Question(
         "parts",
-        "Parts for LangChain",
-        "The public names of the package, and what its functions return, by the LangChain class they are "
-        "subclasses of.",
+        "LangChain integrations",
+        "The public names of the package and the results of its functions, grouped by their LangChain base class.",
     ),
     Question(
         "twins",
         "Sync and async",
-        "One write and one read are called and awaited; verbs are looked through for a twin.",
+        "The probe calls one write and one read, and awaits their async versions. It checks each method for an async "
+        "version.",
         in_readme=False,
     ),
     Question(
         "offline",
         "Runs without key, server, download",
-        "By its defaults, with no key in the environment and sockets closed but for the loopback: it stores 13 "
-        "texts, and the one that answers a question comes first.",
+        "The package runs with its defaults, no key in the environment and no sockets except loopback. It must store "
+        "13 texts and rank the one that answers a question first.",
     ),
     Question(
         "together",
         "One search over several users",
-        "Where that is wanted: a search that is to return Alice's and Bob's rows at once: an operator in the "
-        "user id, OR, a wildcard, a prefix.",
+        "For those who want this: one search must return the rows of Alice and Bob, through an operator in the user "
+        "id, OR, a wildcard or a prefix.",
     ),
     Question(
         "size",
-        "Distributions it brings",
-        "The distributions that its requirements lead to in its environment, itself included, and the size of "
-        "their files.",
+        "Distributions installed",
+        "The distributions that its requirements install in its environment, itself included, and the size of their "
+        "files.",
         live=False,
     ),
 )

@@ -1,4 +1,4 @@
-"""What was answered, as comparison.json, COMPARISON.md and the README's table."""
+"""Writes the answers to comparison.json, COMPARISON.md and the README's table."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from .questions import QUESTIONS, Question
 JSON: Final = Path(__file__).parents[1] / "comparison.json"
 MARKDOWN: Final = JSON.with_name("COMPARISON.md")
 MARKER: Final = "<!-- comparison -->"
-"""The README's table stands where this line does."""
+"""Marks the place of the README's table."""
 
 Recorded = dict[str, dict[str, Any]]
-"""What is known of each package, by its name."""
+"""The recorded answers of each package, by its name."""
 
 _STAND_IN: Final = "¹"
 
 
 def recorded() -> Recorded:
-    """Return what the last runs found out."""
+    """Return the results of the last runs."""
     if not JSON.exists():
         return {}
     return dict(json.loads(JSON.read_text(encoding="utf-8"))["packages"])
 
 
 def write(found: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write what was found out now into both files; a package that was not asked this time stays as it was."""
+    """Write new results into both files; packages that did not run keep their recorded results."""
     everything = recorded()
     machine = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version, "system": platform.system()}
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -47,7 +47,7 @@ def write(found: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def readme_table(packages: Recorded) -> str:
-    """Return the table for the README, with the line that explains its note."""
+    """Return the table for the README, with its footnote."""
     return "\n".join([*_table(packages, [one for one in QUESTIONS if one.in_readme]), "", _note()])
 
 
@@ -60,22 +60,22 @@ def _lines(packages: Recorded) -> Iterator[str]:
     yield "# Comparison"
     yield ""
     yield from _paragraph(
-        "Written by `make compare` (`python -m benchmarks.comparison`); do not edit. Every cell is what a script of",
-        "`benchmarks/comparison/probes` found by running the package, in an environment that holds only that package,",
-        "without a key and with sockets closed but for the loopback. Alice's memory is",
-        '"I keep the spare key under the blue flowerpot"; Bob is another user.',
+        "`make compare` (`python -m benchmarks.comparison`) writes this file; do not edit it. A script in",
+        "`benchmarks/comparison/probes` (a *probe*) runs each package and finds each cell. Each package runs in its",
+        "own environment, without a key, and with no sockets except loopback. Alice's memory is",
+        '"I keep the spare key under the blue flowerpot". Bob is another user.',
     )
     yield from _paragraph(
-        f'"{NOT_ASKED}" is a question that does not apply, or that could not be run; why stands below. A probe that',
-        'crashes is a cell that says "failed".',
+        f'"{NOT_ASKED}" means that the question does not apply or could not be run; the reason is below. If a probe',
+        'crashes, its cell says "failed".',
     )
     yield from _table(packages, QUESTIONS)
     yield ""
     yield _note()
     yield ""
-    yield "## How it was set up"
+    yield "## Setup"
     yield ""
-    yield "| | versions | asked | |"
+    yield "| | versions | run | setup |"
     yield "|---|---|---|---|"
     for package in _shown(packages):
         one = packages[package.name]
@@ -83,7 +83,7 @@ def _lines(packages: Recorded) -> Iterator[str]:
         asked = f"{one['at']}, {one['system']}, Python {one['python']}, SQLite {one['sqlite']}"
         yield f"| {package.title} | {versions} | {asked} | {package.note} |"
     yield ""
-    yield "## How each cell was found"
+    yield "## Method for each cell"
     for question in QUESTIONS:
         yield ""
         yield f"### {question.title}"
@@ -93,14 +93,14 @@ def _lines(packages: Recorded) -> Iterator[str]:
             answer = packages[package.name]["answers"][question.name]
             yield from _item(f"{package.title}: **{answer['answer']}**: {_escaped(answer['seen'])}")
     yield ""
-    yield "## Left out"
+    yield "## Packages left out"
     yield ""
     for name, why in LEFT_OUT.items():
         yield from _item(f"{name}: {why}")
     yield ""
     yield from _paragraph(
-        'To repeat: `make compare`, or `make compare ARGS="--only mem0 --cache DIR"`; with `--cache` the',
-        "environments are made once. Versions stand in `benchmarks/comparison/packages.py`.",
+        'To repeat, run `make compare` or `make compare ARGS="--only mem0 --cache DIR"`. With `--cache` the',
+        "environments are built once. `benchmarks/comparison/packages.py` contains the versions.",
     )
 
 
@@ -116,8 +116,8 @@ def _table(packages: Recorded, questions: Sequence[Question]) -> Iterator[str]:
 
 def _note() -> str:
     return (
-        f"{_STAND_IN} Its server was not run: what its client sends to a stand-in. "
-        f"{NOT_ASKED}: does not apply, or is up to that server."
+        f"{_STAND_IN} Its server was not run; a stand-in recorded what its client sends. "
+        f"{NOT_ASKED}: does not apply, or that server decides."
     )
 
 
@@ -135,5 +135,5 @@ def _item(text: str) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    """Keep what a library says from being read as Markdown."""
+    """Escape Markdown in the text of a library."""
     return text.replace("*", "\\*").replace("_", "\\_").replace("|", "\\|").replace("<", "&lt;")
