@@ -11,7 +11,7 @@ from langchain_mem0_scoped.embeddings import OfflineEmbeddings
 from langchain_mem0_scoped.engine.mem0_base import AssembledMemory
 from langchain_mem0_scoped.engine.mem0_models import Embedder
 from langchain_mem0_scoped.engine.vector_store import Hit
-from langchain_mem0_scoped.ranking.bm25 import bm25, terms_of
+from langchain_mem0_scoped.ranking.bm25 import bm25, build_term_index
 from langchain_mem0_scoped.ranking.tokenizer import hash_terms, tokenize
 from langchain_mem0_scoped.ranking.vectors import cosine
 
@@ -35,7 +35,7 @@ class _Store(VectorStoreBase):
 
     def keyword_search(self, query: str, top_k: int = 5, filters: dict[str, Any] | None = None) -> list[Hit]:
         terms = hash_terms(tokenize(query), self._key)
-        words, _ = bm25(self._rows, terms_of(self._rows), terms)
+        words, _ = bm25(self._rows, build_term_index(self._rows), terms)
         return self._best(words, top_k)
 
     def _best(self, values: Any, top_k: int) -> list[Hit]:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from benchmarks.locomo_data import Conversation
 from langchain_mem0_scoped.embeddings import OfflineEmbeddings
 from langchain_mem0_scoped.engine.memory import EngineMemory
-from langchain_mem0_scoped.ranking import SearchIndex, build_index, combine, rank
+from langchain_mem0_scoped.ranking import SearchIndex, build_index, rank
 from langchain_mem0_scoped.ranking.bm25 import bm25
 from langchain_mem0_scoped.ranking.index import Rows
+from langchain_mem0_scoped.ranking.scoring import combine
 from langchain_mem0_scoped.ranking.tokenizer import hash_terms, tokenize
 from langchain_mem0_scoped.ranking.vectors import matched_filter, unit_vector
 from langchain_mem0_scoped.ranking.weights import Weights

@@ -129,11 +129,11 @@ def _best(user: User, asked: Asked, start: int, count: int) -> float:
 
 
 def _window(rows: Rows, start: int, end: int) -> Rows:
-    inside = (rows.owner >= start) & (rows.owner < end)
+    inside = (rows.row_of_term >= start) & (rows.row_of_term < end)
     return Rows(
         np.ascontiguousarray(rows.vectors[start:end]),
         rows.terms[inside],
-        rows.owner[inside] - start,
+        rows.row_of_term[inside] - start,
         rows.lengths[start:end],
-        rows.heads[start:end],
+        rows.headers[start:end],
     )

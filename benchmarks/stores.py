@@ -12,7 +12,7 @@ from tqdm import tqdm
 from langchain_mem0_scoped import ScopedMemory, local_memory
 from langchain_mem0_scoped.embeddings import OfflineEmbeddings
 from langchain_mem0_scoped.engine.memory import EngineMemory
-from langchain_mem0_scoped.ranking.index import NO_WORDS
+from langchain_mem0_scoped.ranking import EMPTY_PACKED_ROW
 
 from . import corpus
 
@@ -90,7 +90,7 @@ def _layout() -> dict[str, object]:
         connection.close()
     return {
         "schema": schema,
-        "head": len(NO_WORDS),
+        "head": len(EMPTY_PACKED_ROW),
         "embedding": OfflineEmbeddings.fingerprint,
         "corpus": corpus.VERSION,
     }

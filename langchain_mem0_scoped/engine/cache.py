@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from weakref import WeakSet
 
-from ..ranking import SearchIndex, build_index
-from ..ranking.index import Rows, build_rows, joined, packed_of
+from ..ranking import Rows, SearchIndex, build_index, build_rows, concat_rows, packed_row
 from ..sqlite.partitions import Partition, RowKind
 
 _CAPACITY: Final = 128 * 1024 * 1024
@@ -55,13 +54,13 @@ class Snapshot:
 
     def followed_by(self, added: Snapshot) -> Snapshot:
         """This with rows behind it that were written since."""
-        return Snapshot(self.ids + added.ids, self.refs + added.refs, joined(self.rows, added.rows))
+        return Snapshot(self.ids + added.ids, self.refs + added.refs, concat_rows(self.rows, added.rows))
 
     def each(self) -> Iterator[tuple[bytes, int, bytes, bytes, int]]:
         """Yield (id, ref, vector, terms, length) of every row."""
-        ends = self.rows.owner.searchsorted(range(len(self.ids) + 1))
+        ends = self.rows.row_of_term.searchsorted(range(len(self.ids) + 1))
         for index, (item_id, ref) in enumerate(zip(self.ids, self.refs, strict=True)):
-            terms = packed_of(self.rows, index, ends[index], ends[index + 1])
+            terms = packed_row(self.rows, index, ends[index], ends[index + 1])
             yield item_id, ref, self.rows.vectors[index].tobytes(), terms, int(self.rows.lengths[index])
 
 

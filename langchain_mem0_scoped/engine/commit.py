@@ -6,7 +6,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import BackendError
-from ..ranking.index import pack_row, seconds_of
+from ..ranking import pack_row, unix_seconds
 from ..sqlite import partitions
 from ..sqlite.partitions import NewRow, RowKind, dump, id_bytes, id_text, links_of
 from . import sessions
@@ -125,7 +125,7 @@ class Commit:
 
     def _memory_item(self, memory_id: str, memory: Pending) -> NewRow:
         terms, length = pack_row(memory.payload, self._partition.key)
-        said = seconds_of(memory.payload.get("created_at"))
+        said = unix_seconds(memory.payload.get("created_at"))
         return NewRow(
             RowKind.MEMORY, id_bytes(memory_id), dump(memory.payload), 0, memory.vector or b"", terms, length, said
         )

@@ -13,12 +13,20 @@ from mem0.memory.main import _payload_is_expired
 from mem0.vector_stores.base import VectorStoreBase
 from numpy.typing import NDArray
 
-from .. import ranking
 from ..errors import BackendError, ScopeError
 from ..filters import matches_filters
-from ..ranking.index import NO_WORDS, build_rows, pack_row, session_hash
-from ..ranking.tokenizer import hash_terms, tokenize
-from ..ranking.vectors import cosine, unit_vector
+from ..ranking import (
+    EMPTY_PACKED_ROW,
+    build_rows,
+    cosine,
+    hash_terms,
+    pack_row,
+    rank,
+    session_hash,
+    tokenize,
+    top,
+    unit_vector,
+)
 from ..scope import SESSION_KEY, validate_id
 from ..sqlite import partitions
 from ..sqlite import text_table as texts
@@ -129,7 +137,7 @@ class EngineVectorStore(VectorStoreBase):
             cosines = cosine(snapshot.rows.vectors, vector)
             return cosines, lambda row: float(cosines[row])
         terms = hash_terms(tokenize(query), key)
-        found = ranking.rank(snapshot.rows, snapshot.layout, vector, terms, query)
+        found = rank(snapshot.rows, snapshot.layout, vector, terms, query)
         return found.raw_score, found.score
 
     def _payloads(
@@ -386,7 +394,7 @@ def _best_first(
     weighed = raw_score if among is None else raw_score[among]
     seen, wanted = 0, min(at_once, len(weighed))
     while seen < wanted:
-        best = ranking.top(weighed, wanted)[seen:]
+        best = top(weighed, wanted)[seen:]
         rows = best if among is None else among[best].tolist()
         scores = list(map(score, rows))
         # A score of 0 has nothing in common with the query, though one after it may.
@@ -425,4 +433,4 @@ def _overlaid(
 
 
 def _packed_words(pending: Pending, kind: RowKind, key: bytes) -> tuple[bytes, int]:
-    return pack_row(pending.payload, key) if kind is RowKind.MEMORY else (NO_WORDS, 0)
+    return pack_row(pending.payload, key) if kind is RowKind.MEMORY else (EMPTY_PACKED_ROW, 0)

@@ -1,4 +1,4 @@
-"""What a row takes from the rows around it: those said just before and after, what it answers, its session. Pure."""
+"""Context of a row: its neighbours, the question it answers, its session. Pure."""
 
 from typing import Final, NamedTuple
 
@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 from .index import Rows
 from .weights import Weights
 
-_SITTING: Final = 3600
-"""Rows of no session are neighbours where they were said within so many seconds of each other."""
-_FEW: Final = 200
-_UNNAMED: Final = np.uint64(1 << 63)
-"""Marks the number of a sitting, which no hash of a session reaches."""
+_MAX_GAP: Final = 3600
+"""Rows without a session are neighbours if their timestamps differ by at most this number of seconds."""
+_SMALL: Final = 200
+_NO_SESSION_BIT: Final = np.uint64(1 << 63)
+"""Marks the group number of rows without a session. No session hash has this bit."""
 
 
 class Sessions(NamedTuple):
-    """Where sessions lie among rows in order; a row of no session is one for itself.
+    """Where sessions lie among ordered rows. A row without a session is a session of its own.
 
     Attributes:
-        starts: intp, shape (s,): where one begins.
-        sizes: intp, shape (s,): how many rows each has.
+        starts: intp, shape (s,): the first row of each session.
+        sizes: intp, shape (s,): the number of rows of each session.
     """
 
     starts: NDArray[np.intp]
@@ -28,26 +28,26 @@ class Sessions(NamedTuple):
 
 
 class Neighbours(NamedTuple):
-    """What rows in order take of each other.
+    """The share of one row's score that another row takes, for ordered rows.
 
     Attributes:
-        before: float64, shape (n - 1,): row i + 1 of row i.
-        after: float64, shape (n - 1,): row i of row i + 1.
-        across: float64, shape (n - 2,): rows i and i + 2 of each other.
+        before: float64, shape (n - 1,): what row i + 1 takes of row i.
+        after: float64, shape (n - 1,): what row i takes of row i + 1.
+        second: float64, shape (n - 2,): what rows i and i + 2 take of each other.
     """
 
     before: NDArray[np.float64]
     after: NDArray[np.float64]
-    across: NDArray[np.float64]
+    second: NDArray[np.float64]
 
 
 class Context(NamedTuple):
-    """Which rows stand around which.
+    """Which rows are neighbours and which share a session.
 
     Attributes:
-        order: intp, shape (n,): the rows, one session after another; None where they lie so already.
-        sessions: None where every row is one for itself.
-        neighbours: None where there are none.
+        order: intp, shape (n,): the rows ordered by session; None if they are in that order already.
+        sessions: None if every row is a session of its own.
+        neighbours: None if no row has a neighbour.
     """
 
     order: NDArray[np.intp] | None
@@ -56,88 +56,90 @@ class Context(NamedTuple):
 
 
 def build_context(rows: Rows, weights: Weights) -> Context:
-    """Find each row's surroundings.
+    """Find each row's neighbours and session.
+
+    Neighbours are consecutive rows of one session, whatever was stored between them. Consecutive rows without a session
+    are neighbours if they were created within an hour of each other.
 
     Args:
-        rows: n rows, at least one. Neighbours are rows of one session that follow each other in the user's sequence,
-            whatever was written between them; of rows of no session, those said within an hour of each other.
-        weights: What neighbours are worth.
+        rows: n rows, at least one, in the order they were written.
+        weights: The weights of neighbours and answers.
     """
     count = len(rows.lengths)
-    groups, asks, of_session = rows.sessions, rows.asks, None
+    groups, is_question, has_session = rows.sessions, rows.is_question, None
     if not groups.all():
-        of_session = groups != 0
-        groups = _with_sittings(groups, of_session, rows.said)
+        has_session = groups != 0
+        groups = _group_without_session(groups, has_session, rows.timestamps)
     same = groups[1:] == groups[:-1]
     order = None
-    if np.count_nonzero(same) < count - _distinct(groups):
+    if np.count_nonzero(same) < count - _count_distinct(groups):
         order = groups.argsort(kind="stable")
-        groups, asks = groups[order], asks[order]
-        of_session = None if of_session is None else of_session[order]
+        groups, is_question = groups[order], is_question[order]
+        has_session = None if has_session is None else has_session[order]
         same = groups[1:] == groups[:-1]
     if not same.any():
         return Context(order, None, None)
     after = weights.neighbour * same
-    before = (weights.neighbour + weights.answer * asks[:-1]) * same
-    sessions = _sessions(same if of_session is None else same & of_session[1:])
+    before = (weights.neighbour + weights.answer * is_question[:-1]) * same
+    sessions = _find_sessions(same if has_session is None else same & has_session[1:])
     return Context(order, sessions, Neighbours(before, after, after[1:] * same[:-1]))
 
 
-def _with_sittings(
-    sessions: NDArray[np.uint64], of_session: NDArray[np.bool_], said: NDArray[np.int64]
+def _group_without_session(
+    sessions: NDArray[np.uint64], has_session: NDArray[np.bool_], timestamps: NDArray[np.int64]
 ) -> NDArray[np.uint64]:
-    """The session of each row, or, for rows of no session, the number of the sitting."""
-    alone = ~of_session
-    moments = said[alone]
-    apart = np.zeros(len(moments), np.uint64)
-    # Of two moments that are not known, none knows that they are one.
-    apart[1:] = (np.abs(moments[1:] - moments[:-1]) > _SITTING) | (moments[1:] == 0)
+    """Returns each row's session hash. A row without a session has the number of its group of close timestamps."""
+    without = ~has_session
+    times = timestamps[without]
+    starts_group = np.zeros(len(times), np.uint64)
+    # Two rows without a timestamp are not known to be close.
+    starts_group[1:] = (np.abs(times[1:] - times[:-1]) > _MAX_GAP) | (times[1:] == 0)
     groups = sessions.copy()
-    groups[alone] = apart.cumsum() | _UNNAMED
+    groups[without] = starts_group.cumsum() | _NO_SESSION_BIT
     return groups
 
 
-def _sessions(joined: NDArray[np.bool_]) -> Sessions | None:
-    """Where sessions lie, given which rows are of the same as the one before."""
-    if not joined.any():
+def _find_sessions(continues: NDArray[np.bool_]) -> Sessions | None:
+    """Returns where sessions lie, given whether each row after the first continues the session before it."""
+    if not continues.any():
         return None
-    count = len(joined) + 1
-    ends = np.concatenate(((~joined).nonzero()[0], [count - 1])) + 1
+    count = len(continues) + 1
+    ends = np.concatenate(((~continues).nonzero()[0], [count - 1])) + 1
     starts = np.concatenate(([0], ends[:-1]))
     return Sessions(starts, ends - starts)
 
 
-def _distinct(groups: NDArray[np.uint64]) -> int:
-    # For the few rows most users have, a set is faster.
-    return len(set(groups.tolist())) if len(groups) <= _FEW else len(np.unique(groups))
+def _count_distinct(groups: NDArray[np.uint64]) -> int:
+    # Most users have few rows, for which a set is faster.
+    return len(set(groups.tolist())) if len(groups) <= _SMALL else len(np.unique(groups))
 
 
-def add_context(raw_score: NDArray[np.float64], around: Context, weights: Weights) -> NDArray[np.float64]:
-    """Let each row share in what speaks for its surroundings.
+def add_context(raw_score: NDArray[np.float64], context: Context, weights: Weights) -> NDArray[np.float64]:
+    """Add to each row's score its shares of the scores of its neighbours and its session.
 
     Args:
-        raw_score: float64, shape (n,): what speaks for each row by itself.
-        around: The rows' surroundings.
-        weights: What a session is worth.
+        raw_score: float64, shape (n,): each row's score by itself.
+        context: The rows' context, from `build_context`.
+        weights: The weight of a session.
 
     Returns:
-        float64, shape (n,): what speaks for it in its place.
+        float64, shape (n,): each row's score in its context.
     """
-    own = raw_score if around.order is None else raw_score[around.order]
-    if around.sessions is None:
-        whole = (1.0 + weights.session) * own
+    own = raw_score if context.order is None else raw_score[context.order]
+    if context.sessions is None:
+        total = (1.0 + weights.session) * own
     else:
-        whole = own + weights.session * np.repeat(
-            np.maximum.reduceat(own, around.sessions.starts), around.sessions.sizes
+        total = own + weights.session * np.repeat(
+            np.maximum.reduceat(own, context.sessions.starts), context.sessions.sizes
         )
-    if around.neighbours is not None:
-        before, after, across = around.neighbours
-        whole[1:] += before * own[:-1]
-        whole[:-1] += after * own[1:]
-        whole[2:] += across * own[:-2]
-        whole[:-2] += across * own[2:]
-    if around.order is None:
-        return whole
-    placed = np.empty_like(whole)
-    placed[around.order] = whole
-    return placed
+    if context.neighbours is not None:
+        before, after, second = context.neighbours
+        total[1:] += before * own[:-1]
+        total[:-1] += after * own[1:]
+        total[2:] += second * own[:-2]
+        total[:-2] += second * own[2:]
+    if context.order is None:
+        return total
+    reordered = np.empty_like(total)
+    reordered[context.order] = total
+    return reordered

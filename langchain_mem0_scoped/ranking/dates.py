@@ -1,4 +1,4 @@
-"""The periods a query names, and which rows were said in one. Pure."""
+"""Dates: the periods a query names, and which rows were created in one. Pure."""
 
 import calendar
 import re
@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_TOLD_WITHIN: Final = 14
-"""Days after a named day in which a row may tell of it: people tell of things afterwards."""
-_ZONES: Final = 1
-"""Days either side of a period: the day it was said is that in UTC, the day that is meant the speaker's."""
+_DAYS_AFTER: Final = 14
+"""A row matches a named day if it was created at most this number of days later: people report events afterwards."""
+_TIME_ZONE_DAYS: Final = 1
+"""Days added on both sides of a period: timestamps are in UTC, and the named day is in the user's time zone."""
 _DAY: Final = 86_400
 _YEAR_1: Final = np.datetime64("0001-01-01", "s")
 
@@ -22,10 +22,10 @@ _MONTHS: Final = {
     for name in (calendar.month_name[number].lower(), calendar.month_abbr[number].lower(), "sept" * (number == 9))
     if name
 }
-# Capitalised: "May" is a month and "may" is none.
+# Capitalised only: "May" is a month, "may" is a verb.
 _MONTH: Final = "|".join(sorted(map(str.capitalize, _MONTHS), key=len, reverse=True))
 _DAY_OF_MONTH: Final = r"\d{1,2}(?:st|nd|rd|th)?"
-_NAMED: Final = re.compile(
+_PERIOD: Final = re.compile(
     # 2023-05-08, 2023/5
     r"(?P<iso_year>\d{4})[-/.](?P<iso_month>\d{1,2})(?:[-/.](?P<iso_day>\d{1,2}))?(?!\d)"
     # 2023年5月8日, 5月
@@ -37,29 +37,29 @@ _NAMED: Final = re.compile(
     r"|\b(?P<year>(?:19|20)\d\d)\b"
 )
 _HINT: Final = re.compile("|".join([r"\d", *sorted({name.capitalize()[:3] for name in _MONTHS})]))
-"""Stands in whatever names a period; looking for it takes a tenth of the time."""
+"""Every text that names a period matches this. Searching for it first takes a tenth of the time."""
 
 
 class Period(NamedTuple):
-    """What a query names: a year, a month of any year or of one, a day; None for what it leaves open."""
+    """A period that a query names: a year, a month or a day. None stands for any year, month or day."""
 
     year: int | None
     month: int | None
     day: int | None
 
 
-def periods_in(text: str) -> list[Period]:
-    """Find the periods a text names.
+def parse_periods(text: str) -> list[Period]:
+    """Find the periods that a text names.
 
     Args:
-        text: A query. English names of months are known, and dates in digits: ISO 8601 and 年月日.
+        text: A query. Known are English names of months and dates in digits: ISO 8601 and 年月日.
 
     Returns:
         The periods in the order of the text.
     """
     if _HINT.search(text) is None:
         return []
-    return [period for match in _NAMED.finditer(text) if (period := _period(match)) is not None]
+    return [period for match in _PERIOD.finditer(text) if (period := _period(match)) is not None]
 
 
 def _period(match: re.Match[str]) -> Period | None:
@@ -76,34 +76,34 @@ def _period(match: re.Match[str]) -> Period | None:
     )
 
 
-def said_in(said: NDArray[np.int64], periods: list[Period]) -> NDArray[np.bool_]:
-    """Tell which rows were said in a period, or soon after a day that is named.
+def in_periods(timestamps: NDArray[np.int64], periods: list[Period]) -> NDArray[np.bool_]:
+    """Find the rows created in one of the periods, or up to two weeks after a named day.
 
     Args:
-        said: int64, shape (n,): seconds since the year 1 began, 0 where that is not known.
-        periods: What the query names; a month or day without a year is that of any year.
+        timestamps: int64, shape (n,): seconds since the start of year 1; 0 if unknown.
+        periods: The periods, from `parse_periods`. One without a year matches that month or day of any year.
 
     Returns:
-        bool, shape (n,).
+        bool, shape (n,). False for an unknown timestamp.
     """
-    inside = np.zeros(len(said), bool)
-    known = said != 0
+    inside = np.zeros(len(timestamps), bool)
+    known = timestamps != 0
     if not known.any():
         return inside
-    days = said // _DAY + 1
-    moments = _YEAR_1 + said[known].astype("timedelta64[s]")
-    found = (np.unique(moments.astype("datetime64[Y]")).astype(np.int64) + 1970).tolist()
-    # What was said early in January may tell of a day in December.
-    years = sorted({year + beside for year in found for beside in (-1, 0, 1)})
+    days = timestamps // _DAY + 1
+    times = _YEAR_1 + timestamps[known].astype("timedelta64[s]")
+    years_of_rows = (np.unique(times.astype("datetime64[Y]")).astype(np.int64) + 1970).tolist()
+    # A row from early January may be about a day in December of the year before.
+    years = sorted({year + offset for year in years_of_rows for offset in (-1, 0, 1)})
     for period in periods:
         for start, end in _spans(period, years if period.year is None else [period.year]):
-            inside |= (days >= start - _ZONES) & (days <= end + _ZONES)
+            inside |= (days >= start - _TIME_ZONE_DAYS) & (days <= end + _TIME_ZONE_DAYS)
     inside &= known
     return inside
 
 
 def _spans(period: Period, years: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """The first and last day of a period, in each year it may be meant of."""
+    """Yields the first and last day of a period in each of the years, as ordinals."""
     for year in years:
         first, last = period.month or 1, period.month or 12
         try:
@@ -112,4 +112,4 @@ def _spans(period: Period, years: Iterable[int]) -> Iterator[tuple[int, int]]:
         except ValueError:
             # There is no such day.
             continue
-        yield start, end if period.day is None else start + _TOLD_WITHIN
+        yield start, end if period.day is None else start + _DAYS_AFTER

@@ -1,4 +1,4 @@
-"""One user's rows laid out for scoring, and what is stored of each row for that. Pure."""
+"""One user's rows as arrays, and the packed form in which each row is stored. Pure."""
 
 import struct
 from collections.abc import Mapping, Sequence
@@ -11,160 +11,167 @@ from numpy.typing import NDArray
 from ..scope import SESSION_KEY
 from .tokenizer import TERM_BITS, hash_terms, pack_terms, tokenize
 
-_VECTOR: Final = np.dtype("<f4")
-_WORD: Final = np.dtype("<u8")
-_HEAD_WORDS: Final = 2
-_HEAD: Final = _HEAD_WORDS * _WORD.itemsize
-NO_WORDS: Final = bytes(_HEAD)
-"""What `pack_row` would make of a row without words, session, speaker or moment."""
-_ASKS: Final = 1
-_MOMENT_BITS: Final = 40
-"""For seconds up to the year 9999; of a word, that leaves 24 for who speaks."""
-_MOMENT: Final = (1 << _MOMENT_BITS) - 1
-_YEAR_1: Final = 62_135_596_800
-"""Seconds from the beginning of the year 1 to that of 1970."""
+_VECTOR_DTYPE: Final = np.dtype("<f4")
+_WORD_DTYPE: Final = np.dtype("<u8")
+_HEADER_WORDS: Final = 2
+_HEADER_BYTES: Final = _HEADER_WORDS * _WORD_DTYPE.itemsize
+EMPTY_PACKED_ROW: Final = bytes(_HEADER_BYTES)
+"""What `pack_row` returns for a row without terms, session, speaker or timestamp."""
+_QUESTION_BIT: Final = 1
+_TIMESTAMP_BITS: Final = 40
+"""Enough for seconds up to the year 9999. The other 24 bits of the word hold the speaker."""
+_TIMESTAMP_MASK: Final = (1 << _TIMESTAMP_BITS) - 1
+_YEAR_1_TO_1970: Final = 62_135_596_800
+"""Seconds from the start of year 1 to the start of 1970."""
 _QUESTION_MARKS: Final = frozenset("?？؟՞፧⸮︖")  # noqa: RUF001
-"""Of every script that has one of its own."""
+"""The question marks of every script that has its own."""
 
 
 class Rows(NamedTuple):
-    """The rows of one user's partition, in the order of his own sequence, laid out for scoring.
+    """The rows of one user, in the order they were written.
 
     Attributes:
-        vectors: float32, shape (n, d): L2-normalised, or zeros where a row has no direction.
-        terms: uint64, shape (m,): the packed terms of all rows, one row after another, as `pack_terms` made them.
-        owner: intp, shape (m,): the index of the row to which each of `terms` belongs.
-        lengths: float64, shape (n,): how many tokens each row's text has.
-        heads: uint64, shape (n, 2): session, speaker and moment, as stored; see `pack_row`.
+        vectors: float32, shape (n, d): L2-normalised, or zeros for a row without a direction.
+        terms: uint64, shape (m,): the packed terms of all rows, one row after another, from `pack_terms`.
+        row_of_term: intp, shape (m,): the index of the row that holds each of `terms`.
+        lengths: float64, shape (n,): the number of tokens of each row's text.
+        headers: uint64, shape (n, 2): session, question mark, speaker and timestamp; see `pack_row`.
     """
 
     vectors: NDArray[np.float32]
     terms: NDArray[np.uint64]
-    owner: NDArray[np.intp]
+    row_of_term: NDArray[np.intp]
     lengths: NDArray[np.float64]
-    heads: NDArray[np.uint64]
+    headers: NDArray[np.uint64]
 
     @property
     def sessions(self) -> NDArray[np.uint64]:
-        """uint64, shape (n,): the hash of the session a row was said in, 0 for none."""
-        return self.heads[:, 0] >> np.uint64(TERM_BITS)
+        """uint64, shape (n,): the hash of each row's session; 0 for none."""
+        return self.headers[:, 0] >> np.uint64(TERM_BITS)
 
     @property
-    def asks(self) -> NDArray[np.bool_]:
-        """bool, shape (n,): whether a row's text holds a question mark."""
-        return (self.heads[:, 0] & np.uint64(_ASKS)).astype(bool)
+    def is_question(self) -> NDArray[np.bool_]:
+        """bool, shape (n,): whether each row's text holds a question mark."""
+        return (self.headers[:, 0] & np.uint64(_QUESTION_BIT)).astype(bool)
 
     @property
     def speakers(self) -> NDArray[np.uint64]:
-        """uint64, shape (n,): the term by which a row's speaker is named, as `speaker_of` has it, 0 for none."""
-        return self.heads[:, 1] >> np.uint64(_MOMENT_BITS)
+        """uint64, shape (n,): the `speaker_hash` of each row's speaker; 0 for none."""
+        return self.headers[:, 1] >> np.uint64(_TIMESTAMP_BITS)
 
     @property
-    def said(self) -> NDArray[np.int64]:
-        """int64, shape (n,): when a row was said, in seconds since the year 1 began; 0 where that is not known."""
-        return (self.heads[:, 1] & np.uint64(_MOMENT)).view(np.int64)
+    def timestamps(self) -> NDArray[np.int64]:
+        """int64, shape (n,): when each row was created, in seconds since the start of year 1; 0 if unknown."""
+        return (self.headers[:, 1] & np.uint64(_TIMESTAMP_MASK)).view(np.int64)
 
 
 def build_rows(vectors: Sequence[bytes], terms: Sequence[bytes], lengths: Sequence[int], dims: int) -> Rows:
-    """Assemble the rows of a partition from what is stored of each.
+    """Build rows from their stored form.
 
     Args:
         vectors: Each row's vector: `dims` little-endian float32, see `unit_vector`.
-        terms: Each row's head and packed terms, see `pack_row`; empty for one that is not searched by words.
+        terms: Each row's header and packed terms, see `pack_row`; all empty for rows that are not searched by words.
         lengths: Each row's length in tokens.
-        dims: How many components a vector has.
+        dims: The number of components of a vector.
 
     Returns:
-        The rows in the order given. The arrays of what is stored are read-only views of joined bytes.
+        The rows in the order given. Vectors, terms and headers are read-only views of joined bytes.
 
     Raises:
-        ValueError: The three sequences differ in length, the vectors have not `dims` components each, or some rows have
-            a head and others have none.
+        ValueError: The three sequences differ in length, a vector does not have `dims` components, or some rows have a
+            header and others have none.
     """
     count = len(vectors)
     if not count == len(terms) == len(lengths):
         raise ValueError(f"expected {count} terms and lengths, as many as vectors, got {len(terms)} and {len(lengths)}")
     joined = b"".join(vectors)
-    if len(joined) != count * dims * _VECTOR.itemsize:
+    if len(joined) != count * dims * _VECTOR_DTYPE.itemsize:
         raise ValueError(f"expected {count} vectors of {dims} float32, got {len(joined)} bytes")
-    heads = b"".join([packed[:_HEAD] for packed in terms])
-    if len(heads) not in (0, count * _HEAD):
-        raise ValueError("expected a head before the terms of every row, or of none")
-    words = np.fromiter(map(len, terms), dtype=np.intp, count=count) // _WORD.itemsize
+    headers = b"".join([packed[:_HEADER_BYTES] for packed in terms])
+    if len(headers) not in (0, count * _HEADER_BYTES):
+        raise ValueError("expected a header before the terms of every row, or of none")
+    words = np.fromiter(map(len, terms), dtype=np.intp, count=count) // _WORD_DTYPE.itemsize
     return Rows(
-        vectors=np.frombuffer(joined, dtype=_VECTOR).reshape(count, dims),
-        terms=np.frombuffer(b"".join([packed[_HEAD:] for packed in terms]), dtype=_WORD),
-        owner=np.repeat(np.arange(count), words - _HEAD_WORDS if heads else words),
+        vectors=np.frombuffer(joined, dtype=_VECTOR_DTYPE).reshape(count, dims),
+        terms=np.frombuffer(b"".join([packed[_HEADER_BYTES:] for packed in terms]), dtype=_WORD_DTYPE),
+        row_of_term=np.repeat(np.arange(count), words - _HEADER_WORDS if headers else words),
         lengths=np.array(lengths, dtype=np.float64),
-        heads=np.frombuffer(heads or bytes(count * _HEAD), dtype=_WORD).reshape(count, _HEAD_WORDS),
+        headers=np.frombuffer(headers or bytes(count * _HEADER_BYTES), dtype=_WORD_DTYPE).reshape(count, _HEADER_WORDS),
     )
 
 
-def joined(first: Rows, then: Rows) -> Rows:
-    """Rows behind others, as if they had been built together."""
+def concat_rows(first: Rows, second: Rows) -> Rows:
+    """Concatenate rows. The result equals rows that were built together."""
     return Rows(
-        np.concatenate((first.vectors, then.vectors)),
-        np.concatenate((first.terms, then.terms)),
-        np.concatenate((first.owner, then.owner + len(first.lengths))),
-        np.concatenate((first.lengths, then.lengths)),
-        np.concatenate((first.heads, then.heads)),
+        np.concatenate((first.vectors, second.vectors)),
+        np.concatenate((first.terms, second.terms)),
+        np.concatenate((first.row_of_term, second.row_of_term + len(first.lengths))),
+        np.concatenate((first.lengths, second.lengths)),
+        np.concatenate((first.headers, second.headers)),
     )
 
 
 def pack_row(payload: Mapping[str, Any], key: bytes) -> tuple[bytes, int]:
-    """Turn a memory into what is stored beside its text to find it by.
+    """Pack what a search needs to know about a memory besides its vector.
 
-    Nothing of it can be read or compared across users: like words, sessions and names are hashed under the user's key.
+    Words, session and speaker are hashed under the user's key, so the packed row holds no readable text and cannot be
+    compared across users.
 
     Args:
-        payload: mem0's payload: the text, and, where they are known, the session, who spoke (mem0's `actor_id`) and
-            when.
+        payload: mem0's payload: the text, and optionally the session, the speaker (`actor_id`) and `created_at`.
         key: The user's key, 16 random bytes.
 
     Returns:
-        Little-endian uint64: the session's hash and whether something is asked, `hash << 8 | 1 or 0`; the term the
-        speaker is named by and the moment, `speaker_of(term) << 40 | seconds since the year 1 began`; then the terms,
-        see `pack_terms`. The speaker is named by the first term of the name, or, where no name was given, of the text,
-        as in a log of a chat. And the length of the text in tokens.
+        packed: Little-endian uint64. Two words of header: `session_hash << 8 | has_question_mark` and
+            `speaker_hash << 40 | seconds since the start of year 1`. Then the terms, see `pack_terms`. The speaker's
+            term is the first term of the name; without a name it is the first term of the text, as in a chat log.
+        length: The length of the text in tokens.
     """
     text = str(payload.get("data", ""))
-    session, name = payload.get(SESSION_KEY), payload.get("actor_id")
+    session_id, name = payload.get(SESSION_KEY), payload.get("actor_id")
     tokens = tokenize(text)
-    named = tokenize(name)[:1] if isinstance(name, str) else tokens[:1]
-    of_session = int(session_hash(session, key)) if isinstance(session, str) else 0
-    asks = not _QUESTION_MARKS.isdisjoint(text)
-    (speaker,) = map(speaker_of, hash_terms(named, key) or [0])
-    moment = _moment_of(payload.get("created_at"))
-    words = [of_session << TERM_BITS | asks, speaker << _MOMENT_BITS | moment, *pack_terms(tokens, key)]
+    speaker_tokens = tokenize(name)[:1] if isinstance(name, str) else tokens[:1]
+    session = int(session_hash(session_id, key)) if isinstance(session_id, str) else 0
+    is_question = not _QUESTION_MARKS.isdisjoint(text)
+    (speaker,) = map(speaker_hash, hash_terms(speaker_tokens, key) or [0])
+    timestamp = _timestamp(payload.get("created_at"))
+    words = [session << TERM_BITS | is_question, speaker << _TIMESTAMP_BITS | timestamp, *pack_terms(tokens, key)]
     return struct.pack(f"<{len(words)}Q", *words), len(tokens)
 
 
-def speaker_of(term: int) -> int:
-    """A hashed term as it stands in `Rows.speakers`: its highest 24 bits, enough to tell the few who speak apart."""
-    return term >> 32
+def packed_row(rows: Rows, row: int, start: int, end: int) -> bytes:
+    """Returns the packed form of a row as `pack_row` made it.
 
-
-def _moment_of(created_at: object) -> int:
-    seconds = seconds_of(created_at)
-    # Before the year 1 began, in UTC, it was said somewhere east of there.
-    return max(int(seconds) + _YEAR_1, 0) if seconds else 0
-
-
-def session_hash(session_id: str, key: bytes) -> np.uint64:
-    """A session as it stands in `Rows.sessions`."""
-    # NUL stands in no term, so no word is ever taken for a session.
-    return np.uint64(hash_terms([f"\0{session_id}"], key)[0])
-
-
-def packed_of(rows: Rows, index: int, start: int, end: int) -> bytes:
-    """The head and terms of a row as `pack_row` made them, its terms being those from start to end."""
-    packed: bytes = rows.heads[index].tobytes() + rows.terms[start:end].tobytes()
+    Args:
+        rows: The rows.
+        row: The row's index.
+        start: The index of the row's first term in `rows.terms`.
+        end: The index behind its last term.
+    """
+    packed: bytes = rows.headers[row].tobytes() + rows.terms[start:end].tobytes()
     return packed
 
 
-def seconds_of(moment: object) -> float:
-    """A moment in ISO 8601 as seconds since 1970; 0 for anything else."""
+def speaker_hash(term: int) -> int:
+    """Returns a hashed term as `Rows.speakers` has it: its highest 24 bits, enough to tell a user's speakers apart."""
+    return term >> 32
+
+
+def session_hash(session_id: str, key: bytes) -> np.uint64:
+    """Returns the hash of a session as `Rows.sessions` has it."""
+    # No term holds NUL, so no term has the hash of a session.
+    return np.uint64(hash_terms([f"\0{session_id}"], key)[0])
+
+
+def _timestamp(created_at: object) -> int:
+    seconds = unix_seconds(created_at)
+    # With a time zone east of UTC, the first hours of year 1 lie before its start in UTC.
+    return max(int(seconds) + _YEAR_1_TO_1970, 0) if seconds else 0
+
+
+def unix_seconds(timestamp: object) -> float:
+    """Returns an ISO 8601 timestamp in seconds since 1970; 0 for anything else."""
     try:
-        return datetime.fromisoformat(str(moment)).timestamp()
+        return datetime.fromisoformat(str(timestamp)).timestamp()
     except (ValueError, OverflowError):
         return 0.0

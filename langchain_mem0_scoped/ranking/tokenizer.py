@@ -1,4 +1,4 @@
-"""What a text's words are: terms of any language, hashed under a user's own key. Pure."""
+"""Tokenizer: the terms of a text in any language, hashed under a user's key. Pure."""
 
 import re
 import unicodedata
@@ -11,26 +11,26 @@ from typing import Final
 import Stemmer
 
 TERM_BITS: Final = 8
-"""How many bits of a packed term hold its frequency; the hash stands above them."""
+"""The lowest bits of a packed term hold its frequency; the bits above hold its hash."""
 
-_MAX_TF: Final = (1 << TERM_BITS) - 1
+_MAX_FREQUENCY: Final = (1 << TERM_BITS) - 1
 _HASH_BYTES: Final = 7
 
-# Scripts that write no space between words: Han, kana, Thai, Lao, Myanmar and Khmer, with their vowel signs.
+# Scripts without spaces between words: Han, kana, Thai, Lao, Myanmar and Khmer, with their vowel signs.
 _UNSPACED: Final = (
     "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
     "\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"
     "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ece"
     "\u1000-\u103f\u1050-\u109f\ua9e0-\ua9fe\uaa60-\uaa7f\u1780-\u17d3"
 )
-# Marks that belong to the word they stand in, though `\w` leaves them out: accents, Hebrew and Arabic points, and the
-# vowel signs of the Indic scripts (without danda, their full stop).
+# Marks that are part of a word but not of `\w`: accents, Hebrew and Arabic points, and the vowel signs of the Indic
+# scripts (without danda, their full stop).
 _MARKS: Final = "\u0300-\u036f\u0591-\u05bd\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff"
 _WORD: Final = re.compile(rf"[{_UNSPACED}]+|(?:[^\W{_UNSPACED}]|[{_MARKS}])+")
 _ASCII_WORD: Final = re.compile(r"\w+")
 _UNSPACED_RUN: Final = re.compile(rf"[{_UNSPACED}]+")
 
-# Function words of English, and what is left of its contractions once the apostrophe has split them.
+# English function words, and the parts of contractions that were split at the apostrophe.
 _FUNCTION_WORDS: Final = """
 a about above after again against all also am an and any are aren as at be because been before being below between
 both but by can cannot could couldn d did didn do does doesn doing down during each few for from further had hadn
@@ -44,29 +44,28 @@ _STOP_WORDS: Final = frozenset(_FUNCTION_WORDS.split())
 
 
 def tokenize(text: str) -> list[str]:
-    """Split a text into the terms by which it is found again.
+    """Split a text into terms.
 
-    Case, compatibility forms and English inflection are levelled, the last by Snowball's Porter2
-    (https://snowballstem.org/algorithms/english/stemmer.html), and English stop words left out. Scripts without spaces
-    become overlapping pairs of characters, so such a word is found wherever it stands, but a single character only
-    where it stands alone.
+    Normalises compatibility forms (NFKC) and case, removes English stop words and stems English words with Snowball's
+    Porter2 (https://snowballstem.org/algorithms/english/stemmer.html). Text in scripts without spaces becomes
+    overlapping pairs of characters. A single character of such a script is a term only if no other one is next to it.
 
     Args:
         text: Any text, in any language.
 
     Returns:
-        The terms in the order of the text, repeated as often as they occur; the stop words themselves where there is
-        nothing else, so that only a text without any word has no terms.
+        The terms in the order of the text, with repetitions. A text of stop words only keeps them, so only a text
+        without words has no terms.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    words = _ASCII_WORD.findall(folded) if folded.isascii() else _words(folded)
+    words = _ASCII_WORD.findall(folded) if folded.isascii() else _split_words(folded)
     kept = [word for word in words if word not in _STOP_WORDS] or words
-    # A Stemmer may not be shared by threads; one of its own, without a cache, costs a call 0.3 µs.
+    # A Stemmer must not be shared between threads. A new one without a cache takes 0.3 µs.
     terms: list[str] = Stemmer.Stemmer("english", 0).stemWords(kept)
     return terms
 
 
-def _words(folded: str) -> list[str]:
+def _split_words(folded: str) -> list[str]:
     words: list[str] = []
     for run in _WORD.findall(folded):
         if len(run) > 1 and _UNSPACED_RUN.match(run):
@@ -77,14 +76,14 @@ def _words(folded: str) -> list[str]:
 
 
 def hash_terms(tokens: Iterable[str], key: bytes) -> list[int]:
-    """Hide terms behind a user's own key, so that what is stored holds no word and cannot be compared across users.
+    """Hash terms under a user's key. Stored hashes hold no readable word and cannot be compared across users.
 
     Args:
-        tokens: Terms as `tokenize` returns them.
+        tokens: Terms from `tokenize`.
         key: The user's key, 16 random bytes.
 
     Returns:
-        For each term, in order, its BLAKE2b hash (RFC 7693) of 56 bits under that key.
+        The keyed 56-bit BLAKE2b hash (RFC 7693) of each term, in order.
     """
     return [
         int.from_bytes(blake2b(token.encode(), digest_size=_HASH_BYTES, key=key).digest(), "little") for token in tokens
@@ -92,15 +91,16 @@ def hash_terms(tokens: Iterable[str], key: bytes) -> list[int]:
 
 
 def pack_terms(tokens: Sequence[str], key: bytes) -> list[int]:
-    """Turn a text's terms into what is stored of them.
+    """Pack the terms of a text for storage.
 
     Args:
-        tokens: Terms as `tokenize` returns them.
+        tokens: Terms from `tokenize`.
         key: The user's key, 16 random bytes.
 
     Returns:
-        For each distinct term `hash << 8 | min(frequency, 255)`, ascending: integers of 64 bits.
+        `hash << 8 | min(frequency, 255)` of each distinct term, ascending: 64-bit integers.
     """
     frequencies = Counter(tokens)
     hashes = hash_terms(frequencies, key)
-    return sorted(term << TERM_BITS | min(tf, _MAX_TF) for term, tf in zip(hashes, frequencies.values(), strict=True))
+    counted = zip(hashes, frequencies.values(), strict=True)
+    return sorted(term << TERM_BITS | min(frequency, _MAX_FREQUENCY) for term, frequency in counted)

@@ -1,19 +1,19 @@
-"""What each thing that speaks for a row is worth beside the others."""
+"""The weight of each ranking feature."""
 
 from typing import Final, NamedTuple
 
 
 class Weights(NamedTuple):
-    """What speaks for a row, in standard deviations of its meaning.
+    """What each feature adds to a row's raw score. The unit is one standard deviation of the vector score.
 
     Attributes:
-        words: A nat of BM25.
-        neighbour: The share a row has in what speaks for each of the two rows before it and the two after.
-        answer: Its further share in the row just before it where that asks something: an answer rarely repeats the
-            question.
-        session: Its share in what speaks for the best row of its session.
-        speaker: That the query names who speaks in it.
-        date: That it was said in a period the query names.
+        words: Per nat of BM25.
+        neighbour: Share of the score of each of the two rows before and the two rows after.
+        answer: Further share of the score of the row just before, if that row holds a question mark. An answer rarely
+            repeats the words of its question.
+        session: Share of the best score in the row's session.
+        speaker: Added if the query names the row's speaker.
+        date: Added if the row was created in a period that the query names.
     """
 
     words: float
@@ -25,8 +25,8 @@ class Weights(NamedTuple):
 
 
 WEIGHTS: Final = Weights(words=0.55, neighbour=0.25, answer=0.45, session=0.6, speaker=1.0, date=3.0)
-"""Chosen for LoCoMo and for paraphrases of its questions together, rounded; recall is flat around them.
+"""The default weights: chosen on LoCoMo and on paraphrases of its questions together, then rounded.
 
-LoCoMo alone, where words are worth more than elsewhere, would have words at 0.8 and answers at 1. What each of them
-gives, and what such a choice is worth on conversations it was not made for, is measured in benchmarks/RECALL.md.
+Recall is flat around them. On LoCoMo alone, 0.8 for words and 1 for answers score higher. benchmarks/RECALL.md has the
+effect of each weight and a cross-validation over conversations.
 """

@@ -321,7 +321,7 @@ def _weigh_words_by_everybodys_rows(patch: pytest.MonkeyPatch) -> None:
         everybody = own._replace(
             vectors=np.concatenate([own.vectors, np.zeros((len(others), own.vectors.shape[1]), np.float32)]),
             lengths=np.concatenate([own.lengths, others]),
-            heads=np.concatenate([own.heads, np.zeros((len(others), own.heads.shape[1]), np.uint64)]),
+            headers=np.concatenate([own.headers, np.zeros((len(others), own.headers.shape[1]), np.uint64)]),
         )
         return ranked(self, replace(snapshot, rows=everybody), query, vector, key)
 

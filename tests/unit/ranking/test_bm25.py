@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import langchain_mem0_scoped.ranking.bm25 as bm25_module
-from langchain_mem0_scoped.ranking.bm25 import K1, B, bm25, terms_of
+from langchain_mem0_scoped.ranking.bm25 import K1, B, bm25, build_term_index
 from langchain_mem0_scoped.ranking.index import Rows
 from langchain_mem0_scoped.ranking.tokenizer import tokenize
 from langchain_mem0_scoped.ranking.vectors import PRIOR_ROWS
@@ -22,7 +22,7 @@ several = st.lists(texts, min_size=1, max_size=12)
 
 
 def weighed(rows: Rows, terms: Sequence[int]) -> tuple[NDArray[np.float64], float]:
-    return bm25(rows, terms_of(rows), terms)
+    return bm25(rows, build_term_index(rows), terms)
 
 
 def reference(documents: Sequence[str], query: str) -> tuple[list[float], float]:
@@ -55,7 +55,7 @@ class TestBm25:
         rows = partition(documents)
         scores, _ = weighed(rows, asked(query))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(bm25_module, "_COMPARED_AT_ONCE", 0)
+            patch.setattr(bm25_module, "_MAX_COMPARISONS", 0)
             assert weighed(rows, asked(query))[0].tobytes() == scores.tobytes()
 
     @given(several, texts)

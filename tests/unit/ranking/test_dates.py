@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from langchain_mem0_scoped.ranking.dates import periods_in, said_in
+from langchain_mem0_scoped.ranking.dates import in_periods, parse_periods
 
 
 def said(*days: str) -> NDArray[np.int64]:
@@ -41,7 +41,7 @@ def said(*days: str) -> NDArray[np.int64]:
     ],
 )
 def test_what_is_named(text: str, periods: list[tuple[int | None, int | None, int | None]]) -> None:
-    assert periods_in(text) == periods
+    assert parse_periods(text) == periods
 
 
 @pytest.mark.parametrize(
@@ -59,15 +59,15 @@ def test_what_is_named(text: str, periods: list[tuple[int | None, int | None, in
     ],
 )
 def test_what_was_said_then(text: str, inside: list[str], outside: list[str]) -> None:
-    found = said_in(said(*inside, *outside), periods_in(text))
+    found = in_periods(said(*inside, *outside), parse_periods(text))
     assert found.tolist() == [True] * len(inside) + [False] * len(outside)
 
 
 def test_what_was_said_at_no_known_time_was_not_said_then() -> None:
-    assert said_in(np.zeros(3, np.int64), periods_in("0001-01-01")).tolist() == [False] * 3
-    assert said_in(np.array([0, 86_400]), periods_in("0001-01-01")).tolist() == [False, True]
+    assert in_periods(np.zeros(3, np.int64), parse_periods("0001-01-01")).tolist() == [False] * 3
+    assert in_periods(np.array([0, 86_400]), parse_periods("0001-01-01")).tolist() == [False, True]
 
 
 @given(st.text(st.sampled_from("0123456789-/. May\u5e74\u6708\u65e5thOct,")))
 def test_never_raises(text: str) -> None:
-    said_in(said("0001-01-01", "2023-05-08", "9999-12-31"), periods_in(text))
+    in_periods(said("0001-01-01", "2023-05-08", "9999-12-31"), parse_periods(text))

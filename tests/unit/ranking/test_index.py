@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from langchain_mem0_scoped.ranking.index import (
-    NO_WORDS,
+    EMPTY_PACKED_ROW,
     build_rows,
-    joined,
+    concat_rows,
     pack_row,
-    packed_of,
-    seconds_of,
+    packed_row,
     session_hash,
-    speaker_of,
+    speaker_hash,
+    unix_seconds,
 )
 from langchain_mem0_scoped.ranking.tokenizer import hash_terms, pack_terms, tokenize
 from langchain_mem0_scoped.ranking.vectors import unit_vector
@@ -70,23 +70,23 @@ class TestPackRow:
         ],
     )
     def test_who_speaks_is_named_by_a_term(self, payload: dict[str, Any], term: str | None) -> None:
-        assert partition([payload]).speakers.tolist() == ([speaker_of(hash_terms([term], KEY)[0])] if term else [0])
+        assert partition([payload]).speakers.tolist() == ([speaker_hash(hash_terms([term], KEY)[0])] if term else [0])
 
     @pytest.mark.parametrize(
         "text", ["Why?", "\u306a\u305c\uff1f", "\u0644\u0645\u0627\u0630\u0627\u061f", "Why? Because."]
     )
     def test_a_question_is_one_in_any_script(self, text: str) -> None:
-        assert partition([text, "No."]).asks.tolist() == [True, False]
+        assert partition([text, "No."]).is_question.tolist() == [True, False]
 
     def test_when_it_was_said(self) -> None:
         moments = ["2026-01-02T03:04:05+00:00", "1950-01-01T00:00:00+00:00", None, "yesterday"]
         rows = partition([{"data": "x", "created_at": moment} for moment in moments])
         year_1 = datetime(1, 1, 1, tzinfo=UTC).timestamp()
-        assert rows.said.tolist() == [1767323045 - year_1, -631152000 - year_1, 0, 0]
+        assert rows.timestamps.tolist() == [1767323045 - year_1, -631152000 - year_1, 0, 0]
         edges = ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"]
-        first, last = partition([{"data": "x", "created_at": moment} for moment in edges]).said.tolist()
+        first, last = partition([{"data": "x", "created_at": moment} for moment in edges]).timestamps.tolist()
         assert (first, last) == (0, 315_537_947_999)
-        assert seconds_of("1970-01-02T00:00:00+00:00") == 86_400
+        assert unix_seconds("1970-01-02T00:00:00+00:00") == 86_400
 
 
 class TestBuildRows:
@@ -94,18 +94,18 @@ class TestBuildRows:
         vectors = np.arange(3 * DIMS, dtype=np.float32).reshape(3, DIMS)
         rows = partition(["dog cat", "", "dog"], vectors)
         assert rows.vectors.dtype == np.float32
-        assert rows.terms.dtype == rows.heads.dtype == np.uint64
-        assert rows.owner.dtype == np.intp
+        assert rows.terms.dtype == rows.headers.dtype == np.uint64
+        assert rows.row_of_term.dtype == np.intp
         assert rows.lengths.dtype == np.float64
-        assert rows.owner.tolist() == [0, 0, 2]
+        assert rows.row_of_term.tolist() == [0, 0, 2]
         assert rows.lengths.tolist() == [2, 0, 1]
         assert rows.terms[2] in rows.terms[:2]
         np.testing.assert_array_equal(rows.vectors, np.stack([unit_vector(vector) for vector in vectors]))
 
     def test_rows_may_have_no_words(self) -> None:
         rows = build_rows([bytes(4 * DIMS)] * 2, [b"", b""], [0, 0], DIMS)
-        assert rows.heads.tolist() == [[0] * 2] * 2
-        assert rows.terms.size == rows.owner.size == 0
+        assert rows.headers.tolist() == [[0] * 2] * 2
+        assert rows.terms.size == rows.row_of_term.size == 0
 
     def test_a_partition_may_be_empty(self) -> None:
         assert build_rows([], [], [], DIMS).vectors.shape == (0, DIMS)
@@ -114,9 +114,9 @@ class TestBuildRows:
         ("vectors", "terms", "lengths"),
         [
             ([bytes(4 * DIMS)], [], [0]),
-            ([bytes(4 * DIMS)], [NO_WORDS], [0, 0]),
-            ([bytes(4 * DIMS - 4)], [NO_WORDS], [0]),
-            ([bytes(4 * DIMS)] * 2, [NO_WORDS, b""], [0, 0]),
+            ([bytes(4 * DIMS)], [EMPTY_PACKED_ROW], [0, 0]),
+            ([bytes(4 * DIMS - 4)], [EMPTY_PACKED_ROW], [0]),
+            ([bytes(4 * DIMS)] * 2, [EMPTY_PACKED_ROW, b""], [0, 0]),
         ],
     )
     def test_parts_that_do_not_fit_are_refused(
@@ -130,10 +130,10 @@ class TestBuildRows:
         vectors = np.eye(3, DIMS)
         whole = partition(documents, vectors)
         for at in (1, 2):
-            parts = joined(partition(documents[:at], vectors[:at]), partition(documents[at:], vectors[at:]))
+            parts = concat_rows(partition(documents[:at], vectors[:at]), partition(documents[at:], vectors[at:]))
             for one, other in zip(parts, whole, strict=True):
                 assert_same(one, other)
 
     def test_a_row_is_packed_as_it_was(self) -> None:
         payload = {"data": "dog cat?", "session_id": "s", "created_at": "2026-01-01"}
-        assert packed_of(partition([payload]), 0, 0, 2) == pack_row(payload, KEY)[0]
+        assert packed_row(partition([payload]), 0, 0, 2) == pack_row(payload, KEY)[0]
