@@ -30,8 +30,8 @@ from ..errors import BackendError
 from ..requests import ErasureToken
 
 Version: TypeAlias = tuple[int | str, int, int]
-"""Which state of a partition's searched rows something was read from: which partition, how many changes, and how many
-of these rewrote or removed rows. Equal versions mean equal rows."""
+"""Which state of a partition's searched rows something was read from: which partition, the sequence number below which
+these rows lie, and how many changes replaced or removed rows. Equal versions mean equal rows."""
 
 
 class RowKind(IntEnum):
@@ -190,7 +190,7 @@ class ReadTransaction(ABC):
             kind: Which rows.
             parent: Below which row.
             seqs: Only those with these sequence numbers; a number without a row is left out.
-            last: Only the last so many.
+            last: Only the last so many of these.
         """
 
     @abstractmethod
@@ -226,23 +226,29 @@ class WriteTransaction(ReadTransaction):
     @abstractmethod
     def insert(self, partition: Partition, rows: Sequence[NewRow]) -> Partition:
         """Append rows in order; return the partition with `next_seq` moved on. The rows take the numbers from the
-        partition's `next_seq` on, one after the other.
+        partition's `next_seq` on, one after the other. `bump_version` must follow in the same transaction.
+
+        Raises:
+            BackendError: The user has a row of the same kind and id.
         """
 
     @abstractmethod
     def rewrite(self, partition: Partition, seq: int, row: NewRow, *, keep_vector: bool = False) -> None:
-        """Replace a row: its sequence number and its `said_at` stay, its old body is overwritten.
+        """Replace a row: its sequence number, its id and its `said_at` stay, its old body is overwritten.
 
         Args:
             partition: Whose row.
             seq: Its sequence number, below `row.kind` and `row.parent`.
             row: What stands there from now on.
             keep_vector: Keep the vector that is there.
+
+        Raises:
+            BackendError: There is no such row.
         """
 
     @abstractmethod
     def remove(self, partition: Partition, kind: RowKind, seqs: Sequence[int], parent: int = 0) -> None:
-        """Remove rows with their ids and bodies."""
+        """Remove rows with their ids and bodies; a number without a row is left out."""
 
     @abstractmethod
     def bump_version(self, partition: Partition, *, searched: bool, rewritten: bool) -> None:
