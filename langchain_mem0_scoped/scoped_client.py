@@ -273,8 +273,9 @@ class ScopedClient:
                 remembering failed: then `Turn.appended` is True.
         """
         store, backend = self.transcript_store(), self._backend
-        if store is backend.transcripts:
-            with store.turn(self.user_id, session_id, token) as turn:
+        own = backend.transcripts
+        if own is not None and own is store:
+            with own.turn(self.user_id, session_id, token) as turn:
                 yield turn
         else:
             yield SeparateTurn(store, backend, self.user_id, session_id, token)

@@ -13,7 +13,7 @@ from ..requests import AddRequest, ErasureToken, ListRequest, SearchRequest, Upd
 from ..scope import SESSION_KEY
 
 if TYPE_CHECKING:
-    from ..transcripts.base import TranscriptStore
+    from ..transcripts.base import TurnStore
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class Backend(ABC):
         transcripts: Where the client itself keeps conversations; None where it does not.
     """
 
-    transcripts: TranscriptStore | None = None
+    transcripts: TurnStore | None = None
 
     @abstractmethod
     def add(self, user_id: str, request: AddRequest) -> Rows:

@@ -1,1 +1,1 @@
-"""Where the messages of conversations are kept, word for word."""
+"""Transcripts: the exact messages of each session. The contract, the SQL store, and which store a client uses."""

@@ -1,4 +1,4 @@
-"""The exact log of what was said in a session: any LangChain message, in order, by (user, session)."""
+"""What a transcript is: how messages are stored as JSON and read back, and what a store of them must do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..requests import AddRequest, ErasureToken
 
 
 class StoredMessage(NamedTuple):
-    """A message as it is stored.
+    """A message as it is stored. Its `repr` leaves out what it says.
 
     Attributes:
         id: The message's id, if it has one.
@@ -39,32 +39,45 @@ class StoredMessage(NamedTuple):
     message: BaseMessage
 
     def __repr__(self) -> str:
-        return f"Logged(id={self.id!r})"
+        return f"StoredMessage(id={self.id!r})"
 
 
 class ConcurrentWrite(Exception):
-    """Another writer logged some of the same messages meanwhile; nothing was stored, so the turn can be run again."""
+    """Another writer stored some of the same messages in the meantime. Nothing was stored: run the turn again."""
 
 
 class Turn(ABC):
-    """One turn of a session being stored. Messages are appended first; remembering comes after.
+    """One turn of a session while it is stored: first `append`, once, then `remember`, at most once.
 
     Attributes:
-        appended: Whether what was appended is stored, or will be when the turn ends.
+        appended: Whether the messages are in the transcript. It is final when the turn has ended: False if it ended
+            with an error that kept the messages from being stored.
     """
 
     appended: bool = False
 
     @abstractmethod
     def append(self, messages: Sequence[StoredMessage]) -> list[int]:
-        """Append messages to the transcript, in order; return the positions of those that were new.
+        """Append messages to the transcript, in order.
 
-        A message whose id is in the session already counts once.
+        A message whose id is in the session already is not new and is not appended.
+
+        Returns:
+            The positions, in `messages`, of those that are new.
+
+        Raises:
+            ConcurrentWrite: See the class.
+            BackendError: The store failed, or the user was erased since the turn's token was made.
         """
 
     @abstractmethod
     def remember(self, request: AddRequest) -> object:
-        """Store memories of what was said."""
+        """Store memories of the turn.
+
+        Raises:
+            ConcurrentWrite: See the class.
+            BackendError: The client failed, or the user was erased since the turn's token was made.
+        """
 
     async def aremember(self, request: AddRequest) -> object:
         """Async twin of `remember`."""
@@ -72,10 +85,10 @@ class Turn(ABC):
 
 
 class TranscriptStore(Protocol):
-    """Where transcripts lie. Every call names the user and the session; a user's erasure takes all sessions.
+    """Keeps transcripts. Every call names the user, and the session where it concerns only one.
 
     Attributes:
-        tells_erasure: Whether `append` can tell that the user was erased since.
+        detects_erasure: Whether `append` refuses messages of a user who was erased since the token was made.
     """
 
     detects_erasure: bool
@@ -83,49 +96,77 @@ class TranscriptStore(Protocol):
     def append(
         self, user_id: str, session_id: str, messages: Sequence[StoredMessage], token: ErasureToken | None = None
     ) -> list[int]:
-        """Append messages at once, in order; return the positions of those that were new: an id counts once.
+        """Append messages in one transaction, in order.
+
+        A message whose id is in the session already is not new and is not appended.
+
+        Args:
+            user_id: Whose session.
+            session_id: Which session.
+            messages: What to append.
+            token: Made when the turn began; None for a turn that begins now.
+
+        Returns:
+            The positions, in `messages`, of those that are new.
 
         Raises:
-            BackendError: The store failed, or, where it can tell, the user was erased since; see `Backend.beginning`.
+            BackendError: The store failed. Or it detects erasure, and the user was erased since the token was made.
         """
 
-    def turn(self, user_id: str, session_id: str, token: ErasureToken | None) -> AbstractContextManager[Turn]:
-        """Store one turn as a whole; only of a store that holds memories as well. See `ScopedClient.turn`."""
-
-    def known(self, user_id: str, session_id: str, ids: Collection[str]) -> set[str]:
-        """Return which of these ids messages of a session have."""
-
-    def begin(
-        self, user_id: str, session_id: str, last: int | None = None
-    ) -> tuple[ErasureToken | None, list[dict[str, Any]]]:
-        """As `read`; and where the user stood then, if it can tell: see `Backend.beginning`."""
+    def existing_ids(self, user_id: str, session_id: str, ids: Collection[str]) -> set[str]:
+        """Return those of these message ids that are in a session already."""
 
     def read(self, user_id: str, session_id: str, last: int | None = None) -> list[dict[str, Any]]:
-        """Return a session's messages in order, or the last so many."""
+        """Return a session's messages in order, as `load_messages` takes them.
+
+        Args:
+            user_id: Whose session.
+            session_id: Which session.
+            last: Only the last so many; None for all.
+        """
+
+    def read_with_token(
+        self, user_id: str, session_id: str, last: int | None = None
+    ) -> tuple[ErasureToken | None, list[dict[str, Any]]]:
+        """As `read`, and return a token that was made in the same transaction; None where erasure is not detected."""
 
     def sessions(self, user_id: str) -> list[str]:
-        """Return the sessions in which a user has messages, in the order of their first ones."""
+        """Return the sessions in which a user has messages, in the order of their first message."""
 
     def files(self) -> list[Path]:
-        """Return the databases of this machine they lie in: nothing else may be written there."""
+        """Return the database files on this machine that hold transcripts. Nothing else may be written there."""
 
     def clear(self, user_id: str, session_id: str) -> None:
         """Remove one session's messages."""
 
     def erase(self, user_id: str) -> int:
-        """Remove all sessions of a user that an erasure of the client has left; return how many messages."""
+        """Remove what is left of a user's transcripts after the client was erased; return how many messages."""
+
+
+class TurnStore(TranscriptStore, Protocol):
+    """A transcript store that keeps memories as well, so that it can store both in one commit."""
+
+    def turn(self, user_id: str, session_id: str, token: ErasureToken | None) -> AbstractContextManager[Turn]:
+        """Store one turn of a session; the contract is that of `ScopedClient.turn`.
+
+        Args:
+            user_id: Whose turn.
+            session_id: Which session.
+            token: Made when the turn began; None for a turn that begins now.
+        """
 
 
 def dump_messages(messages: Sequence[BaseMessage]) -> list[StoredMessage]:
-    """Turn messages into what is stored, before anything is.
+    """Convert messages to their stored form.
 
     Args:
-        messages: Any of LangChain's; a streamed chunk becomes its message. A pydantic model or a dataclass in one, such
-            as a `Document` among a tool's artifacts, becomes the dict of its fields; everything else is kept exactly.
+        messages: LangChain messages of any type. A streamed chunk becomes its message. A pydantic model or a dataclass
+            inside a message, such as a `Document` among a tool's artifacts, becomes a dict of its fields. Everything
+            else is kept exactly.
 
     Raises:
-        InputError: One is no message, or cannot be kept, such as one with an artifact that is not JSON, or one of a
-            type that LangChain does not know.
+        InputError: One of them is not a message, holds a value that is not JSON, or is of a type that LangChain does
+            not know.
     """
     return [_dump_message(message) for message in messages]
 
@@ -144,7 +185,7 @@ def _dump_message(message: BaseMessage) -> StoredMessage:
         if _is_text_alone(whole):
             return StoredMessage(whole.id or None, text, whole.model_copy())
         body: dict[str, Any] = json.loads(text)
-        # Read back here and now, for a message that cannot be would make its whole session unreadable.
+        # Read it back now: one message that cannot be read makes its whole session unreadable.
         (again,) = messages_from_dict([body])
         same = body == given and (again == whole or message_to_dict(again) == given)
     except (TypeError, ValueError, RecursionError) as error:
@@ -152,16 +193,19 @@ def _dump_message(message: BaseMessage) -> StoredMessage:
     else:
         if same:
             return StoredMessage(whole.id or None, text, again)
-        reason = "its copy differs, as a tuple's or a number key's does"
+        reason = "it reads back differently, as a tuple or a dict with number keys does"
     raise InputError(
-        f"a {whole.type} message holds something that is not JSON ({reason}), most often a tool's artifact, or is of a "
-        "type of its own; nothing of this turn was stored: use LangChain's types, str, numbers, lists and dicts with "
-        "str keys"
+        f"a {whole.type} message holds a value that is not JSON ({reason}), most often in a tool's artifact, or is of "
+        "a custom message type; nothing of this turn was stored: use LangChain's message types, and in them str, "
+        "numbers, lists and dicts with str keys"
     )
 
 
 def _is_text_alone(message: BaseMessage) -> bool:
-    """Whether a message is one of those that surely come back as they were: most are, and reading back costs most."""
+    """Return whether a message holds only text, and so surely reads back the same.
+
+    Most messages do, and reading back is the most expensive part of storing one.
+    """
     return (
         type(message) in (HumanMessage, AIMessage)
         and type(message.content) is str
@@ -177,23 +221,23 @@ def _as_text(given: dict[str, Any]) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        # Half characters can only be written as escapes.
+        # A lone surrogate is not valid UTF-8; JSON can escape it.
         return json.dumps(given, allow_nan=False)
     return text
 
 
 def load_messages(bodies: Sequence[dict[str, Any]]) -> list[BaseMessage]:
-    """Turn what is stored back into messages.
+    """Convert stored messages back to LangChain's.
 
     Raises:
-        BackendError: Other code, or another version of LangChain, stored what this one does not know.
+        BackendError: One was stored by other code or another version of LangChain, and this one cannot read it.
     """
     try:
         return messages_from_dict(list(bodies))
     except Exception as error:
         reason = type(error).__name__
-    # Nothing stays chained to it: what it came from quotes the message.
+    # Raised outside the except block: the cause quotes the message.
     raise BackendError(
-        f"a transcript holds a message that LangChain cannot read ({reason}), from other code or another version; "
-        "mend its row, or clear the session"
+        f"a transcript holds a message that LangChain cannot read ({reason}): other code or another version wrote it; "
+        "repair its row, or clear the session"
     )

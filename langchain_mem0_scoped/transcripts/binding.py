@@ -1,4 +1,4 @@
-"""Which store holds a client's transcripts: bound once per client, for every scope on it."""
+"""Which store holds a client's transcripts: bound once per client, for every user."""
 
 from __future__ import annotations
 
@@ -14,63 +14,71 @@ if TYPE_CHECKING:
     from .base import TranscriptStore
 
 _bound: Final[WeakKeyDictionary[Any, tuple[object, TranscriptStore]]] = WeakKeyDictionary()
-_OWN: Final = object()
-"""Stands for the client's own store."""
+_OWN_STORE: Final = object()
+"""Recorded instead of a URL or an Engine where the client's own store is used."""
 
 
 def bind(client: object, where: str | Engine | None) -> None:
-    """Fix where a client's transcripts are kept: once, and for every scope on it.
+    """Bind a client to the database that holds its transcripts, once and for every user.
 
     Args:
         client: The mem0 client.
         where: A SQLAlchemy URL or Engine; None changes nothing.
 
     Raises:
-        InputError: They are kept elsewhere already, or `where` is no SQLAlchemy URL or Engine.
+        InputError: The client is bound to another database, or `where` is not a SQLAlchemy URL or Engine.
     """
     if where is None:
         return
     from .sql import SqlTranscripts, engine_for, parse_url
 
-    place = parse_url(where)
+    database = parse_url(where)
     with INIT_LOCK:
-        held = _bound.get(client)
-        if held is None:
-            _bound[client] = (place, SqlTranscripts(engine_for(place)))
-        elif held[0] is not place and held[0] != place:
+        bound = _bound.get(client)
+        if bound is None:
+            _bound[client] = (database, SqlTranscripts(engine_for(database)))
+        elif bound[0] is not database and bound[0] != database:
             raise InputError(
-                "this client's transcripts are kept elsewhere already; pass the same URL or Engine everywhere"
+                "this client already keeps its transcripts in another database; pass the same URL or Engine everywhere"
             )
 
 
 def store_of(client: object, own: TranscriptStore | None) -> TranscriptStore | None:
-    """Return where a client's transcripts are kept: where it was bound to, else its own store, else None."""
-    held = _bound.get(client)
-    return own if held is None else held[1]
+    """Return the store of a client's transcripts.
+
+    Args:
+        client: The mem0 client.
+        own: The store inside the client, if it has one.
+
+    Returns:
+        The store the client was bound to; else its own; else None.
+    """
+    bound = _bound.get(client)
+    return own if bound is None else bound[1]
 
 
 def stores_of(client: object, own: TranscriptStore | None) -> list[TranscriptStore]:
-    """Return every store in which transcripts of a client's users may lie.
+    """Return every store that may hold transcripts of a client's users; the arguments are those of `store_of`.
 
-    That is where it was bound to, and its own store: this may hold what was logged before, or by a process that does
-    not know of the other place.
+    A client that is bound to a database may still have transcripts of its own: from before, or from a process that does
+    not bind it.
     """
     bound = store_of(client, own)
     return [store for store in (own if own is not bound else None, bound) if store is not None]
 
 
 def require_store(client: object, own: TranscriptStore | None) -> TranscriptStore:
-    """Return where a client's transcripts are kept, and keep to it: what is logged now must be found later.
+    """As `store_of`, and bind the client to that store: what is written now must be found later.
 
     Raises:
-        BackendError: Nowhere.
+        BackendError: There is no store.
     """
-    store, bound = store_of(client, own), client in _bound
-    if store is None:
-        raise BackendError(
-            "this client keeps no transcripts: pass transcripts= with a SQLAlchemy URL such as 'sqlite:///chats.db'"
-        )
-    if bound:
-        return store
-    with INIT_LOCK:
-        return _bound.setdefault(client, (_OWN, store))[1]
+    bound = _bound.get(client)
+    if bound is None:
+        if own is None:
+            raise BackendError(
+                "this client keeps no transcripts: pass transcripts= with a SQLAlchemy URL such as 'sqlite:///chats.db'"
+            )
+        with INIT_LOCK:
+            bound = _bound.setdefault(client, (_OWN_STORE, own))
+    return bound[1]

@@ -1,4 +1,4 @@
-"""SeparateTurn: a turn whose transcript and memories are kept in two places, and so stored one after the other."""
+"""SeparateTurn: a turn whose transcript and memories are kept in two stores, and so written one after the other."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class SeparateTurn(Turn):
-    """Appends to a transcript store, then remembers through a backend.
+    """Appends to a transcript store, then remembers through a backend. There is nothing to commit at its end.
 
     Args:
-        store: Where the conversation is kept.
-        backend: Where memories are kept.
+        store: Keeps the transcript.
+        backend: Keeps the memories.
         user_id: Whose turn.
         session_id: Which session.
-        token: Made when the turn began.
+        token: Made when the turn began; None for a turn that begins now.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class SeparateTurn(Turn):
         self._token = token
 
     def append(self, messages: Sequence[StoredMessage]) -> list[int]:
-        """Append messages at once; they are durable when this returns."""
+        """Append messages in one transaction; they are durable when this returns."""
         if not self._store.detects_erasure:
             self._backend.check_not_erased(self._user_id, self._token)
         new = self._store.append(self._user_id, self._session_id, messages, self._token)

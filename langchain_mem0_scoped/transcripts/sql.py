@@ -1,10 +1,9 @@
-"""Transcripts in any database SQLAlchemy speaks to, for clients that keep none themselves."""
+"""SqlTranscripts: transcripts in any database that SQLAlchemy supports, for clients that keep none themselves."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from itertools import count
@@ -13,27 +12,37 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
 from ..errors import BackendError, InputError, ScopedMemoryError, ScopeError
+from ..fork import ForkHooks, register_fork_hooks
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
+    from sqlalchemy.exc import OperationalError
 
+    from ..requests import ErasureToken
     from .base import StoredMessage
 
 T = TypeVar("T")
 
 TABLE: Final = "langchain_mem0_scoped_transcripts"
-_PATIENCE: Final = 10.0
-"""Seconds for which writers of one session, who take the same place in it, try again; an answer may be waiting."""
 
-_OVERTAKEN: Final = frozenset({"40001", "40P01"})
-"""What a database says (SQLSTATE) to a transaction it gave up in favour of another, and that may simply be repeated."""
+_RETRY_SECONDS: Final = 10.0
+"""How long `append` tries again where other writers of the session win; an answer to the user may be waiting for it."""
+
+_TRANSACTION_ABORTED: Final = frozenset({"40001", "40P01"})
+"""SQLSTATE of a transaction that the database gave up in favour of another: serialization failure, deadlock."""
+
+_engines: Final[WeakSet[Engine]] = WeakSet()
+"""Engines that were created here. An Engine of the caller is the caller's to handle around a fork."""
 
 
 def parse_url(where: object) -> URL | Engine:
-    """Return what names a database: an Engine as it is, a URL in a form that can be compared.
+    """Return an Engine as it is, and a URL parsed, so that two names of a database can be compared.
+
+    Args:
+        where: A SQLAlchemy URL, as a str or an object, or an Engine.
 
     Raises:
-        InputError: It is neither a URL nor an Engine.
+        InputError: It is neither, or the URL cannot be parsed.
     """
     from sqlalchemy import URL, Engine, make_url
     from sqlalchemy.exc import ArgumentError
@@ -46,24 +55,27 @@ def parse_url(where: object) -> URL | Engine:
         return make_url(where)
     except (ArgumentError, ValueError) as error:
         reason = type(error).__name__
-    # Without the URL, which may hold a password.
-    raise InputError(f"the transcripts URL cannot be read ({reason}); expected such as 'sqlite:///chats.db'")
+    # The URL is not quoted: it may hold a password.
+    raise InputError(f"the transcripts URL cannot be parsed ({reason}); expected one such as 'sqlite:///chats.db'")
 
 
-def engine_for(place: URL | Engine) -> Engine:
-    """Return an Engine; nothing is connected yet.
+def engine_for(database: URL | Engine) -> Engine:
+    """Return an Engine for a database. It does not connect yet.
+
+    Args:
+        database: As `parse_url` returns it.
 
     Raises:
-        InputError: The driver is missing or asynchronous, or the database is in memory, one for each thread.
+        InputError: The driver is missing or asynchronous, or every thread would get an in-memory database of its own.
     """
     from sqlalchemy import Engine
     from sqlalchemy.pool import SingletonThreadPool
 
-    engine = place if isinstance(place, Engine) else _new_engine(place)
+    engine = database if isinstance(database, Engine) else _new_engine(database)
     if engine.dialect.is_async:
         raise InputError(f"transcripts need a synchronous driver, not {engine.dialect.driver}; async calls use threads")
     if isinstance(engine.pool, SingletonThreadPool):
-        raise InputError("an SQLite database in memory would be another one in every thread; name a file")
+        raise InputError("every thread would get its own SQLite database in memory; name a file")
     return engine
 
 
@@ -83,27 +95,28 @@ def _new_engine(url: URL) -> Engine:
     raise InputError(f"the transcripts URL cannot be used: {reason}")
 
 
-_engines: WeakSet[Engine] = WeakSet()
-
-
-def _leave_to_the_parent() -> None:
-    """After a fork a connection is still the parent's: the child opens its own, and does not close that one."""
+def _drop_connections() -> None:
+    """Drop inherited connections without closing them: they are the parent's. The child opens its own."""
     for engine in list(_engines):
         engine.dispose(close=False)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_the_parent)
+def _do_nothing() -> None:
+    pass
+
+
+register_fork_hooks(ForkHooks(before=_do_nothing, after_in_parent=_do_nothing, after_in_child=_drop_connections))
 
 
 class SqlTranscripts:
-    """What `transcripts.TranscriptStore` promises, in one table.
+    """A `TranscriptStore` in one table of a SQL database.
 
-    Rows are found by hashes of the ids, which no database compares in another way than byte by byte: one whose
-    collation folds case would take two users for one. The ids and the message as JSON stand beside them, to be read.
+    Rows are looked up by hashes of the ids. Every database compares these byte by byte, while a collation that ignores
+    case would mix up two users. The ids themselves and the message as JSON are stored beside the hashes, for people to
+    read.
 
     Args:
-        engine: The database. The table is made in it on first use.
+        engine: The database. The table is created on first use.
     """
 
     detects_erasure = False
@@ -131,60 +144,40 @@ class SqlTranscripts:
         )
 
     def append(
-        self,
-        user_id: str,
-        session_id: str,
-        messages: Sequence[StoredMessage],
-        since: Sequence[Any] | None = None,
+        self, user_id: str, session_id: str, messages: Sequence[StoredMessage], token: ErasureToken | None = None
     ) -> list[int]:
-        """Append messages at once, in order; return the positions of those that were new; `since` is not used."""
+        """Append messages in one transaction; return the positions of those that are new. The token is not used."""
         from sqlalchemy.exc import IntegrityError, OperationalError
 
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _RETRY_SECONDS
         for attempt in count():
             try:
                 return self._run(lambda connection: self._append(connection, user_id, session_id, messages), bare=True)
             except IntegrityError:
-                # Somebody else has written this session's next place meanwhile.
+                # Another writer has taken the session's next position.
                 reason = "too many writers in this session"
             except OperationalError as error:
                 reason = "the database stays locked" if _is_locked(error) else type(error).__name__
-                if getattr(error.orig, "sqlstate", None) not in _OVERTAKEN and not _is_locked(error):
+                if not (_is_locked(error) or _is_aborted(error)):
                     break
             if time.monotonic() > deadline:
                 break
             time.sleep(0.001 * min(attempt, 10))
         raise BackendError(f"the transcript could not be written: {reason}", retryable=True)
 
-    def append_and(
-        self,
-        user_id: str,
-        session_id: str,
-        messages: Sequence[StoredMessage],
-        since: Sequence[Any] | None,
-        then: Callable[[list[int]], Callable[[], object] | None],
-    ) -> tuple[list[int], Exception | None]:
-        """Append messages, then do what follows."""
-        new = self.append(user_id, session_id, messages, since)
-        try:
-            if (remember := then(new)) is not None:
-                remember()
-        except Exception as error:
-            return new, error
-        return new, None
+    def existing_ids(self, user_id: str, session_id: str, ids: Collection[str]) -> set[str]:
+        """Return those of these message ids that are in a session already."""
+        id_of = {_hash(message_id): message_id for message_id in ids}
+        user_key, session_key = _hash(user_id), _hash(session_id)
+        keys = self._run(lambda connection: self._existing_keys(connection, user_key, session_key, set(id_of)))
+        return {id_of[key] for key in keys}
 
-    def known(self, user_id: str, session_id: str, ids: Collection[str]) -> set[str]:
-        """Return which of these ids messages of a session have."""
-        named = {_key(name): name for name in ids}
-        keys = self._run(lambda connection: self._known(connection, _key(user_id), _key(session_id), set(named)))
-        return {named[key] for key in keys}
-
-    def _known(self, connection: Connection, user_key: str, session_key: str, keys: set[str]) -> set[str]:
+    def _existing_keys(self, connection: Connection, user_key: str, session_key: str, keys: set[str]) -> set[str]:
         from sqlalchemy import select
 
         column = self._table.c
-        mine = (column.user_key == user_key, column.session_key == session_key)
-        return set(connection.scalars(select(column.message_key).where(*mine, column.message_key.in_(keys))))
+        in_session = (column.user_key == user_key, column.session_key == session_key)
+        return set(connection.scalars(select(column.message_key).where(*in_session, column.message_key.in_(keys))))
 
     def _append(
         self,
@@ -196,19 +189,19 @@ class SqlTranscripts:
         from sqlalchemy import func, insert, select
 
         table = self._table
-        user_key, session_key = _key(user_id), _key(session_id)
-        mine = (table.c.user_key == user_key, table.c.session_key == session_key)
-        keys = [None if message.id is None else _key(message.id) for message in messages]
-        known = self._known(connection, user_key, session_key, {key for key in keys if key is not None})
-        last = connection.scalar(select(func.max(table.c.position)).where(*mine))
+        user_key, session_key = _hash(user_id), _hash(session_id)
+        in_session = (table.c.user_key == user_key, table.c.session_key == session_key)
+        keys = [None if message.id is None else _hash(message.id) for message in messages]
+        existing = self._existing_keys(connection, user_key, session_key, {key for key in keys if key is not None})
+        last = connection.scalar(select(func.max(table.c.position)).where(*in_session))
         start = -1 if last is None else last
         new: list[int] = []
         rows: list[dict[str, Any]] = []
         for position, (key, message) in enumerate(zip(keys, messages, strict=True)):
-            if key is not None and key in known:
+            if key is not None and key in existing:
                 continue
             if key is not None:
-                known.add(key)
+                existing.add(key)
             new.append(position)
             rows.append(
                 {
@@ -225,8 +218,10 @@ class SqlTranscripts:
             connection.execute(insert(table), rows)
         return new
 
-    def begin(self, user_id: str, session_id: str, last: int | None = None) -> tuple[None, list[dict[str, Any]]]:
-        """As `read`; it cannot tell where a user stands."""
+    def read_with_token(
+        self, user_id: str, session_id: str, last: int | None = None
+    ) -> tuple[None, list[dict[str, Any]]]:
+        """As `read`; there is no token, for this store does not detect erasure."""
         return None, self.read(user_id, session_id, last)
 
     def read(self, user_id: str, session_id: str, last: int | None = None) -> list[dict[str, Any]]:
@@ -236,7 +231,7 @@ class SqlTranscripts:
         table = self._table
         query = (
             select(table.c.user_id, table.c.session_id, table.c.body)
-            .where(table.c.user_key == _key(user_id), table.c.session_key == _key(session_id))
+            .where(table.c.user_key == _hash(user_id), table.c.session_key == _hash(session_id))
             .order_by(table.c.position.desc())
             .limit(last)
         )
@@ -246,20 +241,22 @@ class SqlTranscripts:
         return [_body(row.body) for row in rows][::-1]
 
     def sessions(self, user_id: str) -> list[str]:
-        """Return the sessions in which a user has messages, in the order of their first ones."""
+        """Return the sessions in which a user has messages, in the order of their first message."""
         from sqlalchemy import func, select
 
         column = self._table.c
-        # By the hash as well: a database that folds case would take two sessions for one.
-        told = (column.session_key, column.user_id, column.session_id)
-        query = select(*told).where(column.user_key == _key(user_id)).group_by(*told).order_by(func.min(column.id))
+        # Grouped by the hash as well: a collation that ignores case would mix up two sessions.
+        columns = (column.session_key, column.user_id, column.session_id)
+        query = (
+            select(*columns).where(column.user_key == _hash(user_id)).group_by(*columns).order_by(func.min(column.id))
+        )
         rows = self._run(lambda connection: connection.execute(query).all())
-        if any(row.user_id != user_id or row.session_key != _key(row.session_id) for row in rows):
+        if any(row.user_id != user_id or row.session_key != _hash(row.session_id) for row in rows):
             raise _foreign()
         return [row.session_id for row in rows]
 
     def files(self) -> list[Path]:
-        """Return the file of an SQLite database."""
+        """Return the file of an SQLite database; of another database none."""
         name = self._engine.url.database
         return [Path(name)] if name and self._engine.dialect.name == "sqlite" else []
 
@@ -267,25 +264,32 @@ class SqlTranscripts:
         """Remove one session's messages."""
         from sqlalchemy import delete
 
-        table = self._table
-        mine = delete(table).where(table.c.user_key == _key(user_id), table.c.session_key == _key(session_id))
-        self._run(lambda connection: connection.execute(mine))
+        column = self._table.c
+        statement = delete(self._table).where(
+            column.user_key == _hash(user_id), column.session_key == _hash(session_id)
+        )
+        self._run(lambda connection: connection.execute(statement))
 
     def erase(self, user_id: str) -> int:
         """Remove all sessions of a user; return how many messages there were."""
         from sqlalchemy import delete
 
-        mine = delete(self._table).where(self._table.c.user_key == _key(user_id))
-        return int(self._run(lambda connection: connection.execute(mine).rowcount))
+        statement = delete(self._table).where(self._table.c.user_key == _hash(user_id))
+        return int(self._run(lambda connection: connection.execute(statement).rowcount))
 
-    def _run(self, act: Callable[[Connection], T], *, bare: bool = False) -> T:
-        """Act in one transaction; errors other than those the caller asked to see become one clean error."""
+    def _run(self, work: Callable[[Connection], T], *, bare: bool = False) -> T:
+        """Run in one transaction. Every failure becomes a BackendError.
+
+        Args:
+            work: What to run.
+            bare: Raise IntegrityError and OperationalError as they are.
+        """
         from sqlalchemy.exc import IntegrityError, OperationalError
 
         try:
-            self._make_table()
+            self._create_table()
             with self._engine.begin() as connection:
-                return act(connection)
+                return work(connection)
         except ScopedMemoryError:
             raise
         except (IntegrityError, OperationalError) as error:
@@ -293,11 +297,11 @@ class SqlTranscripts:
                 raise
             reason = type(error).__name__
         except Exception as error:
-            # A driver's own too: its text may hold the URL, or what somebody said.
+            # Its text is not quoted: a driver's may hold the URL or a message.
             reason = type(error).__name__
-        raise BackendError(f"the transcripts' database failed: {reason}", retryable=reason == "OperationalError")
+        raise BackendError(f"the transcripts database failed: {reason}", retryable=reason == "OperationalError")
 
-    def _make_table(self) -> None:
+    def _create_table(self) -> None:
         if self._ready:
             return
         from sqlalchemy import inspect
@@ -306,7 +310,7 @@ class SqlTranscripts:
         try:
             self._table.create(self._engine, checkfirst=True)
         except SQLAlchemyError:
-            # Another thread or process may just have made it.
+            # Another thread or process may have created it meanwhile.
             if not inspect(self._engine).has_table(TABLE):
                 raise
         self._ready = True
@@ -319,17 +323,25 @@ def _body(text: str) -> dict[str, Any]:
         body = None
     if isinstance(body, dict):
         return body
-    # Nothing stays chained to it: what it came from holds the row.
-    raise BackendError("a row of the transcripts is no message; other code wrote it: mend it, or clear the session")
+    # Raised outside the except block: the cause holds the row.
+    raise BackendError(
+        "a row of the transcripts table is not a message, so other code wrote it; repair it, or clear the session"
+    )
 
 
 def _foreign() -> ScopeError:
-    return ScopeError("the transcripts' database answered with a row outside this user's scope")
+    return ScopeError("the transcripts database returned a row outside this user's scope")
 
 
-def _key(name: str) -> str:
+def _hash(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _is_locked(error: Exception) -> bool:
-    return "database is locked" in str(getattr(error, "orig", ""))
+def _is_locked(error: OperationalError) -> bool:
+    """Return whether another connection holds SQLite's lock."""
+    return "database is locked" in str(error.orig)
+
+
+def _is_aborted(error: OperationalError) -> bool:
+    """Return whether PostgreSQL gave up this transaction in favour of another, so that it can be repeated."""
+    return getattr(error.orig, "sqlstate", None) in _TRANSACTION_ABORTED
