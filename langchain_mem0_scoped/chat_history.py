@@ -1,66 +1,61 @@
-"""ScopedChatMessageHistory: a session's transcript for LangChain, preceded by what is known from other sessions."""
+"""ScopedChatMessageHistory: a session's transcript as a LangChain chat history, with a recall before it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
-from itertools import dropwhile
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Unpack
 
 from langchain_core.chat_history import BaseChatMessageHistory
-from langchain_core.messages import BaseMessage, ToolMessage, trim_messages
-from langchain_core.messages.utils import count_tokens_approximately
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 
 from .errors import BackendError, InputError
-from .memory import ScopedMemory
-from .memory_filter import Remember, select_messages, validate_remember
-from .messages import validate_count
-from .recall import (
-    arecall_other_sessions,
-    is_recall,
-    last_human_text,
-    recall_message,
-    recall_other_sessions,
-    validate_recall,
-)
+from .memory_filter import select_messages
+from .options import HistoryOptions, HistorySettings
+from .recall import arecall_other_sessions, is_recall, last_human_text, recall_message, recall_other_sessions
+from .requests import AddRequest, ErasureToken, add_request
 from .scope import validate_id
-from .transcripts import base as transcripts
+from .scoped_client import ScopedClient
+from .transcripts.base import ConcurrentWrite, StoredMessage, TranscriptStore, Turn, dump_messages
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from .backends import Client
     from .records import MemoryList
-    from .transcripts.base import TranscriptStore
+
+_MAX_ATTEMPTS: Final = 10
+"""How often a turn is stored again because other writers stored some of its messages meanwhile."""
+
+_adding: Final[set[asyncio.Future[None]]] = set()
+"""Turns that are being stored. An event loop keeps only weak references to its tasks."""
 
 
 class ScopedChatMessageHistory(BaseChatMessageHistory):
-    """The messages of one session of one user; drop it in where LangChain takes a chat message history.
+    """The messages of one session of one user, for use wherever LangChain takes a chat message history.
 
     `messages` is the session's transcript, exact and in order. With `recall` above 0 it is preceded by one
-    SystemMessage with what is known from the user's *other* sessions: by this session's last human turn, or, where
-    there is none or it matches nothing, the latest. Both are read once, at the first look, and then stand still but for
-    what is added through this object, as RunnableWithMessageHistory needs; so build one history for each request. The
-    recall is never logged.
+    SystemMessage with memories from the user's *other* sessions. These are the memories that match the session's last
+    human message best; the latest ones where there is no such message or it matches nothing.
+
+    Transcript and recall are read once, by the first access. After that `messages` changes only by what is added
+    through this object, as RunnableWithMessageHistory expects. So build one history per request. The recall is never
+    stored.
 
     Args:
-        user_id: Whose; see `ScopedMemory`.
-        session_id: Which conversation; the rules of a user_id hold.
+        user_id: Whose session; see `ScopedMemory`.
+        session_id: Which session; the rules of a user_id apply.
         client: As in `ScopedMemory`.
         transcripts: As in `ScopedMemory`.
-        recall: At most so many memories precede the transcript; 0 for none.
-        remember: What of a turn becomes memory: True for what the user and the assistant said, False for nothing (the
-            transcript is kept all the same), or a function that looks at each message; see `remembering.Remember`.
-        max_messages: Return only so many of the transcript's last messages; None for all.
-        max_tokens: Return only as many of the last as fit; None for all.
-        token_counter: Counts the tokens of messages; None for `count_tokens_approximately`.
+        **options: See `HistoryOptions`.
 
     Raises:
         ScopeError: user_id or session_id is refused.
-        InputError: Another argument means nothing; what `transcripts` names is looked at by the first call.
+        InputError: Another argument cannot be used. `transcripts` is validated by the first call that needs it.
+        TypeError: There is no option of that name.
 
     Example:
         >>> from langchain_core.messages import AIMessage, HumanMessage
@@ -79,239 +74,266 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         *,
         client: Client | None = None,
         transcripts: str | Engine | None = None,
-        recall: int = 5,
-        remember: Remember = True,
-        max_messages: int | None = None,
-        max_tokens: int | None = None,
-        token_counter: Callable[[list[BaseMessage]], int] | None = None,
+        **options: Unpack[HistoryOptions],
     ) -> None:
-        self._memory = ScopedMemory(user_id, client=client, transcripts=transcripts)
+        self._client = ScopedClient(user_id, client=client, transcripts=transcripts)
         self._session_id = validate_id(session_id, "session_id")
-        self._recall = validate_recall(recall)
-        self._remember = validate_remember(remember)
-        self._max_messages = None if max_messages is None else validate_count(max_messages, "max_messages")
-        self._max_tokens = None if max_tokens is None else validate_count(max_tokens, "max_tokens")
-        self._token_counter = token_counter or count_tokens_approximately
-        self._since: Sequence[Any] | None = None
-        self._log: list[BaseMessage] | None = None
+        self._settings = HistorySettings.of(options)
+        self._transcript: list[BaseMessage] | None = None
         self._recalled: list[BaseMessage] | None = None
+        self._token: ErasureToken | None = None
 
     @property
     def user_id(self) -> str:
-        """Whose conversation this is."""
-        return self._memory.user_id
+        """Whose session this is."""
+        return self._client.user_id
 
     @property
     def session_id(self) -> str:
-        """Which conversation this is."""
+        """Which session this is."""
         return self._session_id
 
     @property
-    def memory(self) -> ScopedMemory:
-        """What is known about the user."""
-        return self._memory
+    def scoped_client(self) -> ScopedClient:
+        """The user and the backend that this history works on."""
+        return self._client
+
+    # -- reading
 
     @property
     def messages(self) -> list[BaseMessage]:
-        """What is known from other sessions, then the transcript; see the class.
+        """The recall, then the transcript; see the class.
 
         Raises:
-            InputError: `transcripts` names no SQLAlchemy URL or Engine, or another one than this client is bound to.
-            BackendError: The client keeps no transcripts and none were handed in, or it failed.
+            InputError: `transcripts` is not a SQLAlchemy URL or Engine, or this client is bound to another database.
+            BackendError: The client failed, or it keeps no transcripts and `transcripts` was not passed.
             ScopeError: The client returned a row of another user.
         """
-        self._read_log()
+        # The transcript is read first, with the token: from here on an erasure stops the turn.
+        transcript = self._read_transcript()
         if self._recalled is None:
             found: MemoryList | None = None
-            for query in self._queries():
-                found = found or recall_other_sessions(self._memory, query, self._session_id, self._recall)
-            self._recalled = _as_recall(found)
-        return [*self._recalled, *self._capped()]
+            for text in self._recall_texts(transcript):
+                found = found or recall_other_sessions(self._client, text, self._session_id, self._settings.recall)
+            self._recalled = _recall_messages(found)
+        return [*self._recalled, *self._settings.window.cut(transcript)]
 
     @messages.setter
     def messages(self, value: object) -> None:
-        raise InputError("a history's messages are changed by add_messages() and clear()")
+        raise InputError("messages cannot be assigned; use add_messages() and clear()")
 
     async def aget_messages(self) -> list[BaseMessage]:
         """Async twin of `messages`."""
-        return await self._memory._run_sync_or_async(lambda: self.messages, self._amessages)
+        return await self._client.run_sync_or_async(lambda: self.messages, self._aget_messages)
 
-    async def _amessages(self) -> list[BaseMessage]:
-        await asyncio.to_thread(self._read_log)
+    async def _aget_messages(self) -> list[BaseMessage]:
+        transcript = await asyncio.to_thread(self._read_transcript)
         if self._recalled is None:
             found: MemoryList | None = None
-            for query in self._queries():
-                found = found or await arecall_other_sessions(self._memory, query, self._session_id, self._recall)
-            self._recalled = _as_recall(found)
-        return [*self._recalled, *await asyncio.to_thread(self._capped)]
+            for text in self._recall_texts(transcript):
+                recall = arecall_other_sessions(self._client, text, self._session_id, self._settings.recall)
+                found = found or await recall
+            self._recalled = _recall_messages(found)
+        return [*self._recalled, *await asyncio.to_thread(self._settings.window.cut, transcript)]
+
+    def _read_transcript(self) -> list[BaseMessage]:
+        if self._transcript is None:
+            store = self._client.transcript_store()
+            # A store that does not detect erasure has no token of its own; the client may have one.
+            before = None if store.detects_erasure else self._client.erasure_token()
+            token, messages = self._settings.window.read(store, self.user_id, self._session_id)
+            self._token = token if before is None else before
+            self._transcript = messages
+        return self._transcript
+
+    def _recall_texts(self, transcript: list[BaseMessage]) -> list[str]:
+        """Return what to recall by, one after the other until something is found; "" finds the latest memories."""
+        if not self._settings.recall:
+            return []
+        text = last_human_text(transcript)
+        return [text, ""] if text else [""]
+
+    # -- adding
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
-        """Log messages, then remember what is worth it. A message whose id is there already counts once.
+        """Add messages to the transcript, then remember some of them; see `HistoryOptions.remember`.
+
+        A message whose id is in the session already is not added again.
 
         Args:
-            messages: LangChain messages of any type, in order; messages of ours that recall memories are left out.
+            messages: LangChain messages of any type, in order. Recalls, as `messages` returns them, are left out.
 
         Raises:
-            InputError: A message cannot be kept exactly; nothing of the turn was stored. Or `remember` returned
-                something else; the messages are logged then. Or `transcripts` is refused; see `messages`.
-            BackendError: The client failed. Where only the remembering did, the messages are logged and it says so;
-                it is not `retryable`, for adding them again would log them twice. Or the user was erased since the
-                transcript was read: then nothing is stored, and it is `retryable`.
+            InputError: A message cannot be stored exactly; nothing was stored. Or `remember` returned a value of
+                another type; the messages are in the transcript then. Or `transcripts` is refused; see `messages`.
+            BackendError: The client failed. If only remembering failed, the messages are in the transcript, and the
+                error says so; it is not `retryable`, since adding them again would store them twice. Or the user was
+                erased since the transcript was read: nothing was stored, and it is `retryable`.
         """
-        self._add(messages)
+        self.add_turn(messages)
 
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
-        """Async twin of `add_messages`. Once begun it goes on when it is cancelled: a turn is kept whole."""
-        await self._aadd(messages)
+        """Async twin of `add_messages`. Once begun it goes on when it is cancelled: a turn is stored whole."""
+        await self.aadd_turn(messages)
 
-    def _add(self, messages: Sequence[BaseMessage], answers: Sequence[BaseMessage] = ()) -> None:
-        """As `add_messages`, and answers that a model has just given: they are new whatever their ids."""
-        self._log_and(messages, answers, lambda said, since: self._memory._remember(said, self._session_id, since))
+    def add_turn(self, messages: Sequence[BaseMessage], answers: Sequence[BaseMessage] = ()) -> None:
+        """As `add_messages`, followed by answers that a model has just given: they are new whatever their ids.
 
-    async def _aadd(self, messages: Sequence[BaseMessage], answers: Sequence[BaseMessage] = ()) -> None:
-        """Async twin of `_add`."""
-        work = self._memory._run_sync_or_async(
-            lambda: self._add(messages, answers), lambda: self._aadd_one_by_one(messages, answers)
+        A model's cache repeats an answer with the id it had before.
+        """
+        pending = self._prepare(messages, answers)
+        failure: Exception | None = None
+        try:
+            for attempt in _attempts(pending):
+                with attempt, self._client.turn(self._session_id, pending.token) as turn:
+                    pending.turn = turn
+                    pending.new = turn.append(pending.stored)
+                    if (request := self._add_request(pending)) is not None:
+                        turn.remember(request)
+        except Exception as error:
+            failure = error
+        self._finish(pending, failure)
+
+    async def aadd_turn(self, messages: Sequence[BaseMessage], answers: Sequence[BaseMessage] = ()) -> None:
+        """Async twin of `add_turn`. Once begun it goes on when it is cancelled: a turn is stored whole."""
+        adding = asyncio.ensure_future(
+            self._client.run_sync_or_async(
+                lambda: self.add_turn(messages, answers), lambda: self._aadd_turn(messages, answers)
+            )
         )
-        adding = asyncio.ensure_future(work)
-        _ADDING.add(adding)
-        adding.add_done_callback(_ADDING.discard)
+        _adding.add(adding)
+        adding.add_done_callback(_adding.discard)
         await asyncio.shield(adding)
 
-    async def _aadd_one_by_one(self, messages: Sequence[BaseMessage], answers: Sequence[BaseMessage]) -> None:
-        remembering: list[tuple[list[dict[str, str]], Sequence[Any] | None]] = []
-        await asyncio.to_thread(self._log_and, messages, answers, lambda *said: remembering.append(said))
-        if remembering:
-            said, since = remembering[-1]
-            try:
-                await self._memory._aremember(said, self._session_id, since)
-            except BackendError as error:
-                failure = _only_logged(error)
-            else:
-                return
-            raise failure
+    async def _aadd_turn(self, messages: Sequence[BaseMessage], answers: Sequence[BaseMessage]) -> None:
+        pending = await asyncio.to_thread(self._prepare, messages, answers)
+        failure: Exception | None = None
+        try:
+            for attempt in _attempts(pending):
+                with attempt, self._client.turn(self._session_id, pending.token) as turn:
+                    pending.turn = turn
+                    pending.new = await asyncio.to_thread(turn.append, pending.stored)
+                    if (request := await asyncio.to_thread(self._add_request, pending)) is not None:
+                        await turn.aremember(request)
+        except Exception as error:
+            failure = error
+        await asyncio.to_thread(self._finish, pending, failure)
+
+    def _prepare(self, messages: Sequence[BaseMessage], answers: Sequence[BaseMessage]) -> _PendingTurn:
+        store = self._client.transcript_store()
+        kept = [message for message in messages if not is_recall(message)]
+        kept += self._without_taken_ids(answers, store)
+        stored = dump_messages(kept)
+        # A history that has read nothing begins its turn now: an erasure while the turn is stored stops it as well.
+        token = self._client.erasure_token() if self._token is None else self._token
+        return _PendingTurn(kept, stored, token)
+
+    def _without_taken_ids(self, answers: Sequence[BaseMessage], store: TranscriptStore) -> list[BaseMessage]:
+        ids = {answer.id for answer in answers if answer.id}
+        taken = store.existing_ids(self.user_id, self._session_id, ids) if ids else set()
+        return [answer.model_copy(update={"id": None}) if answer.id in taken else answer for answer in answers]
+
+    def _add_request(self, pending: _PendingTurn) -> AddRequest | None:
+        """Return what is remembered of a turn; None for nothing. This may run a model, so no transaction is open."""
+        texts = select_messages([pending.messages[position] for position in pending.new], self._settings.remember)
+        if not texts:
+            return None
+        return add_request(texts, session_id=self._session_id, erasure_token=pending.token)
+
+    def _finish(self, pending: _PendingTurn, failure: Exception | None) -> None:
+        """Take what was stored into `messages`, and raise what failed."""
+        try:
+            if failure is not None and not pending.appended:
+                raise failure
+            if failure is not None:
+                # An erasure meanwhile has removed what was appended as well.
+                self._client.check_not_erased(pending.token)
+        except BackendError as error:
+            # The user may have been erased: the next turn must not build on what was read before.
+            self._transcript = self._recalled = self._token = None
+            error.__context__ = None  # An error of `remember`, which may quote the turn.
+            raise
+        if self._transcript is not None:
+            self._transcript += [pending.stored[position].message for position in pending.new]
+        if isinstance(failure, BackendError):
+            failure = BackendError(f"the turn is in the transcript, but it was not remembered: {failure}")
+        if failure is not None:
+            raise failure from None
 
     def clear(self) -> None:
-        """Empty this session's transcript, and nothing else: memories stay, see `ScopedMemory.delete_all`.
+        """Remove this session's transcript, and nothing else. Memories stay; see `ScopedMemory.delete_all`.
 
         Raises:
             InputError: As in `messages`.
             BackendError: As in `messages`.
         """
-        self._memory._transcript_store().clear(self.user_id, self._session_id)
-        self._log = []
+        self._client.transcript_store().clear(self.user_id, self._session_id)
+        self._transcript = []
 
     async def aclear(self) -> None:
         """Async twin of `clear`."""
         await asyncio.to_thread(self.clear)
 
-    def _read_log(self) -> None:
-        if self._log is None:
-            store, last = self._memory._transcript_store(), self._max_messages
-            if not store.detects_erasure:
-                self._since = self._memory._begin()
-            wanted = last if self._max_tokens is None else min(last or _READ_AT_ONCE, _READ_AT_ONCE)
-            since, bodies = store.begin(self.user_id, self._session_id, wanted)
-            self._since = since or self._since
-            self._log = self._enough(store, transcripts.load_messages(bodies), wanted)
 
-    def _enough(self, store: TranscriptStore, found: list[BaseMessage], wanted: int | None) -> list[BaseMessage]:
-        """The transcript's end, read further back until it fills the cap by tokens."""
-        while (
-            self._max_tokens is not None
-            and wanted is not None
-            and len(found) == wanted != self._max_messages
-            and self._token_counter(found) <= self._max_tokens
-        ):
-            wanted = min(wanted * 4, self._max_messages or wanted * 4)
-            found = transcripts.load_messages(store.read(self.user_id, self._session_id, wanted))
-        return found
+@dataclass(slots=True)
+class _PendingTurn:
+    """A turn that is being stored.
 
-    def _queries(self) -> list[str]:
-        """What to recall by, until something is found: the last human turn, then nothing, which gives the latest."""
-        if not self._recall:
-            return []
-        said = last_human_text(self._log or [])
-        return [said, ""] if said else [""]
+    Attributes:
+        messages: The turn's messages, recalls left out.
+        stored: The same messages in their stored form.
+        token: Made when the turn began.
+        turn: The last attempt to store it.
+        new: The positions of the messages that are new to the session.
+    """
 
-    def _log_and(
-        self,
-        messages: Sequence[BaseMessage],
-        answers: Sequence[BaseMessage],
-        remember: Callable[[list[dict[str, str]], Sequence[Any] | None], object],
-    ) -> None:
-        """Log what is new of these messages, and the answers; remember of it what is worth it."""
-        store = self._memory._transcript_store()
-        ours = [message for message in messages if not is_recall(message)] + self._anew(answers, store)
-        entries = transcripts.dump_messages(ours)
-        # A turn that has read nothing begins now: an erasure while it is being stored stops it, too.
-        since = self._memory._begin() if self._since is None else self._since
+    messages: list[BaseMessage]
+    stored: list[StoredMessage]
+    token: ErasureToken | None
+    turn: Turn | None = None
+    new: list[int] = field(default_factory=list)
 
-        def then(new: list[int]) -> Callable[[], object] | None:
-            said = select_messages([ours[position] for position in new], self._remember)
-            return partial(remember, said, since) if said else None
-
-        with self._anew_if_erased():
-            if not store.detects_erasure:
-                self._memory._check_not_erased(since)
-            if not entries:
-                return
-            new, failure = store.append_and(self.user_id, self._session_id, entries, since, then)
-            if failure is not None:
-                # An erasure meanwhile has taken what was logged as well.
-                self._memory._check_not_erased(since)
-        if self._log is not None:
-            self._log += [entries[position].message for position in new]
-        if failure is not None:
-            raise (_only_logged(failure) if isinstance(failure, BackendError) else failure) from None
-
-    def _anew(self, answers: Sequence[BaseMessage], store: TranscriptStore) -> list[BaseMessage]:
-        """Answers without ids that are taken: one from a model's cache has the id it had when it was first given."""
-        ids = {answer.id for answer in answers if answer.id}
-        known = store.known(self.user_id, self._session_id, ids) if ids else set()
-        return [answer.model_copy(update={"id": None}) if answer.id in known else answer for answer in answers]
-
-    @contextmanager
-    def _anew_if_erased(self) -> Iterator[None]:
-        """A turn that quotes what was erased since it was read is not stored; the next one is read anew."""
-        try:
-            yield
-        except BackendError:
-            self._log = self._recalled = self._since = None
-            raise
-
-    def _capped(self) -> list[BaseMessage]:
-        log = list(self._log or ())
-        if self._max_messages is not None:
-            log = log[-self._max_messages :]
-        if self._max_tokens is not None:
-            log = trim_messages(
-                log,
-                max_tokens=self._max_tokens,
-                token_counter=self._token_counter,
-                strategy="last",
-                include_system=False,
-            )
-        if self._max_messages is not None or self._max_tokens is not None:
-            # A model refuses a tool's answer whose call was cut off.
-            log = list(dropwhile(lambda message: isinstance(message, ToolMessage), log))
-        return log
+    @property
+    def appended(self) -> bool:
+        """Whether the messages are in the transcript."""
+        return self.turn is not None and self.turn.appended
 
 
-_ADDING: Final[set[asyncio.Future[None]]] = set()
-"""Turns that are being added; an event loop itself keeps no hold of its tasks."""
+class _Attempt:
+    """One attempt to store a turn: a ConcurrentWrite in its block is noted and not raised."""
+
+    overtaken = False
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
+        self.overtaken = isinstance(error, ConcurrentWrite)
+        return self.overtaken
 
 
-def _only_logged(error: BackendError) -> BackendError:
-    return BackendError(f"the turn is in the transcript, but it was not remembered: {error}")
+def _attempts(pending: _PendingTurn) -> Iterator[_Attempt]:
+    """Yield attempts until a block ends without a ConcurrentWrite; none for a turn without messages.
+
+    Raises:
+        BackendError: There were too many of them.
+    """
+    if not pending.stored:
+        return
+    for _ in range(_MAX_ATTEMPTS):
+        attempt = _Attempt()
+        yield attempt
+        if not attempt.overtaken:
+            return
+    raise BackendError(
+        f"other writers stored messages of this turn at the same time, {_MAX_ATTEMPTS} times; nothing was stored",
+        retryable=True,
+    )
 
 
-def _as_recall(found: MemoryList | None) -> list[BaseMessage]:
+def _recall_messages(found: MemoryList | None) -> list[BaseMessage]:
     return [recall_message(found)] if found else []
 
-
-_READ_AT_ONCE: Final = 100
-"""How many of the last messages are read to see whether they fill `max_tokens`."""
 
 HISTORY_CONFIG: Final[list[ConfigurableFieldSpec]] = [
     ConfigurableFieldSpec(
@@ -325,29 +347,21 @@ HISTORY_CONFIG: Final[list[ConfigurableFieldSpec]] = [
 
 
 def history_factory(
-    client: Client | None = None,
-    *,
-    transcripts: str | Engine | None = None,
-    recall: int = 5,
-    remember: Remember = True,
-    max_messages: int | None = None,
-    max_tokens: int | None = None,
+    client: Client | None = None, *, transcripts: str | Engine | None = None, **options: Unpack[HistoryOptions]
 ) -> Callable[[str, str], ScopedChatMessageHistory]:
-    """Return what RunnableWithMessageHistory takes as `get_session_history`, with `HISTORY_CONFIG` beside it.
+    """Return the `get_session_history` of a RunnableWithMessageHistory; pass `HISTORY_CONFIG` beside it.
 
     Args:
         client: As in `ScopedMemory`.
         transcripts: As in `ScopedMemory`.
-        recall: As in `ScopedChatMessageHistory`, like the rest.
-        remember: As there.
-        max_messages: As there.
-        max_tokens: As there.
+        **options: See `HistoryOptions`.
 
     Returns:
-        A function of a user_id and a session_id that builds that history.
+        A function of a user_id and a session_id that builds a `ScopedChatMessageHistory`.
 
     Raises:
-        InputError: As in `ScopedChatMessageHistory`.
+        InputError: An argument cannot be used.
+        TypeError: There is no option of that name.
 
     Example:
         >>> from langchain_core.runnables import RunnableLambda
@@ -363,17 +377,8 @@ def history_factory(
     """
 
     def history(user_id: str, session_id: str) -> ScopedChatMessageHistory:
-        return ScopedChatMessageHistory(
-            user_id,
-            session_id,
-            client=client,
-            transcripts=transcripts,
-            recall=recall,
-            remember=remember,
-            max_messages=max_messages,
-            max_tokens=max_tokens,
-        )
+        return ScopedChatMessageHistory(user_id, session_id, client=client, transcripts=transcripts, **options)
 
-    # One that is never used refuses here and now what would else fail every run.
+    # Validates the arguments now, and not in every run.
     history("user", "session")
     return history

@@ -1,4 +1,4 @@
-"""What of a turn becomes memory, human and assistant text unless told otherwise, and word of a turn that did not."""
+"""Which messages of a turn become memories (`remember=`), and the report of a turn that could not be saved."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Final
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from .errors import InputError
-from .messages import MAX_NAME, MAX_TEXT
+from .messages import MAX_NAME, MAX_TEXT, TextMessage
 
 Remember = bool | Callable[[BaseMessage], bool | str | None]
-"""True for what the user and the assistant said, False for nothing, or a function asked about every message of a turn.
+"""Which messages of a turn become memories.
 
-The function returns True to remember a message's text, a str to remember that instead (with the card number struck out,
-say), and False or None not to. It is asked about every kind of message: answering for a ToolMessage is how tool output
-gets remembered, as something the assistant said. To pause, return False while you want no memory kept.
+True for what the user and the assistant said, False for nothing, or a function that is called with every message of the
+turn, of any type. It returns True to remember the message's text, a str to remember that text instead (for example with
+a card number removed), and False or None to skip the message. A tool's output is skipped unless the function selects
+it; it is then remembered as the assistant's words. To pause remembering, return False for as long as you like.
 """
-
 
 logger = logging.getLogger(__name__)
 
 NOT_SAVED: Final = "scoped_memory_not_saved"
-"""The custom event that tells callbacks of a turn that could not be saved; its data names the error's type."""
+"""The custom event that callbacks receive when a turn could not be saved. Its data names the error's type."""
 
 
 def validate_remember(remember: object) -> Remember:
-    """Refuse what cannot decide, before a turn depends on it.
+    """Validate `remember=`.
 
     Raises:
         InputError: It is neither a bool nor callable.
@@ -38,29 +38,39 @@ def validate_remember(remember: object) -> Remember:
     return remember
 
 
-def select_messages(messages: Sequence[BaseMessage], remember: Remember) -> list[dict[str, str]]:
-    """Return what of these messages is to be remembered, as `{"role", "content"}`, and "name" where one is told.
+def select_messages(messages: Sequence[BaseMessage], remember: Remember) -> list[TextMessage]:
+    """Select the messages of a turn that become memories.
+
+    Args:
+        messages: The turn, in order.
+        remember: See `Remember`.
+
+    Returns:
+        Their text and who said it, in order. Text is made storable: without NUL and lone surrogates, and cut at
+        `MAX_TEXT` characters. Messages without text are left out.
 
     Raises:
-        InputError: The function returned something else.
+        InputError: The function returned a value of another type.
+
+    Example:
+        >>> select_messages([HumanMessage("I am vegetarian", name="Ann")], True)
+        [TextMessage(role='user')]
     """
     if remember is False:
         return []
-    chosen = ((message, _text(message, remember)) for message in messages)
-    return [_remembered(message, text) for message, text in chosen if text.strip()]
+    selected = ((message, _selected_text(message, remember)) for message in messages)
+    return [_to_text_message(message, text) for message, text in selected if text.strip()]
 
 
-def _remembered(message: BaseMessage, text: str) -> dict[str, str]:
+def _to_text_message(message: BaseMessage, text: str) -> TextMessage:
     role = "user" if isinstance(message, HumanMessage) else "assistant"
     name = _storable(message.name or "")[:MAX_NAME]
-    return {"role": role, "content": text, **({"name": name} if name.strip() else {})}
+    return TextMessage(role, text, name if name.strip() else None)
 
 
-def _text(message: BaseMessage, remember: Remember) -> str:
-    if remember is True:
-        return _storable(message.text) if isinstance(message, (HumanMessage, AIMessage)) else ""
+def _selected_text(message: BaseMessage, remember: Remember) -> str:
     if not callable(remember):
-        raise InputError("remember must be True, False or a function of a message")
+        return _storable(message.text) if isinstance(message, (HumanMessage, AIMessage)) else ""
     answer = remember(message)
     if isinstance(answer, str):
         return _storable(answer)
@@ -70,21 +80,21 @@ def _text(message: BaseMessage, remember: Remember) -> str:
 
 
 def _storable(text: str) -> str:
-    """The transcript keeps a turn exactly; memory does without NUL, half characters and the end of a book."""
+    """Remove what a memory cannot hold. The transcript keeps the message exactly."""
     return text.replace("\x00", "").encode("utf-8", "ignore").decode()[:MAX_TEXT]
 
 
 def report_unsaved(error: Exception) -> None:
-    """Log that a turn was answered but not saved, without a word of it."""
-    kind, text = type(error).__name__, _clean_text(error)
-    logger.error("a turn could not be saved (%s): the answer was given, but is not remembered%s", kind, text)
+    """Log that a turn was answered but not saved. The log line holds nothing of the turn."""
+    kind, detail = type(error).__name__, _safe_text(error)
+    logger.error("a turn could not be saved (%s): the answer was given, but is not remembered%s", kind, detail)
 
 
-def _clean_text(error: Exception) -> str:
-    """What is the matter, where it is surely none of the turn.
+def _safe_text(error: Exception) -> str:
+    """Return an error's text where it surely quotes nothing of the turn, else "".
 
-    That is an InputError of our own, which names types and arguments alone: not one that a caller's function raised,
-    and no BackendError, in which a hosted platform may have its say.
+    That is an InputError raised by this package, which names types and arguments only. An InputError raised by a
+    caller's function may quote the turn, and a BackendError may quote the hosted platform.
     """
     if type(error) is not InputError:
         return ""

@@ -20,8 +20,6 @@ MAX_QUERY: Final = 100_000
 MAX_NAME: Final = 256
 """Longest name of who speaks, in characters."""
 
-MessageLike = str | Mapping[str, Any] | BaseMessage
-
 # How LangChain, OpenAI and mem0 name who speaks; None is what is never remembered: instructions and tool output are not
 # something the user said, and they are how poison gets in.
 _ROLES: Final[dict[str, str | None]] = {
@@ -52,6 +50,9 @@ class TextMessage:
     name: str | None = field(default=None, repr=False)
 
 
+MessageLike = str | Mapping[str, Any] | BaseMessage | TextMessage
+
+
 def to_text_messages(messages: MessageLike | Sequence[MessageLike]) -> list[TextMessage]:
     """Reduce messages to what was said by the user and the assistant.
 
@@ -67,7 +68,7 @@ def to_text_messages(messages: MessageLike | Sequence[MessageLike]) -> list[Text
     """
     if isinstance(messages, str):
         return [TextMessage("user", validate_text(messages, "messages"))]
-    if isinstance(messages, (Mapping, BaseMessage)):
+    if isinstance(messages, (Mapping, BaseMessage, TextMessage)):
         messages = [messages]
     if not isinstance(messages, Iterable) or isinstance(messages, (bytes, bytearray)):
         raise InputError(
@@ -78,6 +79,8 @@ def to_text_messages(messages: MessageLike | Sequence[MessageLike]) -> list[Text
 
 
 def _to_text_message(message: object) -> TextMessage | None:
+    if isinstance(message, TextMessage):
+        return message
     name: object = None
     if isinstance(message, str):
         kind, content = "user", message
