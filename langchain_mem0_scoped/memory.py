@@ -1,51 +1,50 @@
-"""ScopedMemory: the only door to one user's memories, sync and async. Every other room is a view over it."""
+"""ScopedMemory: the public API for one user's memories, sync and async. It validates arguments and delegates."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from . import backends as clients
+from .backends import check_client
 from .records import ErasureReceipt, MemoryList, MemoryRecord
 from .requests import add_request, list_request, search_request, update_request
-from .scope import validate_memory_id
-from .scoped_client import ScopedClient, raise_if_missing
+from .scoped_client import ScopedClient
 
 if TYPE_CHECKING:
     import os
     from pathlib import Path
 
     from langchain_core.tools import BaseTool
+    from sqlalchemy import Engine
 
-    from .backends import Client
+    from .backends.base import Client
     from .chat_history import ScopedChatMessageHistory
     from .messages import MessageLike
+    from .options import HistoryOptions
     from .retriever import ScopedMemoryRetriever
 
 
-class ScopedMemory(ScopedClient):
-    """The memories of one user, and of nobody else.
+class ScopedMemory:
+    """The memories of one user.
 
-    The user is fixed here and named nowhere else: no argument of any method, no filter, metadata or id of a memory
-    reaches another user's rows. Building one does no I/O; mem0 is imported at the first call that needs it.
+    The user is fixed here. No argument of any method, no filter, metadata or id of a memory reaches another user's
+    rows. Building one does no I/O: the first call imports mem0 and opens the client.
 
     Args:
-        user_id: Whose memories these are; taken whole or refused (see `Scope`). It comes from your session or token,
-            never from a model or a request body.
-        client: A `mem0.Memory` on any vector store, such as `local_memory(path)` returns, or a `mem0.MemoryClient`;
-            None for mem0's hosted platform where $MEM0_API_KEY is set, else for the embedded store at
-            `~/.langchain_mem0_scoped/memory.db`, or where $LANGCHAIN_MEM0_SCOPED_PATH points. One client serves every
-            scope.
-        transcripts: Where conversations are logged, for a client that keeps no log itself: a SQLAlchemy URL or Engine,
-            bound to the client once, by the first call. None for the client's own: the embedded store's file holds one.
+        user_id: Whose memories; 1 to 256 characters, taken as it is or refused (see `Scope`). Take it from your session
+            or token, never from a model or a request body.
+        client: A `mem0.Memory` on any vector store, such as `local_memory(path)` returns, or a `mem0.MemoryClient`. One
+            client serves all users. None for mem0's hosted platform where $MEM0_API_KEY is set, else for the embedded
+            store at $LANGCHAIN_MEM0_SCOPED_PATH or `~/.langchain_mem0_scoped/memory.db`.
+        transcripts: Where conversations are kept, for a client that keeps none itself: a SQLAlchemy URL or Engine. The
+            first call binds it to the client, once. None for the client's own: the embedded store has one.
 
     Raises:
         ScopeError: The user_id is refused.
-        InputError: The client is not one. By the first call: `transcripts` names no place, or another one than this
-            client is bound to.
+        InputError: The client is not one. By the first call: `transcripts` is no URL or Engine, or the client is bound
+            to another one.
 
     Example:
         >>> memory = ScopedMemory("u_alice")
@@ -54,11 +53,17 @@ class ScopedMemory(ScopedClient):
         'I am vegetarian'
     """
 
-    __slots__ = ()
+    __slots__ = ("__weakref__", "_scoped_client")
+
+    def __init__(self, user_id: str, *, client: Client | None = None, transcripts: str | Engine | None = None) -> None:
+        self._scoped_client = ScopedClient(user_id, client=client, transcripts=transcripts)
 
     @classmethod
     def factory(cls, client: Client | None = None) -> Callable[[str], ScopedMemory]:
-        """Return a function of a user_id that builds the scope of that user on this client.
+        """Return a function that builds the `ScopedMemory` of a user_id on this client.
+
+        Args:
+            client: As in the constructor.
 
         Raises:
             InputError: The client is not one.
@@ -68,21 +73,31 @@ class ScopedMemory(ScopedClient):
             >>> memory_of("u_alice").user_id
             'u_alice'
         """
-        clients.check_client(client)
+        check_client(client)
         return partial(cls, client=client)
+
+    @property
+    def user_id(self) -> str:
+        """Whose memories these are."""
+        return self._scoped_client.user_id
+
+    @property
+    def scoped_client(self) -> ScopedClient:
+        """The user and the client behind this facade; what the package's own views are built on."""
+        return self._scoped_client
 
     def __repr__(self) -> str:
         return f"ScopedMemory({self.user_id!r})"
 
     def _repr_html_(self) -> str:
-        from .notebook import shown
+        from .notebook import mimebundle
 
-        return shown(self)["text/html"]
+        return mimebundle(self)["text/html"]
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        from .notebook import shown
+        from .notebook import mimebundle
 
-        return shown(self)  # Jupyter's first choice: one read for all it shows.
+        return mimebundle(self)  # Jupyter prefers this: one read for all formats.
 
     # -- writing
 
@@ -119,10 +134,10 @@ class ScopedMemory(ScopedClient):
             InputError: Nothing to remember in it, or a value that means nothing; see `messages.to_text_messages`.
             BackendError: The client failed. On the embedded store nothing was stored then.
         """
-        batch = add_request(
+        request = add_request(
             messages, session_id=session_id, metadata=metadata, infer=infer, at=at, expires_on=expires_on, wait=wait
         )
-        return self._own(self._backend().add(self.user_id, batch) if batch.messages else [])
+        return self._scoped_client.add(request)
 
     async def aadd(
         self,
@@ -136,10 +151,10 @@ class ScopedMemory(ScopedClient):
         wait: bool = True,
     ) -> MemoryList:
         """Async twin of `add`. Once it has begun, cancelling the task does not take the write back."""
-        batch = add_request(
+        request = add_request(
             messages, session_id=session_id, metadata=metadata, infer=infer, at=at, expires_on=expires_on, wait=wait
         )
-        return self._own(await (await self._abackend()).aadd(self.user_id, batch) if batch.messages else [])
+        return await self._scoped_client.aadd(request)
 
     def update(
         self, memory_id: str, text: str | None = None, *, metadata: Mapping[str, Any] | None = None
@@ -163,19 +178,13 @@ class ScopedMemory(ScopedClient):
             ErasureError: The correction is stored, but a trace of the old text is left.
             BackendError: The client failed.
         """
-        memory_id, change = update_request(memory_id, text, metadata)
-        port = self._backend()
-        self._found(port.get(memory_id))
-        return self._found(port.update(self.user_id, memory_id, *change))
+        return self._scoped_client.update(update_request(memory_id, text, metadata=metadata))
 
     async def aupdate(
         self, memory_id: str, text: str | None = None, *, metadata: Mapping[str, Any] | None = None
     ) -> MemoryRecord:
         """Async twin of `update`."""
-        memory_id, change = update_request(memory_id, text, metadata)
-        port = await self._abackend()
-        self._found(await port.aget(memory_id))
-        return self._found(await port.aupdate(self.user_id, memory_id, *change))
+        return await self._scoped_client.aupdate(update_request(memory_id, text, metadata=metadata))
 
     def delete(self, memory_id: str) -> None:
         """Forget a memory, its history, its entity links and mem0's kept messages with it; transcripts stay.
@@ -189,17 +198,11 @@ class ScopedMemory(ScopedClient):
             ErasureError: A trace of the text is left.
             BackendError: The client failed.
         """
-        memory_id = validate_memory_id(memory_id)
-        port = self._backend()
-        self._found(port.get(memory_id))
-        raise_if_missing(port.delete(self.user_id, memory_id))
+        self._scoped_client.delete(memory_id)
 
     async def adelete(self, memory_id: str) -> None:
         """Async twin of `delete`."""
-        memory_id = validate_memory_id(memory_id)
-        port = await self._abackend()
-        self._found(await port.aget(memory_id))
-        raise_if_missing(await port.adelete(self.user_id, memory_id))
+        await self._scoped_client.adelete(memory_id)
 
     def delete_all(self) -> ErasureReceipt:
         """Erase this user: memories (expired ones too), history, kept messages, entities, transcripts; then look again.
@@ -214,13 +217,11 @@ class ScopedMemory(ScopedClient):
             ErasureError: Something is still there, and what kind; call it again.
             BackendError: The client failed.
         """
-        erased = self._backend().erase(self.user_id)
-        return ErasureReceipt.of(self.user_id, erased, self._erase_transcripts())
+        return self._scoped_client.delete_all()
 
     async def adelete_all(self) -> ErasureReceipt:
         """Async twin of `delete_all`."""
-        erased = await (await self._abackend()).aerase(self.user_id)
-        return ErasureReceipt.of(self.user_id, erased, await asyncio.to_thread(self._erase_transcripts))
+        return await self._scoped_client.adelete_all()
 
     # -- reading
 
@@ -254,8 +255,8 @@ class ScopedMemory(ScopedClient):
             InputError: An empty query, k below 1, a threshold outside 0 to 1.
             BackendError: The client failed.
         """
-        question = search_request(self._scope, query, k, threshold, filters, session_id)
-        return self._own(self._backend().search(question))
+        request = search_request(query, k=k, threshold=threshold, filters=filters, session_id=session_id)
+        return self._scoped_client.search(request)
 
     async def asearch(
         self,
@@ -267,8 +268,8 @@ class ScopedMemory(ScopedClient):
         session_id: str | None = None,
     ) -> MemoryList:
         """Async twin of `search`."""
-        question = search_request(self._scope, query, k, threshold, filters, session_id)
-        return self._own(await (await self._abackend()).asearch(question))
+        request = search_request(query, k=k, threshold=threshold, filters=filters, session_id=session_id)
+        return await self._scoped_client.asearch(request)
 
     def get_all(
         self, *, session_id: str | None = None, filters: Mapping[str, Any] | None = None, limit: int | None = None
@@ -285,17 +286,13 @@ class ScopedMemory(ScopedClient):
             InputError: limit is below 1.
             BackendError: The client failed.
         """
-        pinned, limit = list_request(self._scope, session_id, filters, limit)
-        return self._own(self._backend().rows(pinned, limit))
+        return self._scoped_client.list(list_request(filters=filters, session_id=session_id, limit=limit))
 
     async def aget_all(
         self, *, session_id: str | None = None, filters: Mapping[str, Any] | None = None, limit: int | None = None
     ) -> MemoryList:
         """Async twin of `get_all`."""
-        pinned, limit = list_request(self._scope, session_id, filters, limit)
-        rows = await (await self._abackend()).alist(pinned, limit)
-        # There may be thousands: not on the event loop.
-        return await asyncio.to_thread(self._own, rows)
+        return await self._scoped_client.alist(list_request(filters=filters, session_id=session_id, limit=limit))
 
     def get(self, memory_id: str) -> MemoryRecord:
         """Read one memory, an expired one too.
@@ -308,12 +305,11 @@ class ScopedMemory(ScopedClient):
             ScopeError: The id is no UUID.
             BackendError: The client failed.
         """
-        return self._found(self._backend().get(validate_memory_id(memory_id)))
+        return self._scoped_client.get(memory_id)
 
     async def aget(self, memory_id: str) -> MemoryRecord:
         """Async twin of `get`."""
-        memory_id = validate_memory_id(memory_id)
-        return self._found(await (await self._abackend()).aget(memory_id))
+        return await self._scoped_client.aget(memory_id)
 
     def history(self, memory_id: str) -> list[dict[str, Any]]:
         """Tell what happened to a memory, oldest first; text that was corrected is no longer in it.
@@ -329,25 +325,19 @@ class ScopedMemory(ScopedClient):
             ScopeError: The id is no UUID.
             BackendError: The client failed.
         """
-        memory_id = validate_memory_id(memory_id)
-        port = self._backend()
-        self._found(port.get(memory_id))
-        return port.history(self.user_id, memory_id)
+        return self._scoped_client.history(memory_id)
 
     async def ahistory(self, memory_id: str) -> list[dict[str, Any]]:
         """Async twin of `history`."""
-        memory_id = validate_memory_id(memory_id)
-        port = await self._abackend()
-        self._found(await port.aget(memory_id))
-        return await port.ahistory(self.user_id, memory_id)
+        return await self._scoped_client.ahistory(memory_id)
 
     def count(self) -> int:
         """Count this user's memories, expired ones left out: how many `get_all` lists, with its errors."""
-        return len(self.get_all())
+        return self._scoped_client.count()
 
     async def acount(self) -> int:
         """Async twin of `count`."""
-        return len(await self.aget_all())
+        return await self._scoped_client.acount()
 
     # -- views
 
@@ -358,15 +348,26 @@ class ScopedMemory(ScopedClient):
         from .retriever import ScopedMemoryRetriever
 
         return ScopedMemoryRetriever(
-            user_id=self.user_id, client=self._client, k=k, threshold=threshold, filters=filters
+            user_id=self.user_id, client=self._scoped_client.client, k=k, threshold=threshold, filters=filters
         )
 
-    def chat_history(self, session_id: str, *, recall: int = 5) -> ScopedChatMessageHistory:
-        """One session of this user as a LangChain chat message history; see `ScopedChatMessageHistory`."""
+    def chat_history(self, session_id: str, **options: Unpack[HistoryOptions]) -> ScopedChatMessageHistory:
+        """Return one session of this user as a LangChain chat message history; see `ScopedChatMessageHistory`.
+
+        Args:
+            session_id: Which session; the rules of a user_id apply.
+            **options: See `HistoryOptions`.
+
+        Raises:
+            ScopeError: session_id is refused.
+            InputError: The value of an option cannot be used.
+            TypeError: There is no option of that name.
+        """
         from .chat_history import ScopedChatMessageHistory
 
+        client = self._scoped_client
         return ScopedChatMessageHistory(
-            self.user_id, session_id, client=self._client, transcripts=self._transcripts, recall=recall
+            self.user_id, session_id, client=client.client, transcripts=client.transcripts, **options
         )
 
     def export_html(self, path: str | os.PathLike[str], *, contact: str | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""What a caller may hand in: a string, a message dict, a LangChain message, a sequence of them, a query, a date."""
+"""What a caller may pass, validated: messages in any shape (as TextMessage), a query, a date, a count, a threshold."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MAX_QUERY: Final = 100_000
 """Longest query, in characters."""
 
 MAX_NAME: Final = 256
-"""Longest name of who speaks, in characters."""
+"""Longest name of a speaker, in characters."""
 
-# How LangChain, OpenAI and mem0 name who speaks; None is what is never remembered: instructions and tool output are not
-# something the user said, and they are how poison gets in.
+# The roles of LangChain, OpenAI and mem0. None is never remembered: instructions and tool output are not something the
+# user or the assistant said, and injected instructions arrive in them.
 _ROLES: Final[dict[str, str | None]] = {
     "user": "user",
     "human": "user",
@@ -37,12 +37,12 @@ _ROLES: Final[dict[str, str | None]] = {
 
 @dataclass(frozen=True, slots=True)
 class TextMessage:
-    """One message reduced to what was said, which its `repr` leaves out.
+    """The role and the text of one message. Its `repr` leaves out the text.
 
     Attributes:
         role: "user" or "assistant".
         content: The text.
-        name: Who speaks, where the message says so.
+        name: Who speaks, if the message has a name.
     """
 
     role: str
@@ -51,20 +51,21 @@ class TextMessage:
 
 
 MessageLike = str | Mapping[str, Any] | BaseMessage | TextMessage
+"""One message: a str (the user's words), a dict with "role" and "content", a LangChain message, or a `TextMessage`."""
 
 
 def to_text_messages(messages: MessageLike | Sequence[MessageLike]) -> list[TextMessage]:
-    """Reduce messages to what was said by the user and the assistant.
+    """Return the text of the user's and the assistant's messages.
 
     Args:
-        messages: A str (the user's words), a dict with "role" and "content", a LangChain message, or a sequence.
+        messages: One message (see `MessageLike`), or a sequence of messages.
 
     Returns:
-        What was said, in order. System and tool messages are left out, and so are messages without text, such as one
-        that only calls a tool.
+        The messages in order. System and tool messages are left out, and so are messages without text, such as one that
+        only calls a tool.
 
     Raises:
-        InputError: Nothing of these, an unknown role, an empty str, or text or a name that cannot be stored.
+        InputError: Not a message, an unknown role, an empty str, or text or a name that cannot be stored.
     """
     if isinstance(messages, str):
         return [TextMessage("user", validate_text(messages, "messages"))]
@@ -74,30 +75,31 @@ def to_text_messages(messages: MessageLike | Sequence[MessageLike]) -> list[Text
         raise InputError(
             f"messages must be a str, a dict, a LangChain message or a sequence, got {type(messages).__name__}"
         )
-    said = (_to_text_message(message) for message in messages)
-    return [message for message in said if message is not None]
+    converted = (_to_text_message(message) for message in messages)
+    return [message for message in converted if message is not None]
 
 
 def _to_text_message(message: object) -> TextMessage | None:
-    if isinstance(message, TextMessage):
-        return message
+    given_role: object
     name: object = None
     if isinstance(message, str):
-        kind, content = "user", message
+        given_role, content = "user", message
     elif isinstance(message, BaseMessage):
-        # A streamed chunk is its message: "AIMessageChunk" speaks as "ai". A ChatMessage carries its role in a field.
-        kind = getattr(message, "role", message.type.removesuffix("MessageChunk").lower())
+        # The type of a streamed chunk is "AIMessageChunk"; a ChatMessage has its role in a field.
+        given_role = getattr(message, "role", message.type.removesuffix("MessageChunk").lower())
         content, name = message.text, message.name
+    elif isinstance(message, TextMessage):
+        given_role, content, name = message.role, _text_of(message.content), message.name
     elif isinstance(message, Mapping) and "role" in message and "content" in message:
-        kind, content, name = message["role"], _text_of(message["content"]), message.get("name")
+        given_role, content, name = message["role"], _text_of(message["content"]), message.get("name")
     else:
         raise InputError(
             "a message must be a str, a LangChain message or a dict with 'role' and 'content', "
             f"got {type(message).__name__}"
         )
-    if type(kind) is not str or kind not in _ROLES:
+    if type(given_role) is not str or given_role not in _ROLES:
         raise InputError(f"a message's role must be one of {', '.join(sorted(_ROLES))}")
-    role = _ROLES[kind]
+    role = _ROLES[given_role]
     if role is None or not content.strip():
         return None
     return TextMessage(role, validate_text(content, "a message"), _validate_name(name))
@@ -110,7 +112,7 @@ def _validate_name(name: object) -> str | None:
 
 
 def _text_of(content: object) -> str:
-    """Join the text blocks of multimodal content; a picture is not text and is not remembered."""
+    """Join the text blocks of multimodal content. Images and other blocks are left out."""
     if content is None:
         return ""
     if isinstance(content, str):
@@ -131,7 +133,14 @@ def _block_text(block: object) -> str:
 
 
 def validate_text(text: object, name: str) -> str:
-    """Refuse text that no store could keep whole.
+    """Refuse text that some store could not keep exactly.
+
+    Args:
+        text: What the caller passed.
+        name: What an error calls it.
+
+    Returns:
+        The text as a plain str.
 
     Raises:
         InputError: It is not a str, is blank, is longer than `MAX_TEXT`, or holds NUL or a lone surrogate.
@@ -140,19 +149,19 @@ def validate_text(text: object, name: str) -> str:
 
 
 def validate_query(query: object) -> str:
-    """Refuse a query that cannot be searched for; see `validate_text`, with `MAX_QUERY`."""
+    """Refuse a query that cannot be searched for; as `validate_text`, with `MAX_QUERY`."""
     return _validate_string(query, "query", MAX_QUERY)
 
 
-def _validate_string(text: object, name: str, longest: int) -> str:
+def _validate_string(text: object, name: str, max_length: int) -> str:
     if not isinstance(text, str):
         raise InputError(f"{name} must be a str, got {type(text).__name__}")
-    # The characters themselves, whatever a subclass makes of them.
+    # A subclass may override what its methods return.
     text = str.__str__(text)
     if not text.strip():
         raise InputError(f"{name} must not be empty")
-    if len(text) > longest:
-        raise InputError(f"{name} must have at most {longest:,} characters, got {len(text):,}; split it")
+    if len(text) > max_length:
+        raise InputError(f"{name} must have at most {max_length:,} characters, got {len(text):,}; split it")
     if "\x00" in text:
         raise InputError(f"{name} must not hold the NUL character, which PostgreSQL cannot store")
     if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
@@ -163,10 +172,11 @@ def _validate_string(text: object, name: str, longest: int) -> str:
 
 
 def validate_timestamp(moment: object, name: str) -> str:
-    """Take when something was said: a datetime (UTC where it names no zone), a date, or either in ISO 8601.
+    """Return a moment as ISO 8601 in UTC.
 
-    Returns:
-        ISO 8601 in UTC.
+    Args:
+        moment: A datetime (UTC if it has no time zone), a date, or either as an ISO 8601 str.
+        name: What an error calls it.
 
     Raises:
         InputError: It is none of these.
@@ -181,23 +191,22 @@ def validate_timestamp(moment: object, name: str) -> str:
             return aware.astimezone(UTC).isoformat()
     except (ValueError, OverflowError):
         pass
-    raise InputError(f"{name} must be a datetime, a date or a str in ISO 8601, of the years 1 to 9999 in UTC")
+    got = "a str of another form" if isinstance(moment, str) else type(moment).__name__
+    raise InputError(
+        f"{name} must be a datetime, a date or a str in ISO 8601, within the years 1 to 9999 in UTC; got {got}"
+    )
 
 
 def validate_date(day: object, name: str) -> str:
-    """Take the last day on which a memory is shown, as `validate_timestamp`; mem0 keeps days, not hours.
-
-    Returns:
-        YYYY-MM-DD.
-    """
+    """Return a day as YYYY-MM-DD in UTC; takes what `validate_timestamp` takes. mem0 keeps days, not hours."""
     return validate_timestamp(day, name)[:10]
 
 
 def validate_count(count: object, name: str, *, least: int = 1) -> int:
-    """Take how many are wanted.
+    """Refuse what is not an int of at least `least`.
 
     Raises:
-        InputError: It is not an int of at least so many.
+        InputError: It is something else.
     """
     if type(count) is not int or count < least:
         raise InputError(
@@ -207,13 +216,15 @@ def validate_count(count: object, name: str, *, least: int = 1) -> int:
 
 
 def validate_threshold(threshold: object) -> float | None:
-    """Take the lowest score wanted, 0 to 1, or None for the client's own default.
+    """Return the lowest score, 0 to 1, as a float; None for the client's default.
 
     Raises:
         InputError: It is not a number from 0 to 1.
     """
     if threshold is None:
         return None
-    if type(threshold) not in (int, float) or not 0 <= threshold <= 1:  # type: ignore[operator]
-        raise InputError("threshold must be a number from 0 to 1")
-    return float(threshold)  # type: ignore[arg-type]
+    is_number = type(threshold) in (int, float)
+    if isinstance(threshold, (int, float)) and is_number and 0 <= threshold <= 1:
+        return float(threshold)
+    got = threshold if is_number else type(threshold).__name__
+    raise InputError(f"threshold must be a number from 0 to 1, got {got}")

@@ -1,41 +1,40 @@
-"""Which client a scope speaks to; the rooms behind this door are the only ones that call mem0."""
+"""Which backend serves a client. Only the modules of this package, the engine and sqlite call mem0."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from .. import mem0_compat as upstream
+from .. import mem0_compat
 from ..errors import InputError
 from ..fork import INIT_LOCK
-from . import default
-from . import mem0_memory as oss
+from . import default, mem0_memory
+from .base import Backend
 
 if TYPE_CHECKING:
-    import mem0
-
-    from .base import Backend
-
-    Client: TypeAlias = mem0.Memory | mem0.MemoryClient
+    from .base import Client
 
 _backends: WeakKeyDictionary[Any, Backend] = WeakKeyDictionary()
 
 
 def check_client(client: object) -> None:
-    """Refuse what cannot be a client, without importing mem0: whoever holds one has imported it.
+    """Refuse what is no client, without importing mem0: whoever has a client has imported it.
+
+    Args:
+        client: None for the process's default, or a client.
 
     Raises:
         InputError: It is neither None, a mem0.Memory nor a mem0.MemoryClient.
     """
-    if client is None or _is_a(client, "mem0.memory.main", "Memory") or _is_hosted(client):
+    if client is None or _is_instance(client, "mem0.memory.main", "Memory") or _is_hosted(client):
         return
     kind, hint = type(client), ""
     if isinstance(client, type):
-        kind, hint = client, ", the class and not an instance of it"
+        kind, hint = client, ", the class instead of an instance of it"
     if kind.__name__.startswith("Async"):
-        hint = "; hand in its synchronous twin: async calls are made through it"
+        hint = "; pass its sync counterpart, which serves async calls too"
     elif isinstance(client, (str, os.PathLike)):
         hint = "; local_memory(path) opens a file"
     raise InputError(
@@ -45,39 +44,52 @@ def check_client(client: object) -> None:
 
 
 def _is_hosted(client: object) -> bool:
-    return _is_a(client, "mem0.client.main", "MemoryClient")
+    return _is_instance(client, "mem0.client.main", "MemoryClient")
 
 
-def _is_a(client: object, module: str, name: str) -> bool:
+def _is_instance(client: object, module: str, name: str) -> bool:
     kind = getattr(sys.modules.get(module), name, None)
     return isinstance(kind, type) and isinstance(client, kind)
 
 
 def resolve(client: Client | None) -> Client:
-    """Return the client itself, or for None the process's default, made on first use."""
-    upstream.load_mem0()
+    """Return the client itself; for None the process's default client, which the first call makes."""
+    mem0_compat.load_mem0()
     return default.default_client() if client is None else client
 
 
 def backend_for(client: Client) -> Backend:
-    """Return the one port of a client."""
-    port = _backends.get(client)
-    if port is None:
+    """Return a client's backend, always the same one.
+
+    Args:
+        client: A client that provides its own backend (see `ProvidesBackend`), or any other mem0 client.
+    """
+    if (own := _own_backend(client)) is not None:
+        return own
+    backend = _backends.get(client)
+    if backend is None:
         with INIT_LOCK:
-            port = _backends.setdefault(
-                client, _platform_backend(client) if _is_hosted(client) else oss.Mem0Backend(client)
-            )
-    return port
+            if (backend := _backends.get(client)) is None:
+                backend = _backends[client] = _make_backend(client)
+    return backend
 
 
-def _platform_backend(client: Any) -> Backend:
-    # Only for those who use it: httpx and tenacity take their time to import.
+def _own_backend(client: object) -> Backend | None:
+    # Not isinstance(client, ProvidesBackend): checking a protocol takes longer than a read of the file.
+    own = getattr(client, "backend", None)
+    return own if isinstance(own, Backend) else None
+
+
+def _make_backend(client: Any) -> Backend:
+    if not _is_hosted(client):
+        return mem0_memory.Mem0Backend(client)
+    # Imported only for those who use it: httpx and tenacity take a while.
     from .platform.backend import PlatformBackend
 
     return PlatformBackend(client)
 
 
 def is_open(client: Client | None) -> bool:
-    """Tell whether a client has been spoken to before, so that the next call opens nothing."""
+    """Return whether a client has a backend already, so that the next call opens nothing."""
     known = default.opened() if client is None else client
-    return known is not None and known in _backends
+    return known is not None and (known in _backends or _own_backend(known) is not None)

@@ -7,13 +7,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
+from ..mem0_compat import load_mem0
 from ..requests import AddRequest, ErasureToken, ListRequest, SearchRequest, UpdateRequest
-from ..scope import SESSION_KEY
+from ..scope import SESSION_KEY, Scope
 
 if TYPE_CHECKING:
+    import mem0
+
     from ..transcripts.base import TurnStore
+
+    Client: TypeAlias = mem0.Memory | mem0.MemoryClient
+    """A mem0 client: what `local_memory()` returns, any other `mem0.Memory`, or a `mem0.MemoryClient`."""
 
 T = TypeVar("T")
 
@@ -74,13 +80,18 @@ class Backend(ABC):
         """Return all rows of a user, expired ones too: what was said last first."""
 
     def count(self, user_id: str) -> int:
-        """Return how many rows `list` returns without a filter."""
-        return len(self.list(ListRequest({"user_id": user_id})))
+        """Return how many rows `list` returns without a filter.
+
+        Raises:
+            ScopeError: A row is another user's.
+        """
+        return len(Scope(user_id).require_own(self.list(ListRequest({"user_id": user_id}))))
 
     @abstractmethod
     def get(self, user_id: str, memory_id: str) -> Row | None:
-        """Return a row of this user; None where there is none. A client that cannot ask by user may return another
-        user's row, which `ScopedClient` refuses.
+        """Return a row of this user; None where there is none.
+
+        A client that cannot ask by user may return another user's row. `ScopedClient` refuses it.
         """
 
     @abstractmethod
@@ -157,9 +168,8 @@ class Backend(ABC):
         return await asyncio.to_thread(self.erase, user_id)
 
 
-@runtime_checkable
 class ProvidesBackend(Protocol):
-    """A client that brings its own backend: one that keeps each user apart, and makes each call one transaction."""
+    """A client that provides its own backend: one that keeps users apart and makes each call one transaction."""
 
     @property
     def backend(self) -> Backend:
@@ -179,3 +189,12 @@ def exclude_session(found: Rows, session_id: str, k: int, size: int) -> Rows | N
     """Return the best k rows that are not of this session; None where fetching more than `size` may give more."""
     others = [row for row in found if (row.get("metadata") or {}).get(SESSION_KEY) != session_id]
     return None if len(others) < k and len(found) == size < _MAX_FETCH else others[:k]
+
+
+def __getattr__(name: str) -> Any:
+    # mem0 takes a second to import, so its types are loaded only for those who ask for them.
+    if name != "Client":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    mem0 = load_mem0()
+    globals()[name] = client = mem0.Memory | mem0.MemoryClient
+    return client

@@ -13,7 +13,7 @@ from ..fork import INIT_LOCK
 if TYPE_CHECKING:
     import mem0
 
-    from . import Client
+    from .base import Client
 
 PATH_VARIABLE: Final = "LANGCHAIN_MEM0_SCOPED_PATH"
 """The environment variable that moves the embedded store's file."""

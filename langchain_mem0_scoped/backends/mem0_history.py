@@ -1,10 +1,11 @@
-"""What mem0's own history.db keeps of a user beside the vector store, and how it is removed there."""
+"""Mem0History: removes what mem0's own history.db keeps of a user beside the vector store."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from ..scope import parse_user_id
 
@@ -13,21 +14,34 @@ if TYPE_CHECKING:
 
     from mem0.memory.storage import SQLiteManager
 
+_BATCH: Final = 500
+"""Parameters of one statement. SQLite may be compiled to take no more than 999."""
+
 
 def mem0_history_of(db: object) -> Mem0History | None:
-    """Return what cleans a client's history, or None where that is not mem0's own."""
+    """Return the cleaner of a client's history.
+
+    Args:
+        db: A mem0.Memory's `db`.
+
+    Returns:
+        None where the history is not mem0's own SQLite one, and so cannot be cleaned.
+    """
     from mem0.memory.storage import SQLiteManager
 
     return Mem0History(db) if isinstance(db, SQLiteManager) else None
 
 
 class Mem0History:
-    """Cleans the `history` and `messages` tables that mem0's SQLiteManager writes and never cleans itself."""
+    """Cleans the tables `history` and `messages`, which mem0's SQLiteManager fills and never cleans.
+
+    Args:
+        manager: mem0's history. Its connection overwrites what it deletes from now on, mem0's own deletions too.
+    """
 
     def __init__(self, manager: SQLiteManager) -> None:
         self._manager = manager
         with manager._lock:
-            # From now on, for mem0's own deletions too.
             manager.connection.execute("PRAGMA secure_delete=ON")
 
     @contextmanager
@@ -43,7 +57,7 @@ class Mem0History:
             connection.execute("COMMIT")
 
     def forget(self, memory_ids: Sequence[str]) -> int:
-        """Remove every history row of these memories; return how many there were."""
+        """Remove all history rows of these memories; return how many there were."""
         with self._transaction() as connection:
             return sum(
                 connection.execute(f"DELETE FROM history WHERE memory_id IN ({_marks(ids)})", ids).rowcount
@@ -51,7 +65,7 @@ class Mem0History:
             )
 
     def forget_old_text(self, memory_id: str) -> None:
-        """Keep the events and dates of a memory, and of its text only what it says now."""
+        """Keep the events and dates of a memory, and only its present text."""
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE history SET old_memory = NULL, new_memory = CASE WHEN rowid = "
@@ -60,35 +74,45 @@ class Mem0History:
             )
 
     def forget_messages(self, user_id: str) -> int:
-        """Remove the messages kept for this user's next extraction prompt, in whatever session; return how many."""
+        """Remove the messages kept for this user's next extraction prompt, of all sessions; return how many."""
         with self._transaction() as connection:
-            scopes = _scopes_of(connection, user_id)
+            scopes = _session_scopes(connection, user_id)
             return sum(
                 connection.execute(f"DELETE FROM messages WHERE session_scope IN ({_marks(some)})", some).rowcount
                 for some in _batches(scopes)
             )
 
     def left(self, user_id: str, memory_ids: Sequence[str]) -> dict[str, int]:
-        """Count what is still there."""
+        """Count what is still there.
+
+        Args:
+            user_id: Whose kept messages.
+            memory_ids: Whose history.
+
+        Returns:
+            "history": rows of these memories. "messages": session scopes in which messages of this user are kept.
+        """
         with self._transaction() as connection:
-            history = sum(
-                connection.execute(f"SELECT count(*) FROM history WHERE memory_id IN ({_marks(ids)})", ids).fetchone()[
-                    0
-                ]
+            counts = (
+                connection.execute(f"SELECT count(*) FROM history WHERE memory_id IN ({_marks(ids)})", ids).fetchone()
                 for ids in _batches(memory_ids)
             )
-            return {"history": history, "messages": len(_scopes_of(connection, user_id))}
+            return {"history": sum(count for (count,) in counts), "messages": len(_session_scopes(connection, user_id))}
+
+    def files(self) -> list[Path]:
+        """Return the database's file, if it has one."""
+        path = self._manager.db_path
+        return [] if path == ":memory:" else [Path(path)]
 
 
-def _scopes_of(connection: sqlite3.Connection, user_id: str) -> list[str]:
-    """The session scopes that name this user, parsed: in `run_id=s%261&user_id=alice` each value is escaped."""
+def _session_scopes(connection: sqlite3.Connection, user_id: str) -> list[str]:
+    """Return the session scopes that name this user. Each is parsed, for its values are escaped: `run_id=s%261`."""
     scopes = (row[0] for row in connection.execute("SELECT DISTINCT session_scope FROM messages"))
     return [scope for scope in scopes if parse_user_id(scope) == user_id]
 
 
 def _batches(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    # SQLite may be built to take as few as 999 parameters.
-    return (values[start : start + 500] for start in range(0, len(values), 500))
+    return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))
 
 
 def _marks(values: Sequence[str]) -> str:

@@ -1,21 +1,22 @@
-"""mem0.Memory on any vector store, made to keep a scope: uncapped reads, corrections and erasures without a trace."""
+"""Mem0Backend: any mem0.Memory, with uncapped lists, and with corrections and erasures that leave no trace."""
 
 from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from ..errors import BackendError, ErasureError, InputError, ScopedMemoryError
 from ..fork import INIT_LOCK
-from ..scope import SESSION_KEY, Scope
-from .base import AddRequest, Backend, Row, SearchRequest, TransactionalClient
+from ..messages import TextMessage
+from ..requests import AddRequest, ErasureToken, ListRequest, SearchRequest, UpdateRequest
+from ..scope import Scope
+from .base import Backend, Changes, Paths, Row, Rows
 from .mem0_history import Mem0History, mem0_history_of
 
 if TYPE_CHECKING:
@@ -23,311 +24,309 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_FIRST_PAGE = 1_000
-_ERASE_ROUNDS = 10
+Entities: TypeAlias = list[Any]
+"""Rows of mem0's entity store, each with an `id` and a `payload`."""
+
+_FIRST_PAGE: Final = 1_000
+"""How many rows the first listing asks for."""
+
+_ERASURE_ROUNDS: Final = 10
+"""How often an erasure lists and deletes before it gives up on rows that others keep adding."""
+
 _store_locks: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
 
 
 class Mem0Backend(Backend):
-    """Speaks to one mem0.Memory."""
+    """One mem0.Memory, as mem0 ships it.
+
+    mem0 has no transactions and cannot tell whether a user was erased, so an erasure lists, deletes and looks again.
+
+    Args:
+        client: The mem0.Memory. It is referenced weakly: the caller of each method holds it.
+    """
 
     def __init__(self, client: mem0.Memory) -> None:
-        # Weakly: ports are kept by client, and would keep clients for ever. Whoever makes a call holds the client.
+        # Backends are kept by client. A strong reference would keep the client alive for ever.
         self._weak_client = ref(client)
-        self._transactional = isinstance(client, TransactionalClient)
-        self._turn = _turn_for(client)
-        self._history_db = None if self._transactional else mem0_history_of(client.db)
+        self._store_lock = _lock_for(client)
+        self._history_db = mem0_history_of(client.db)
 
     @property
     def _client(self) -> mem0.Memory:
         client = self._weak_client()
         if client is None:
-            raise BackendError("the client has been closed and freed")
+            raise BackendError("the mem0.Memory of this backend was closed and freed; build the scope with an open one")
         return client
 
-    @property
-    def _transactional_client(self) -> TransactionalClient | None:
-        # Asking isinstance() of a protocol takes longer than a read of the file.
-        return cast("TransactionalClient", self._client) if self._transactional else None
-
-    def _call(self, doing: str, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call mem0; whatever it raises becomes one clean error with nothing chained to it."""
+    def _call(self, operation: str, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call mem0. What it raises becomes one error that has nothing chained to it."""
         failure: ScopedMemoryError
         try:
-            with self._turn:
+            with self._store_lock:
                 return call(*args, **kwargs)
         except ScopedMemoryError as error:
             failure = error
         except Exception as error:
-            failure = _backend_error(doing, error)
-        # What it came from may quote a memory, so nothing stays chained to it.
+            failure = _backend_error(operation, error)
+        # The original error may quote a memory.
         failure.__cause__ = failure.__context__ = None
         raise failure
 
-    def add(self, user_id: str, batch: AddRequest) -> list[Row]:
-        infer = self._client.llm is not None if batch.infer is None else batch.infer
-        if infer and self._client.llm is None:
-            raise InputError("infer=True needs a language model: local_memory(path, llm=…), or infer=False")
-        start = datetime.now(UTC)
-        if self._transactional:
-            return self._add_some(user_id, batch, _named(batch), infer, start)
-        if infer:
-            return self._add_some(user_id, batch, batch.messages, infer, start)
-        return self._add_one_by_one(user_id, batch, start)
+    # -- adding
 
-    def _add_one_by_one(self, user_id: str, batch: AddRequest, start: datetime) -> list[Row]:
-        """Verbatim text on a store without transactions: in order by its date, and taken back where one fails."""
-        added: list[Row] = []
-        moments = [start + timedelta(microseconds=position) for position in range(len(batch.messages))]
+    def add(self, user_id: str, request: AddRequest) -> Rows:
+        """See `Backend.add`. Verbatim text is stored message by message; what was stored is removed if one fails."""
+        has_model = self._client.llm is not None
+        infer = has_model if request.infer is None else request.infer
+        if infer and not has_model:
+            raise InputError(
+                "infer=True needs a language model, and this client has none: configure one, or pass infer=False"
+            )
+        start = datetime.now(UTC)
+        if infer:
+            return self._add(user_id, request, request.messages, infer=True, now=start)
+        added: Rows = []
+        # Each message has a date of its own, so that a listing keeps their order.
+        dates = [start + timedelta(microseconds=position) for position in range(len(request.messages))]
         try:
-            for moment, message in zip(moments, batch.messages, strict=True):
-                added += self._add_some(user_id, batch, [message], infer=False, now=moment)
+            for now, message in zip(dates, request.messages, strict=True):
+                added += self._add(user_id, request, [message], infer=False, now=now)
         except BackendError as error:
             failure = error
         else:
             return added
-        # The row of the message that failed may be there as well: mem0 writes its history after it.
-        stamp = batch.said_at or moments[len(added)].isoformat()
-        known = {row["id"] for row in added}
-        for row in self._own(user_id, self._all_rows({"user_id": user_id})):
-            if row["id"] in known or (
-                row.get("created_at") == stamp and row["memory"] == batch.messages[len(added)]["content"]
-            ):
-                self.delete(user_id, row["id"])
+        failed = request.messages[len(added)]
+        self._undo_add(user_id, added, failed.content, request.said_at or dates[len(added)].isoformat())
         raise failure
 
-    def _add_some(
-        self, user_id: str, batch: AddRequest, messages: list[dict[str, str]], infer: bool, now: datetime
-    ) -> list[Row]:
+    def _add(
+        self, user_id: str, request: AddRequest, messages: Iterable[TextMessage], *, infer: bool, now: datetime
+    ) -> Rows:
         # mem0 takes a creation date only as metadata.
-        created_at = batch.said_at or now.isoformat()
-        client, partitioned = self._client, self._transactional_client
-        with nullcontext() if partitioned is None else partitioned.since(batch.since):
-            answer = self._call(
-                "add",
-                client.add,
-                messages,
-                user_id=user_id,
-                metadata={**batch.metadata, "created_at": created_at},
-                infer=infer,
-                expiration_date=batch.expires_on,
-            )
+        created_at = request.said_at or now.isoformat()
+        answer = self._call(
+            "add",
+            self._client.add,
+            # Without names: mem0 stores a name as actor_id, which may be another user's id.
+            [{"role": message.role, "content": message.content} for message in messages],
+            user_id=user_id,
+            metadata={**request.metadata, "created_at": created_at},
+            infer=infer,
+            expiration_date=request.expires_on,
+        )
         return [
             {
                 "id": result["id"],
                 "memory": result["memory"],
                 "user_id": user_id,
                 "role": result.get("role"),
-                "metadata": dict(batch.metadata),
+                "metadata": dict(request.metadata),
                 "created_at": created_at,
                 "updated_at": created_at,
             }
             for result in answer["results"]
         ]
 
-    def beginning(self, user_id: str) -> Sequence[Any] | None:
-        client = self._transactional_client
-        return None if client is None else self._call("begin", client.beginning, user_id)
+    def _undo_add(self, user_id: str, added: Rows, failed_text: str, failed_at: str) -> None:
+        """Delete the rows of an add that failed half way.
 
-    def check_not_erased(self, user_id: str, since: Sequence[Any] | None) -> None:
-        client = self._transactional_client
-        if since is not None and client is not None:
-            self._call("check", client.check_not_erased, user_id, since)
+        The message that failed may have a row too: mem0 writes its history after the row.
+        """
+        known_ids = {row["id"] for row in added}
+        for row in self._require_own(user_id, self._list_all({"user_id": user_id})):
+            if row["id"] in known_ids or (row.get("created_at") == failed_at and row["memory"] == failed_text):
+                self.delete(user_id, row["id"])
 
-    def search(self, question: SearchRequest) -> list[Row]:
+    # -- reading
+
+    def search(self, request: SearchRequest) -> Rows:
+        """See `Backend.search`."""
+        threshold = {} if request.threshold is None else {"threshold": request.threshold}
         answer = self._call(
-            "search",
-            self._client.search,
-            question.query,
-            top_k=question.k,
-            filters=question.filters,
-            **({} if question.threshold is None else {"threshold": question.threshold}),
+            "search", self._client.search, request.query, top_k=request.k, filters=request.filters, **threshold
         )
-        rows: list[Row] = answer["results"]
+        rows: Rows = answer["results"]
         return rows
 
-    def search_other_sessions(self, question: SearchRequest, session_id: str) -> list[Row]:
-        if not self._transactional:
-            return super().search_other_sessions(question, session_id)
-        # Here "not this session" covers memories of no session.
-        filters = {**question.filters, SESSION_KEY: {"ne": session_id}}
-        if not question.query:
-            return self.rows(filters, question.k)
-        # A model that is given too much can tell; what it is not given it cannot.
-        return self.search(replace(question, filters=filters, threshold=question.threshold or 0.0))
-
-    def rows(self, filters: dict[str, Any], limit: int | None) -> list[Row]:
+    def list(self, request: ListRequest) -> Rows:
+        """See `Backend.list`. All rows are read also for a limit: mem0 does not list the latest first."""
         today = datetime.now(UTC).date()
-        # Only a partitioned client lists what was said last first; elsewhere all are needed to know what that is.
-        wanted = limit if self._transactional else None
-        return self._latest_first(self._all_rows(filters, lambda row: not _expired(row, today), wanted))[:limit]
+        unexpired = [row for row in self._list_all(request.filters) if not _expired(row, today)]
+        return _latest_first(unexpired)[: request.limit]
 
-    def list_including_expired(self, user_id: str) -> list[Row]:
-        return self._latest_first(self._all_rows({"user_id": user_id}))
+    def list_including_expired(self, user_id: str) -> Rows:
+        """See `Backend.list_including_expired`."""
+        return _latest_first(self._list_all({"user_id": user_id}))
 
-    def _latest_first(self, rows: list[Row]) -> list[Row]:
-        if not self._transactional:
-            rows.sort(key=lambda row: (row.get("created_at") or "", row["id"]), reverse=True)
-        return rows
-
-    def _all_rows(
-        self, filters: dict[str, Any], keep: Callable[[Row], bool] = lambda row: True, wanted: int | None = None
-    ) -> list[Row]:
-        """List past mem0's cap of 20: mem0 offers no pages, so ask for more until no more comes."""
-        asked, seen = wanted or _FIRST_PAGE, -1
+    def _list_all(self, filters: Mapping[str, Any]) -> Rows:
+        """List past mem0's cap of 20. mem0 has no pages, so ask for more rows until no more come."""
+        top_k, previous = _FIRST_PAGE, -1
         while True:
-            answer = self._call("list", self._client.get_all, filters=filters, top_k=asked, show_expired=True)
-            kept: list[Row] = [row for row in answer["results"] if keep(row)]
-            got = len(answer["results"])
-            if got < asked or got == seen or (wanted is not None and len(kept) >= wanted):
-                return kept
-            asked, seen = asked * 4, got
+            answer = self._call("list", self._client.get_all, filters=filters, top_k=top_k, show_expired=True)
+            rows: Rows = answer["results"]
+            if len(rows) < top_k or len(rows) == previous:
+                return rows
+            top_k, previous = top_k * 4, len(rows)
 
-    def get(self, memory_id: str) -> Row | None:
+    def get(self, user_id: str, memory_id: str) -> Row | None:
+        """See `Backend.get`. mem0 cannot ask by user."""
         row: Row | None = self._call("get", self._client.get, memory_id)
         return row
 
-    def update(self, user_id: str, memory_id: str, text: str | None, metadata: dict[str, Any] | None) -> Row | None:
-        history = None if self._transactional else self._history()
-        if self._gone_after(memory_id, self._update, text, metadata):
+    def history(self, user_id: str, memory_id: str) -> Changes:
+        """See `Backend.history`."""
+        changes: Changes = self._call("history", self._client.history, memory_id)
+        return changes
+
+    # -- changing
+
+    def update(self, user_id: str, request: UpdateRequest) -> Row | None:
+        """See `Backend.update`."""
+        history, memory_id, text = self._history(), request.memory_id, request.text
+        if self._is_gone_after(user_id, memory_id, partial(self._update_row, request)):
             return None
-        if history is not None and text is not None:
+        if text is not None:
             self._call("update", history.forget_old_text, memory_id)
             self._call("update", history.forget_messages, user_id)
-        row = self.get(memory_id)
+        row = self.get(user_id, memory_id)
         if row is not None and text is not None and row["memory"] != text:
-            raise BackendError("the store reported success, but the memory still has its old text")
+            raise BackendError(
+                "mem0 reported a successful update, but the memory still has its old text: check its vector store"
+            )
         return row
 
-    def _update(self, memory_id: str, text: str | None, metadata: dict[str, Any] | None) -> None:
+    def _update_row(self, request: UpdateRequest) -> None:
         self._open_entity_store()
-        self._call("update", self._client.update, memory_id, text=text, metadata=metadata)
+        self._call("update", self._client.update, request.memory_id, text=request.text, metadata=request.metadata)
 
     def delete(self, user_id: str, memory_id: str) -> bool:
-        history = None if self._transactional else self._history()
-        gone = self._gone_after(memory_id, self._delete)
-        if history is not None:
-            # Also where somebody else deleted it, or mem0 did and then failed to say so in its history.
-            forgotten = self._call("delete", history.forget, [memory_id])
-            self._call("delete", history.forget_messages, user_id)
-            gone = gone and not forgotten
-            self._check_gone(user_id, memory_id)
-        return not gone
+        """See `Backend.delete`."""
+        history = self._history()
+        gone = self._is_gone_after(user_id, memory_id, partial(self._delete_row, memory_id))
+        # Also where the row was gone: mem0 may have deleted it and failed before it cleaned up.
+        forgotten = self._call("delete", history.forget, [memory_id])
+        self._call("delete", history.forget_messages, user_id)
+        self._check_deleted(user_id, memory_id)
+        return not gone or bool(forgotten)
 
-    def _check_gone(self, user_id: str, memory_id: str) -> None:
-        """A store, or mem0, may report a deletion that did not happen."""
-        left = self._call("delete", self._history().left, user_id, [memory_id])
-        if self.get(memory_id) is not None:
-            left["memories"] = 1
-        if any(memory_id in _links(row) for row in self._entities(user_id)):
-            left["entities"] = 1
-        if kinds := tuple(kind for kind, rows in left.items() if rows):
-            raise ErasureError(f"the deletion is not finished, still there: {', '.join(kinds)}", kinds=kinds)
-
-    def _delete(self, memory_id: str) -> None:
+    def _delete_row(self, memory_id: str) -> None:
         self._open_entity_store()
         self._call("delete", self._client.delete, memory_id)
 
-    def _gone_after(self, memory_id: str, act: Callable[..., None], *args: Any) -> bool:
-        """Act on a row that somebody else may be deleting: True where that is why it failed."""
+    def _check_deleted(self, user_id: str, memory_id: str) -> None:
+        """Look again: a vector store, or mem0, may report a deletion that did not happen."""
+        left = self._call("delete", self._history().left, user_id, [memory_id])
+        if self.get(user_id, memory_id) is not None:
+            left["memories"] = 1
+        if any(memory_id in _linked_ids(entity) for entity in self._list_entities(user_id)):
+            left["entities"] = 1
+        if kinds := _kinds_of(left):
+            raise ErasureError(
+                f"the memory is not deleted completely, still there: {', '.join(kinds)}; call delete again", kinds=kinds
+            )
+
+    def _is_gone_after(self, user_id: str, memory_id: str, change: Callable[[], None]) -> bool:
+        """Change a row; return True where that failed because the row is gone, deleted by somebody else."""
         try:
-            act(memory_id, *args)
+            change()
         except BackendError as error:
             failure = error
         else:
             return False
-        if self.get(memory_id) is None:
+        if self.get(user_id, memory_id) is None:
             return True
         raise failure
 
-    def history(self, user_id: str, memory_id: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self._call("history", self._client.history, memory_id)
-        return rows
+    # -- erasing
 
     def erase(self, user_id: str) -> Mapping[str, int]:
-        if (client := self._transactional_client) is not None:
-            # In one transaction, the second look included: what is there afterwards was added since.
-            return self._call("delete_all", client.erase, user_id)
-        counts = self._erase_row_by_row(user_id)
-        left = tuple(kind for kind, rows in self._look_again(user_id).items() if rows)
-        if left:
-            raise ErasureError(
-                f"erasure is not finished, still there: {', '.join(left)}; call delete_all again", kinds=left
-            )
+        """See `Backend.erase`."""
+        counts = self._erase_rows(user_id)
+        left = {"memories": len(self._list_all({"user_id": user_id})), "entities": len(self._list_entities(user_id))}
+        left |= self._call("delete_all", self._history().left, user_id, [])
+        if kinds := _kinds_of(left):
+            raise _erasure_unfinished(kinds)
         return counts
 
-    def _erase_row_by_row(self, user_id: str) -> dict[str, int]:
-        """Delete what is listed until nothing is, so that the id of each deleted row is known to clean its history.
+    def _erase_rows(self, user_id: str) -> dict[str, int]:
+        """List and delete until nothing is listed, so that the history of each deleted row can be cleaned by its id.
 
-        mem0's own delete_all would do for the rows; but what it deletes between a listing and itself leaves history
-        that nobody can attribute any more.
+        mem0's own delete_all also deletes rows that were added after its listing. Nobody knows their ids afterwards.
         """
         history = self._history()
         counts = {"memories": 0, "history": 0, "messages": 0, "entities": 0}
-        self._own(user_id, self._all_rows({"user_id": user_id}))
+        self._require_own(user_id, self._list_all({"user_id": user_id}))
         counts["entities"] += self._erase_entities(user_id)
-        for _ in range(_ERASE_ROUNDS):
-            ids = [row["id"] for row in self._own(user_id, self._all_rows({"user_id": user_id}))]
+        for _ in range(_ERASURE_ROUNDS):
+            ids = [row["id"] for row in self._require_own(user_id, self._list_all({"user_id": user_id}))]
             if not ids:
                 break
-            deleted = [id for id in ids if not self._gone_after(id, self._delete)]
+            deleted = [id for id in ids if not self._is_gone_after(user_id, id, partial(self._delete_row, id))]
             counts["memories"] += len(deleted)
-            # Each deletion has just written one row more.
+            # mem0 writes one history row for each deletion. These do not count.
             counts["history"] += self._call("delete_all", history.forget, ids) - len(deleted)
-            left = self._call("delete_all", history.left, user_id, ids)
-            if left["history"]:
-                raise ErasureError("erasure is not finished, still there: history", kinds=("history",))
+            if self._call("delete_all", history.left, user_id, ids)["history"]:
+                raise _erasure_unfinished(("history",))
         counts["entities"] += self._erase_entities(user_id)
         counts["messages"] += self._call("delete_all", history.forget_messages, user_id)
         return counts
 
     def _erase_entities(self, user_id: str) -> int:
-        entities = self._entities(user_id)
-        for row in entities:
-            self._call("delete_all", self._client.entity_store.delete, vector_id=row.id)
+        entities = self._list_entities(user_id)
+        for entity in entities:
+            self._call("delete_all", self._client.entity_store.delete, vector_id=entity.id)
         return len(entities)
 
-    def _look_again(self, user_id: str) -> dict[str, int]:
-        left = {"memories": len(self._all_rows({"user_id": user_id})), "entities": len(self._entities(user_id))}
-        return left | self._call("delete_all", self._history().left, user_id, [])
-
-    def _open_entity_store(self) -> None:
-        """mem0 skips cleaning entities in a process that has not opened their store; the property opens it."""
-        if self._client._entity_store is not None:
-            return
-        # Filters of warnings are the process's: one thread at a time may change them.
-        with INIT_LOCK, warnings.catch_warnings():
-            # Local Qdrant warns that it has no payload indexes; where warnings are errors, that would stop an erasure.
-            warnings.simplefilter("ignore", UserWarning)
-            self._call("open the entity store", lambda: self._client.entity_store)
-
-    def _entities(self, user_id: str) -> list[Any]:
+    def _list_entities(self, user_id: str) -> Entities:
         self._open_entity_store()
 
-        def listed() -> list[Any]:
+        def list_entities() -> Entities:
             answer = self._client.entity_store.list(filters={"user_id": user_id}, top_k=1_000_000)
+            # Some vector stores return the rows, others a tuple or a list that has the rows first.
             first: Any = answer[0] if isinstance(answer, (list, tuple)) and answer else None
             return list(first if isinstance(first, (list, tuple)) else answer or [])
 
-        rows = self._call("list entities", listed)
-        self._own(user_id, [row.payload or {} for row in rows])
-        return rows
+        entities = self._call("list entities", list_entities)
+        self._require_own(user_id, [entity.payload or {} for entity in entities])
+        return entities
 
-    def _own(self, user_id: str, rows: list[Row]) -> list[Row]:
-        """What is about to be deleted must be this user's: a store that does not keep its filters deletes others."""
+    def _open_entity_store(self) -> None:
+        """Open the entity store through mem0's property: mem0 does not clean entities of a store it has not opened."""
+        if self._client._entity_store is not None:
+            return
+        # Warning filters belong to the process, so one thread at a time may change them.
+        with INIT_LOCK, warnings.catch_warnings():
+            # Local Qdrant warns that it has no payload indexes. Where warnings are errors, that would stop an erasure.
+            warnings.simplefilter("ignore", UserWarning)
+            self._call("open the entity store", lambda: self._client.entity_store)
+
+    def _require_own(self, user_id: str, rows: Rows) -> Rows:
+        """Check rows before they are deleted: a vector store that ignores filters returns other users' rows."""
         return Scope(user_id).require_own(rows)
 
     def _history(self) -> Mem0History:
         if self._history_db is None:
             raise BackendError(
-                f"cannot clean a history kept in {type(self._client.db).__name__}, only mem0's SQLite history; "
-                "nothing was changed"
+                "corrections and erasures need mem0's own SQLite history, got "
+                f"{type(self._client.db).__name__}, which cannot be cleaned; nothing was changed"
             )
         return self._history_db
 
+    # -- the rest
 
-def _turn_for(client: mem0.Memory) -> AbstractContextManager[Any]:
-    """One call at a time for a store that is not thread-safe: Qdrant's local mode, FAISS."""
+    def erasure_token(self, user_id: str) -> None:
+        """See `Backend.erasure_token`. Always None: mem0 cannot tell."""
+
+    def check_not_erased(self, user_id: str, token: ErasureToken | None) -> None:
+        """See `Backend.check_not_erased`. Always returns."""
+
+    def files(self) -> Paths:
+        """See `Backend.files`. This is mem0's history; the vector store does not say where its files are."""
+        return [] if self._history_db is None else self._history_db.files()
+
+
+def _lock_for(client: mem0.Memory) -> AbstractContextManager[Any]:
+    """Return a lock for a vector store that is not thread-safe (Qdrant's local mode, FAISS), else a null context."""
     store = client.vector_store
     inner = getattr(getattr(store, "client", None), "_client", None)
     if type(inner).__name__ == "QdrantLocal":
@@ -337,21 +336,29 @@ def _turn_for(client: mem0.Memory) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def _backend_error(doing: str, error: BaseException) -> BackendError:
+def _backend_error(operation: str, error: BaseException) -> BackendError:
     chain = [error]
     while (cause := chain[-1].__cause__) is not None and cause not in chain:
         chain.append(cause)
     names = " from ".join(type(link).__name__ for link in chain)
     retryable = any(isinstance(link, (ConnectionError, TimeoutError)) for link in chain)
     return BackendError(
-        f"mem0's {doing} failed: {names} (its text is withheld, it may quote a memory)", retryable=retryable
+        f"mem0's {operation} failed: {names} (its text is withheld because it may quote a memory)", retryable=retryable
     )
 
 
-def _named(batch: AddRequest) -> list[dict[str, str]]:
-    """The messages with who said them, which mem0 keeps as an `actor_id`: elsewhere that could name another user."""
-    said = zip_longest(batch.messages, batch.speakers)
-    return [message if name is None else {**message, "name": name} for message, name in said]
+def _erasure_unfinished(kinds: tuple[str, ...]) -> ErasureError:
+    return ErasureError(
+        f"the erasure is not finished, still there: {', '.join(kinds)}; call delete_all again", kinds=kinds
+    )
+
+
+def _kinds_of(left: Mapping[str, int]) -> tuple[str, ...]:
+    return tuple(kind for kind, rows in left.items() if rows)
+
+
+def _latest_first(rows: Rows) -> Rows:
+    return sorted(rows, key=lambda row: (row.get("created_at") or "", row["id"]), reverse=True)
 
 
 def _expired(row: Row, today: date) -> bool:
@@ -361,5 +368,5 @@ def _expired(row: Row, today: date) -> bool:
         return False
 
 
-def _links(entity: Any) -> Iterable[str]:
+def _linked_ids(entity: Any) -> Iterable[str]:
     return (getattr(entity, "payload", None) or {}).get("linked_memory_ids") or ()

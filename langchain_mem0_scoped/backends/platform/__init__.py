@@ -1,1 +1,1 @@
-"""mem0's hosted platform."""
+"""mem0's hosted platform: its requests and responses, how they are sent, and the backend that uses them."""
