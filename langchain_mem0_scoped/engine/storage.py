@@ -195,8 +195,9 @@ class ReadTransaction(ABC):
 
     @abstractmethod
     def latest(self, partition: Partition, kind: RowKind) -> Iterator[StoredRow]:
-        """Yield a user's rows of one kind without parent, by `said_at`, the latest first; of equal ones the last
-        written first. The transaction must stay open meanwhile. Vectors may be left out (b"").
+        """Yield a user's rows of one kind without parent: by `said_at`, the latest first; then the last written first.
+
+        The transaction must stay open meanwhile. Vectors may be left out (b"").
         """
 
     @abstractmethod
@@ -225,8 +226,10 @@ class WriteTransaction(ReadTransaction):
 
     @abstractmethod
     def insert(self, partition: Partition, rows: Sequence[NewRow]) -> Partition:
-        """Append rows in order; return the partition with `next_seq` moved on. The rows take the numbers from the
-        partition's `next_seq` on, one after the other. `bump_version` must follow in the same transaction.
+        """Append rows in order; return the partition with `next_seq` moved on.
+
+        The rows take the numbers from the partition's `next_seq` on, one after the other. `bump_version` must follow in
+        the same transaction.
 
         Raises:
             BackendError: The user has a row of the same kind and id.

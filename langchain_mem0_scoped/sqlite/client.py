@@ -9,8 +9,10 @@ from langchain_core.documents import BaseDocumentCompressor
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
 
+from ..engine.mem0_models import fingerprint_of
 from ..engine.memory import EngineMemory
 from ..errors import InputError
+from .storage import SqliteStorage
 
 
 def local_memory(
@@ -24,19 +26,19 @@ def local_memory(
 
     Args:
         path: The file; created where it does not exist. Several processes may share it on one machine.
-        embeddings: Any LangChain Embeddings; None for the offline one (WordLlama, 256 dimensions). A file keeps to the
-            embedding it was built with.
+        embeddings: Any LangChain Embeddings; None for the offline one (WordLlama, 256 dimensions). A file can only
+            be used with the embedding it was built with.
         llm: Any LangChain chat model. With one, mem0 extracts facts from what is added; without, text is kept verbatim.
         reranker: Any LangChain document compressor, such as a cross-encoder. Every search hands it the best rows, at
-            least four times as many as are wanted, and shows what it chooses, in its order.
+            least four times as many as are wanted, and returns what it chooses, in its order.
 
     Returns:
         A client for `ScopedMemory(user_id, client=…)`; build one per file and process, and share it.
 
     Raises:
         InputError: path, embeddings, llm or reranker is something else.
-        BackendError: The file cannot be used: it is no database, another program's, built with another embedding, has a
-            newer schema, or cannot be written, or its directory does not exist. It is left as it was.
+        BackendError: The file cannot be used: it is no database, another program's, built with another embedding, has
+            another schema, or cannot be written, or its directory does not exist. It is left as it was.
         ImportError: WordLlama is not installed, and no embeddings were handed in.
 
     Example:
@@ -67,4 +69,4 @@ def local_memory(
         raise InputError("path must name a file: it begins with a home directory that is not known") from None
     if "\0" in str(file):
         raise InputError("path must name a file: it holds NUL")
-    return EngineMemory(file, embeddings, llm, reranker)
+    return EngineMemory(SqliteStorage(file, fingerprint_of(embeddings)), embeddings, llm, reranker)

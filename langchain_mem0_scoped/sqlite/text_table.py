@@ -1,9 +1,9 @@
-"""The one table that holds what people wrote, kept so that removed text leaves no copy behind.
+"""The one table that holds text: removed text leaves no copy behind.
 
 SQLite copies a row when it makes room for another: when a page splits, when two merge, when a row grows.
 `secure_delete` (https://sqlite.org/pragma.html#pragma_secure_delete) overwrites what is deleted where it stands, and
-not such copies. So nothing here ever moves: rows are appended and never deleted, and a body is only ever overwritten by
-one of the same length, which SQLite does in place.
+not such copies. So no row of this table ever moves: rows are appended and never deleted, and a body is overwritten only
+by one of the same length, which SQLite does in place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 _APPENDED_AT_ONCE: Final = 500
-"""Within the number of question marks that every build of SQLite takes."""
+"""How many rows one statement inserts: fewer than the question marks that every build of SQLite takes."""
 
 
 def put(connection: sqlite3.Connection, body: bytes) -> int:
@@ -24,7 +24,7 @@ def put(connection: sqlite3.Connection, body: bytes) -> int:
 def put_all(connection: sqlite3.Connection, bodies: Sequence[bytes]) -> list[int]:
     """Store bodies; return their numbers.
 
-    Each is padded to the length of the dropped one whose place it takes, or to a round length at the end of the table.
+    A body takes the row of a dropped one that is long enough, or a new row of a round length. It is padded with NUL.
 
     Args:
         connection: Inside a write transaction.
@@ -63,18 +63,18 @@ def _appended(connection: sqlite3.Connection, bodies: Sequence[bytes]) -> list[i
 
 
 def drop(connection: sqlite3.Connection, refs: Iterable[int]) -> None:
-    """Overwrite bodies with zeros of the same length and give their places to later ones."""
+    """Overwrite bodies with zeros of the same length; later bodies take their rows."""
     for ref in refs:
         connection.execute("INSERT INTO free_texts SELECT length(body), ref FROM texts WHERE ref = ?", (ref,))
         connection.execute("UPDATE texts SET body = zeroblob(length(body)) WHERE ref = ?", (ref,))
 
 
 def unpadded(body: bytes) -> bytes:
-    """A body as it was put."""
+    """Return a body as it was stored."""
     return body.rstrip(b"\0")
 
 
 def _round_length(size: int) -> int:
-    """Up to the next multiple of 32, or of an eighth of its power of two: places of few lengths are found again."""
+    """Round up to a multiple of 32, or of an eighth of a power of two: rows of few lengths are easily used again."""
     step = max(32, 1 << max(size.bit_length() - 4, 0))
     return -(-size // step) * step
