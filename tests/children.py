@@ -18,12 +18,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from langchain_mem0_scoped import ScopedMemory, local_memory
+from langchain_mem0_scoped import ErasureReceipt, ScopedMemory, local_memory
 from langchain_mem0_scoped.backends import default
 from langchain_mem0_scoped.embeddings import _model
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.errors import BackendError, ScopedMemoryError
-from tests.faults import PATIENCE, open_files, store
+from tests.faults import PATIENCE, Child, open_files, store
+from tests.models import extracting
+from tests.worlds import WordEmbeddings, entities
 
 _model()  # once in the server the children are forked from, not in each of them
 
@@ -143,6 +145,37 @@ def lock(pipe: Connection, path: Path, how: str) -> None:
         pipe.recv()
         connection.execute("ROLLBACK")
     pipe.send("unlocked")
+
+
+# -- erasure in another process
+
+
+def erase_in_another_process(path: Path, user_id: str) -> ErasureReceipt:
+    """Erase a user in a process that has never opened the file."""
+    with Child(erase_user, path, user_id) as child:
+        receipt: ErasureReceipt = child.hear()
+        return receipt
+
+
+def erase_user(pipe: Connection, path: Path, user_id: str) -> None:
+    """Open the file, erase a user, send the receipt."""
+    with store(path, embeddings=WordEmbeddings()) as client:
+        pipe.send(ScopedMemory(user_id, client=client).delete_all())
+
+
+def look_for_erased_user(pipe: Connection, path: Path, user_id: str, other_id: str) -> None:
+    """Read everything of an erased user, then add; send the prompt that mem0 builds for that add."""
+    model = extracting()
+    with store(path, embeddings=WordEmbeddings(), llm=model) as client, entities():
+        memory = ScopedMemory(user_id, client=client)
+        assert memory.get_all() == []
+        assert memory.count() == 0
+        assert memory.search("anything at all", threshold=0) == []
+        assert client.entity_store.list({"user_id": user_id}) == [[]]
+        assert client.db.get_last_messages(f"user_id={user_id}") == []
+        assert ScopedMemory(other_id, client=client).count() > 0
+        memory.add("hello again", infer=True)
+        pipe.send(model.prompts[-1])
 
 
 # -- a disk that is full

@@ -1,14 +1,23 @@
 """What holds for every test: no telemetry, no keys, no socket, nothing written outside a temporary directory."""
 
+from __future__ import annotations
+
 import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import langchain_core  # noqa: F401  # puts warning filters of its own first; imported here, pytest's come before them
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    import mem0
+
+    from tests.support import Call
 
 # mem0 reads these at import and creates its directory there, so they are set before any test module is imported.
 _HOME = tempfile.mkdtemp(prefix="langchain-mem0-scoped-")
@@ -32,10 +41,15 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests in integration/ may talk to servers on this machine, and to nothing else."""
+    """Let tests in integration/, and those of a hosted client, talk to servers on this machine and to nothing else."""
     integration = Path(__file__).parent / "integration"
     for item in items:
-        if item.path.is_relative_to(integration):
+        kind = (
+            item.callspec.params.get("kind")
+            if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+            else None
+        )
+        if item.path.is_relative_to(integration) or getattr(kind, "hosted", False):
             item.add_marker(pytest.mark.allow_hosts(["localhost", "127.0.0.1", "::1"]))
 
 
@@ -45,3 +59,20 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("MEM0_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("LANGCHAIN_MEM0_SCOPED_PATH", str(tmp_path / "memory.db"))
+
+
+@pytest.fixture(scope="module", params=["embedded", "qdrant"])
+def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[mem0.Memory]:
+    """One client of each kind for a whole file; tests keep apart by taking new users."""
+    from tests.support import opened
+
+    with opened(request.param, tmp_path_factory.mktemp(request.param)) as client:
+        yield client
+
+
+@pytest.fixture(params=["sync", "async"])
+def call(request: pytest.FixtureRequest) -> Call:
+    """`call(memory, "search", "tea")`: as it is, or through the async twin."""
+    from tests.support import Call
+
+    return Call(request.param)

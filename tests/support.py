@@ -44,6 +44,9 @@ TEXTS: Final = (
 NOBODYS_ID: Final = "00000000-0000-4000-8000-000000000000"
 """A memory id that no row has."""
 
+ROOT: Final = Path(__file__).parents[1]
+"""The folder of the repository."""
+
 _numbers = count()
 
 
@@ -172,7 +175,7 @@ def run_python(code: str, **environment: str | None) -> str:
         timeout=120,
         check=False,
         env=env,
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr

@@ -6,17 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.clients import every_message
 from tests.platform.filters import Scoping
 from tests.platform.fixtures import lenient, strict  # noqa: F401  # the fixtures platform and lenient_platform
-from tests.platform.rules import Extracted, Ids, Message
 from tests.platform.server import Platform
-from tests.support import MODES, Call
-
-
-@pytest.fixture(params=MODES)
-def call(request: pytest.FixtureRequest) -> Call:
-    """`call(memory, "search", "tea")`: as it is, or through the async twin."""
-    return Call(request.param)
 
 
 @pytest.fixture(scope="module", params=list(Scoping), ids=lambda scoping: scoping.value)
@@ -26,8 +19,3 @@ def project(request: pytest.FixtureRequest) -> Iterator[Platform]:
         platform.extract = every_message
         platform.event_seconds = 0  # done when first asked for: hundreds of tests would wait otherwise
         yield platform
-
-
-def every_message(messages: list[Message], ids: Ids) -> list[Extracted]:
-    """What the assistant said included: as the other clients keep it, which have no model here."""
-    return [Extracted(message["content"], ids) for message in messages]

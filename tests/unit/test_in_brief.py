@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import in_brief
-
-ROOT = Path(__file__).parents[2]
+from tests.support import ROOT
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["speed", "recall"])

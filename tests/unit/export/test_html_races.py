@@ -18,9 +18,9 @@ from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_mem0_scoped import BackendError, ScopedMemory, local_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from tests.chat import client_with_transcripts, close_transcripts
+from tests.children import erase_in_another_process
 from tests.faults import PATIENCE
 from tests.support import MODES
-from tests.unit.test_erasure_races import erase_in_another_process
 from tests.worlds import WordEmbeddings
 
 SECRET = "My cat is called Zephyrine"

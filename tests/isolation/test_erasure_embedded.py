@@ -6,8 +6,6 @@ import json
 import random
 import sqlite3
 import string
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,9 @@ from langchain_mem0_scoped import ErasureReceipt, MemoryNotFoundError, ScopedMem
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.sqlite import text_table as texts
 from langchain_mem0_scoped.sqlite.database import Database
+from tests import children
+from tests.children import erase_in_another_process
+from tests.faults import Child
 from tests.models import extracting
 from tests.worlds import WordEmbeddings, entities, left_in, names_in, unsynced
 
@@ -283,47 +284,6 @@ def _entities_of(client: EngineMemory, memory: ScopedMemory) -> list[Any]:
     return rows
 
 
-_LOOK = """
-import sys
-from pathlib import Path
-from langchain_mem0_scoped import ScopedMemory, local_memory
-from tests.models import extracting
-from tests.worlds import WordEmbeddings, entities
-
-path, user_id, others, erase = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4] == "erase"
-model = extracting()
-client = local_memory(path, embeddings=WordEmbeddings(), llm=model)
-memory = ScopedMemory(user_id, client=client)
-if erase:
-    receipt = memory.delete_all()
-    print(receipt.memories, receipt.history, receipt.messages, receipt.entities, receipt.transcripts)
-    client.close()
-    sys.exit()
-with entities():
-    assert memory.get_all() == [] and memory.count() == 0
-    assert memory.search("anything at all", threshold=0) == []
-    assert client.entity_store.list({"user_id": user_id}) == [[]]
-    assert client.db.get_last_messages(f"user_id={user_id}") == []
-    assert ScopedMemory(others, client=client).count() > 0
-    memory.add("hello again", infer=True)
-    print(model.prompts[-1])
-client.close()
-"""
-
-
-def _in_a_fresh_process(*arguments: str) -> str:
-    """Run `_LOOK`; it gets the environment of the tests, and the folder above tests/ to import from."""
-    done = subprocess.run(
-        [sys.executable, "-c", _LOOK, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.parametrize("seed", [200, 201])
 def test_a_fresh_process_finds_nothing_of_an_erased_user(tmp_path: Path, seed: int) -> None:
     churn = Churn(tmp_path / "memory.db", seed, users=8)
@@ -331,7 +291,8 @@ def test_a_fresh_process_finds_nothing_of_an_erased_user(tmp_path: Path, seed: i
     victim = churn.victim()
     other = next(person for person in churn.people if person.memories and person is not victim)
     victim.memory.delete_all()
-    prompt = _in_a_fresh_process(str(churn.path), victim.memory.user_id, other.memory.user_id, "look")
+    with Child(children.look_for_erased_user, churn.path, victim.memory.user_id, other.memory.user_id) as child:
+        prompt = child.hear()
     assert "hello again" in prompt
     assert not [mark for mark in victim.marks if mark in prompt]
     churn.close()
@@ -344,8 +305,7 @@ def test_a_process_that_never_opened_the_entities_erases_them(tmp_path: Path, se
     victim = churn.victim()
     others = [person for person in churn.people if person is not victim]
     before = [person.state() for person in others]
-    printed = _in_a_fresh_process(str(churn.path), victim.memory.user_id, "", "erase")
-    assert printed.split() == [str(count) for count in victim.receipt()]
+    assert counts_of(erase_in_another_process(churn.path, victim.memory.user_id)) == victim.receipt()
     # This process has the partition in its cache and connections that began before.
     assert left_in(churn.path, *victim.marks) == [], f"seed {seed}"
     assert victim.memory.get_all() == []

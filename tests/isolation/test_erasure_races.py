@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +15,7 @@ import pytest
 from langchain_mem0_scoped import BackendError, ErasureError, ScopedMemory, local_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.records import MemoryList
+from tests.children import erase_in_another_process
 from tests.models import extracting
 from tests.worlds import WordEmbeddings, entities, left_in
 
@@ -84,18 +83,6 @@ def refused(future: Future[MemoryList]) -> None:
     assert error.retryable
     assert "erased" in str(error)
     assert error.__cause__ is None
-
-
-def erase_in_another_process(path: Path, user_id: str) -> None:
-    code = (
-        "import sys\n"
-        "from langchain_mem0_scoped import ScopedMemory, local_memory\n"
-        "from tests.worlds import WordEmbeddings\n"
-        "client = local_memory(sys.argv[1], embeddings=WordEmbeddings())\n"
-        "ScopedMemory(sys.argv[2], client=client).delete_all()\n"
-        "client.close()\n"
-    )
-    subprocess.run([sys.executable, "-c", code, str(path), user_id], check=True, cwd=Path(__file__).parents[2])
 
 
 def test_an_add_under_way_while_its_user_is_erased_stores_nothing(slow: Store) -> None:

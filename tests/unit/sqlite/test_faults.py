@@ -17,9 +17,7 @@ from langchain_mem0_scoped import ScopedMemory
 from tests import children
 from tests.children import PARTS
 from tests.faults import Child, assert_sound, store
-from tests.support import run_python
-
-ROOT = Path(__file__).parents[2]
+from tests.support import ROOT, run_python
 
 
 class TestKilled:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_mem0_scoped import MemoryNotFoundError, ScopedMemory, ScopedMemoryError, ScopeError
+from tests.clients import KINDS
 from tests.support import NOBODYS_ID, Call, Spy, label, new_user, texts_of
 
 SECRET = "The spare key lies under the blue flowerpot"
@@ -174,6 +175,7 @@ def test_no_id_whatever_reaches_a_row(world: World, memory_id: Any, verb: str) -
         getattr(world.nobody, verb)(memory_id, *VERBS[verb])
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.hosted], indirect=True, ids=str)
 def test_plain_mem0_serves_and_changes_anybodys_row(world: World) -> None:
     # The control: the same calls without a scope. mem0 asks nobody who he is.
     row = world.client.add("bait", user_id=new_user("bait"), infer=False)["results"][0]["id"]
