@@ -393,13 +393,13 @@ class ScopedMemory:
         """
         from .export.html import write_page
 
-        return write_page(self, path, contact)
+        return write_page(self._scoped_client, path, contact)
 
     async def aexport_html(self, path: str | os.PathLike[str], *, contact: str | None = None) -> Path:
         """Async twin of `export_html`."""
         from .export.html import awrite_page
 
-        return await awrite_page(self, path, contact)
+        return await awrite_page(self._scoped_client, path, contact)
 
     def tools(self) -> list[BaseTool]:
         """Tools with which a model works on this user's memory; see `create_memory_tools`."""

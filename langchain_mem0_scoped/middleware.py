@@ -1,4 +1,4 @@
-"""ScopedMemoryMiddleware: an agent that remembers each user. Needs the extra `agents`."""
+"""ScopedMemoryMiddleware: memory of each user for a LangChain agent. Needs the extra `agents`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final, NotRequired, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, NotRequired, TypeAlias, TypedDict, TypeVar
 
 from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, SystemMessage
@@ -14,11 +14,14 @@ from langchain_core.tools import BaseTool
 
 from .backends import check_client
 from .errors import InputError, ScopeError
-from .memory import ScopedMemory
-from .memory_filter import NOT_SAVED, Remember, report_unsaved, select_messages, validate_remember
-from .recall import arecall_other_sessions, format_memories, last_human_text, recall_other_sessions, validate_recall
+from .memory_filter import NOT_SAVED, Remember, report_unsaved, select_messages
+from .messages import TextMessage
+from .options import HistorySettings
+from .recall import arecall_other_sessions, format_memories, last_human_text, recall_other_sessions
 from .records import MemoryList
-from .scope import validate_id
+from .requests import AddRequest, ErasureToken
+from .scope import SESSION_KEY, validate_id
+from .scoped_client import ScopedClient
 from .tools import ACTIONS, MemoryAction
 
 try:
@@ -35,62 +38,62 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from .backends import Client
 
-_MEMO: Final = 1_000
-"""How many recalls of runs under way are held."""
+_MAX_HELD: Final = 1_000
+"""At most so many recalls, and so many human messages, are held for runs that have not finished."""
 
-Key = tuple[str, str, str]
+_STATE_KEY: Final = "scoped_memory_turn"
+
+_RecallKey: TypeAlias = tuple[str, str, str]
+"""User, session (or "") and the text that is recalled by."""
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class _Turn(TypedDict):
-    """What the state holds of a turn: no text, and nothing recalled.
+class _AgentTurn(TypedDict):
+    """One turn in the agent's state. It holds no text and no memory.
 
     Attributes:
-        user: Who began it.
-        human: The id of the user's message; None where the run has none of its own.
-        since: Where the user stood when it began: an erasure after that keeps it from being remembered.
-        saved: Whether it is remembered already.
+        user_id: The user whose run began the turn.
+        human_id: The id of the user's message; None if the run has no message of its own.
+        erasure_token: Made when the turn began; an erasure since then keeps the turn from being stored.
+        saved: Whether the turn is stored already.
     """
 
-    user: str
-    human: str | None
-    since: list[Any] | None
+    user_id: str
+    human_id: str | None
+    erasure_token: list[Any] | None
     saved: bool
 
 
 class _TurnState(AgentState[Any]):
-    # Private: neither an input nor an output of the agent, so that no caller can write it.
-    # By the name of the middleware: an agent may have two.
-    scoped_memory_turn: NotRequired[Annotated[dict[str, _Turn], PrivateStateAttr]]
-
-
-_TURN: Final = "scoped_memory_turn"
+    # Private: neither an input nor an output of the agent, so that no caller can write it. Keyed by the middleware's
+    # name, since an agent may have two.
+    scoped_memory_turn: NotRequired[Annotated[dict[str, _AgentTurn], PrivateStateAttr]]
 
 
 class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
-    """Recalls what is known about the user before a model is asked, and remembers the turn after the agent.
+    """Recalls memories of the user before each model call, and stores the turn after the agent has finished.
 
     The user comes from the agent's runtime context, `agent.invoke(…, context=…)`: its attribute or key `user_id`. A run
-    without one fails before any model is asked. The recall goes into the system message of the request, never into the
-    agent's state, which a checkpointer would keep for whoever uses the thread next. The thread is the session.
+    without one fails before any model is called. Memories are added to the system message of the request. They are
+    never added to the agent's state, which a checkpointer would keep for the next user of the thread. The thread is the
+    session.
 
-    A run that fails saves nothing. Where saving fails the answer is given all the same: the failure is logged, and told
-    to callbacks as the custom event `scoped_memory_not_saved`.
+    A run that fails stores nothing. If storing fails, the answer is returned all the same: the failure is logged and
+    sent to callbacks as the custom event `scoped_memory_not_saved`.
 
     Args:
         client: As in `ScopedMemory`.
         recall: At most so many memories; 0 for none.
-        remember: What of a turn becomes memory; see `remembering.Remember`.
-        tools: True to give the agent the five tools of `create_memory_tools`, working on the memory of the run's user.
-        user_id: How to read the user from the context, where it is not its `user_id`.
+        remember: Which messages of a turn become memories; see `memory_filter.Remember`.
+        tools: True to give the agent the five tools of `create_memory_tools`, bound to the run's user.
+        user_id: A function that reads the user from the context, if it is not the context's `user_id`.
 
     Raises:
         ImportError: On import: langchain is not installed.
-        InputError: An argument means nothing.
-        ScopeError: When it runs: the context names no user, or one that is refused.
+        InputError: An argument is invalid.
+        ScopeError: When it runs: the context has no user_id, or a refused one.
         BackendError: When it runs: the memories cannot be read.
 
     Example:
@@ -117,157 +120,178 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         if not isinstance(tools, bool):
             raise InputError(f"tools must be True, for all five, or False, got {type(tools).__name__}")
         self._client = client
-        self._recall = validate_recall(recall)
-        self._remember = validate_remember(remember)
-        self._user_id = user_id or _user_of
-        self._memo: OrderedDict[Key, tuple[RunControl | None, MemoryList]] = OrderedDict()
-        self._humans: OrderedDict[str, HumanMessage] = OrderedDict()
+        settings = HistorySettings.of({"recall": recall, "remember": remember})
+        self._recall = settings.recall
+        self._remember = settings.remember
+        self._user_id = user_id or _user_id_from
+        # Held for runs that have not finished, outside the state.
+        self._recalls: OrderedDict[_RecallKey, tuple[RunControl | None, MemoryList]] = OrderedDict()
+        self._human_messages: OrderedDict[str, HumanMessage] = OrderedDict()
         self._lock = threading.Lock()
         self.tools = [_runtime_tool(action, self) for action in ACTIONS] if tools else []
 
-    def _memory(self, context: Any) -> ScopedMemory:
-        return ScopedMemory(self._user_id(context), client=self._client)
+    def _scoped_client(self, context: Any) -> ScopedClient:
+        return ScopedClient(self._user_id(context), client=self._client)
 
-    # -- before
+    # -- before the agent
 
     def before_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any]:
-        """Fail closed where there is no user, and note whose turn this is and where that user stands."""
-        memory = self._memory(runtime.context)
-        return self._noted(state, self._begun(memory, state, memory._begin()))
+        """Raise if the context has no user; begin a turn in the state."""
+        client = self._scoped_client(runtime.context)
+        return self._begin_turn(client.user_id, state, client.erasure_token())
 
     async def abefore_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any]:
         """Async twin of `before_agent`."""
-        memory = self._memory(runtime.context)
-        return self._noted(state, self._begun(memory, state, await asyncio.to_thread(memory._begin)))
+        client = self._scoped_client(runtime.context)
+        return self._begin_turn(client.user_id, state, await asyncio.to_thread(client.erasure_token))
 
-    def _turn(self, state: Any) -> _Turn | None:
-        turns: dict[str, _Turn] = state.get(_TURN) or {}
-        return turns.get(self.name)
-
-    def _noted(self, state: Any, turn: _Turn) -> dict[str, Any]:
-        return {_TURN: {**(state.get(_TURN) or {}), self.name: turn}}
-
-    def _begun(self, memory: ScopedMemory, state: AgentState[Any], since: Sequence[Any] | None) -> _Turn:
-        human = _last_human(state["messages"])
-        last = self._turn(state)
-        # The last human message of a thread need not be this run's, nor this user's.
-        if human is not None and last is not None and last["human"] == human.id:
-            human = None if last["saved"] or last["user"] != memory.user_id else human
+    def _begin_turn(self, user_id: str, state: AgentState[Any], token: ErasureToken | None) -> dict[str, Any]:
+        human = _last_human_message(state["messages"])
+        previous = self._turn(state)
+        # A run without a message of its own finds an earlier run's message last in the thread. It is stored with this
+        # run only if it is the same user's and is not stored yet.
+        if human is not None and previous is not None and previous["human_id"] == human.id:
+            human = None if previous["saved"] or previous["user_id"] != user_id else human
         if human is not None:
-            self._keep(self._humans, str(human.id), human)
-        return _Turn(
-            user=memory.user_id,
-            human=None if human is None else human.id,
-            since=None if since is None else list(since),
+            self._hold(self._human_messages, str(human.id), human)
+        turn = _AgentTurn(
+            user_id=user_id,
+            human_id=None if human is None else human.id,
+            erasure_token=None if token is None else list(token),
             saved=False,
         )
+        return self._state_update(state, turn)
 
-    # -- around the model
+    def _turn(self, state: Any) -> _AgentTurn | None:
+        turns: dict[str, _AgentTurn] = state.get(_STATE_KEY) or {}
+        return turns.get(self.name)
+
+    def _state_update(self, state: Any, turn: _AgentTurn) -> dict[str, Any]:
+        return {_STATE_KEY: {**(state.get(_STATE_KEY) or {}), self.name: turn}}
+
+    # -- around a model call
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
-        """Put what is known into the system message of this one request."""
-        memory = self._memory(request.runtime.context)
-        key = _key(memory, request.messages)
-        known = self._kept(key, request.runtime)
-        if known is None and self._recall:
-            known = recall_other_sessions(memory, key[2], key[1], self._recall)
-            self._keep(self._memo, key, (request.runtime.control, known))
-        return handler(_told(request, known))
+        """Add memories to the system message of this request."""
+        client = self._scoped_client(request.runtime.context)
+        key = _recall_key(client, request.messages)
+        memories = self._held_recall(key, request.runtime)
+        if memories is None and self._recall:
+            memories = recall_other_sessions(client, key[2], key[1], self._recall)
+            self._hold(self._recalls, key, (request.runtime.control, memories))
+        return handler(_with_memories(request, memories))
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
         """Async twin of `wrap_model_call`."""
-        memory = self._memory(request.runtime.context)
-        key = _key(memory, request.messages)
-        known = self._kept(key, request.runtime)
-        if known is None and self._recall:
-            known = await arecall_other_sessions(memory, key[2], key[1], self._recall)
-            self._keep(self._memo, key, (request.runtime.control, known))
-        return await handler(_told(request, known))
+        client = self._scoped_client(request.runtime.context)
+        key = _recall_key(client, request.messages)
+        memories = self._held_recall(key, request.runtime)
+        if memories is None and self._recall:
+            memories = await arecall_other_sessions(client, key[2], key[1], self._recall)
+            self._hold(self._recalls, key, (request.runtime.control, memories))
+        return await handler(_with_memories(request, memories))
 
-    # -- after
+    # -- after the agent
 
     def after_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
-        """Remember the turn: what the user said in this run and what the agent answered."""
-        memory = self._memory(runtime.context)
-        turn = self._turn(state)
+        """Store the turn: what the user said in this run, and the agent's answers."""
+        client = self._scoped_client(runtime.context)
         try:
-            if turn is not None and (said := self._said(memory, turn, state["messages"])):
-                memory._remember(said, _session() or None, turn["since"])
+            if request := self._add_request(client, state):
+                client.add(request)
         except Exception as error:
             report_unsaved(error)
             dispatch_custom_event(NOT_SAVED, {"error": type(error).__name__})
             return None
-        return None if turn is None else self._noted(state, {**turn, "saved": True})
+        return self._saved_update(state)
 
     async def aafter_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
         """Async twin of `after_agent`."""
-        memory = self._memory(runtime.context)
-        turn = self._turn(state)
+        client = self._scoped_client(runtime.context)
         try:
-            if turn is not None and (said := self._said(memory, turn, state["messages"])):
-                await memory._aremember(said, _session() or None, turn["since"])
+            if request := self._add_request(client, state):
+                await client.aadd(request)
         except Exception as error:
             report_unsaved(error)
             await adispatch_custom_event(NOT_SAVED, {"error": type(error).__name__})
             return None
-        return None if turn is None else self._noted(state, {**turn, "saved": True})
+        return self._saved_update(state)
 
-    def _said(self, memory: ScopedMemory, turn: _Turn, messages: list[AnyMessage]) -> list[dict[str, str]]:
-        """What of this run is to be remembered: nothing where another user began the turn, or it was saved before."""
+    def _add_request(self, client: ScopedClient, state: AgentState[Any]) -> AddRequest | None:
+        turn = self._turn(state)
+        if turn is None:
+            return None
+        messages = self._messages_to_remember(client, turn, state["messages"])
+        session_id = _session_id()
+        return AddRequest(
+            messages=messages,
+            metadata={SESSION_KEY: session_id} if session_id else {},
+            erasure_token=turn["erasure_token"],
+        )
+
+    def _saved_update(self, state: AgentState[Any]) -> dict[str, Any] | None:
+        turn = self._turn(state)
+        return None if turn is None else self._state_update(state, {**turn, "saved": True})
+
+    def _messages_to_remember(
+        self, client: ScopedClient, turn: _AgentTurn, messages: list[AnyMessage]
+    ) -> Sequence[TextMessage]:
+        """Return this run's messages to remember; none if another user began the turn, or it is stored already."""
         with self._lock:
-            self._memo.pop(_key(memory, messages), None)
-            human = self._humans.pop(turn["human"] or "", None)
-        if turn["user"] != memory.user_id or turn["human"] is None or turn["saved"]:
+            self._recalls.pop(_recall_key(client, messages), None)
+            human = self._human_messages.pop(turn["human_id"] or "", None)
+        if turn["user_id"] != client.user_id or turn["human_id"] is None or turn["saved"]:
             return []
         messages = [message for message in messages if not _is_summary(message)]
-        start = next((index for index, message in enumerate(messages) if message.id == turn["human"]), None)
+        start = next((index for index, message in enumerate(messages) if message.id == turn["human_id"]), None)
         if start is not None:
             return select_messages(messages[start:], self._remember)
-        # Summarised away in the meantime; what is left that surely is of this run is the answer.
+        # A summary replaced the human message. Of what is left only the answer certainly belongs to this run.
         answer = [message for message in messages[-1:] if isinstance(message, AIMessage)]
         return select_messages([*([human] if human is not None else []), *answer], self._remember)
 
-    # -- what is held of runs under way, outside the state. A recall belongs to one run, told by the control LangGraph
-    # makes for it: what a failed or interrupted run recalled is not used by the next.
+    # -- what is held for runs that have not finished
 
-    def _kept(self, key: Key, runtime: Runtime[Any]) -> MemoryList | None:
-        control, known = self._memo.get(key, (None, None))
-        return known if control is runtime.control else None
+    def _held_recall(self, key: _RecallKey, runtime: Runtime[Any]) -> MemoryList | None:
+        # LangGraph makes one control for each run. What a failed or interrupted run recalled is not used by the next
+        # run, since the user may have been erased in between.
+        control, memories = self._recalls.get(key, (None, None))
+        return memories if control is runtime.control else None
 
-    def _keep(self, held: OrderedDict[K, V], key: K, value: V) -> None:
+    def _hold(self, held: OrderedDict[_K, _V], key: _K, value: _V) -> None:
         with self._lock:
             held[key] = value
-            while len(held) > _MEMO:
+            while len(held) > _MAX_HELD:
                 held.popitem(last=False)
 
 
-def _user_of(context: Any) -> str:
-    found = context.get("user_id") if isinstance(context, Mapping) else getattr(context, "user_id", None)
-    if found is None:
+def _user_id_from(context: Any) -> Any:
+    user_id = context.get("user_id") if isinstance(context, Mapping) else getattr(context, "user_id", None)
+    if user_id is None:
         raise ScopeError(
-            "the agent's runtime context names no user_id: call with context=…, and create_agent with "
-            "context_schema=…; there is no shared memory to fall back on"
+            "the agent's runtime context has no user_id: call the agent with context={'user_id': …}, and create_agent "
+            "with context_schema=…; there is no default user"
         )
-    return found  # type: ignore[no-any-return]  # ScopedMemory checks it
+    return user_id
 
 
-def _session() -> str:
-    """The thread as a session; "" where there is none, or where its name could not be a session's."""
+def _session_id() -> str:
+    """Return the thread's id if it is valid as a session_id, else ""."""
     try:
         return validate_id((get_config().get("configurable") or {}).get("thread_id"), "session_id")
     except (ScopeError, RuntimeError):
         return ""
 
 
-def _key(memory: ScopedMemory, messages: list[AnyMessage]) -> Key:
-    return memory.user_id, _session(), last_human_text(messages)
+def _recall_key(client: ScopedClient, messages: list[AnyMessage]) -> _RecallKey:
+    return client.user_id, _session_id(), last_human_text(messages)
 
 
-def _last_human(messages: list[AnyMessage]) -> HumanMessage | None:
+def _last_human_message(messages: list[AnyMessage]) -> HumanMessage | None:
     return next(
         (message for message in reversed(messages) if isinstance(message, HumanMessage) and not _is_summary(message)),
         None,
@@ -275,34 +299,38 @@ def _last_human(messages: list[AnyMessage]) -> HumanMessage | None:
 
 
 def _is_summary(message: BaseMessage) -> bool:
-    """LangChain's SummarizationMiddleware speaks as the user, of whatever stood there: tool output, recalled text."""
+    # LangChain's SummarizationMiddleware writes a HumanMessage. It summarises tool output too, which the user never
+    # said.
     return message.additional_kwargs.get("lc_source") == "summarization"
 
 
-def _told(request: ModelRequest[Any], known: MemoryList | None) -> ModelRequest[Any]:
-    if not known:
+def _with_memories(request: ModelRequest[Any], memories: MemoryList | None) -> ModelRequest[Any]:
+    if not memories:
         return request
-    told: str | list[str | dict[Any, Any]] = format_memories(known)
-    given = request.system_message
-    if given is not None and isinstance(given.content, str):
-        told = f"{given.content}\n\n{told}"
-    elif given is not None:
-        told = [*given.content, {"type": "text", "text": told}]
-    return request.override(system_message=SystemMessage(told))
+    content: str | list[str | dict[Any, Any]] = format_memories(memories)
+    system = request.system_message
+    if system is not None and isinstance(system.content, str):
+        content = f"{system.content}\n\n{content}"
+    elif system is not None:
+        content = [*system.content, {"type": "text", "text": content}]
+    return request.override(system_message=SystemMessage(content))
 
 
 def _runtime_tool(action: MemoryAction, middleware: ScopedMemoryMiddleware) -> BaseTool:
-    """A memory tool that finds its user in the run's context: `runtime` is hidden from the model and not forgeable."""
+    """Make a memory tool that finds its user in the run's context.
+
+    LangChain passes `runtime` itself: it is not in the schema that the model sees, and a model cannot forge it.
+    """
 
     def run(runtime: ToolRuntime, **arguments: Any) -> str:
-        return action.run(middleware._memory(runtime.context), arguments | since(runtime))
+        return action.run(middleware._scoped_client(runtime.context), arguments, token_of(runtime))
 
     async def arun(runtime: ToolRuntime, **arguments: Any) -> str:
-        return await action.arun(middleware._memory(runtime.context), arguments | since(runtime))
+        return await action.arun(middleware._scoped_client(runtime.context), arguments, token_of(runtime))
 
-    def since(runtime: ToolRuntime) -> dict[str, Any]:
-        # What a model remembers it may have recalled before an erasure.
-        turn = middleware._turn(runtime.state) if action.name == "remember" else None
-        return {} if turn is None else {"since": turn["since"]}
+    def token_of(runtime: ToolRuntime) -> ErasureToken | None:
+        # What the model remembers now it may have recalled before an erasure.
+        turn = middleware._turn(runtime.state)
+        return None if turn is None else turn["erasure_token"]
 
     return action.as_tool(run, arun)

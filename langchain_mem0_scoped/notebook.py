@@ -1,42 +1,41 @@
-"""How a ScopedMemory shows itself in a notebook: it reads the latest of what is known, and never raises."""
+"""How a ScopedMemory displays itself in Jupyter: a table of the latest memories."""
 
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
 
 from .errors import ScopedMemoryError
+from .requests import list_request
+from .scoped_client import HasScopedClient
 from .tables import MAX_ROWS, pluralize_memories
 
-if TYPE_CHECKING:
-    from .memory import ScopedMemory
 
+def mimebundle(memory: HasScopedClient) -> dict[str, str]:
+    """Return what a notebook displays of one user, by MIME type.
 
-def shown(memory: ScopedMemory) -> dict[str, str]:
-    """What a notebook displays of one user: the latest memories as a table, by MIME type.
-
-    This reads, unlike `repr` and `str`, which reach logs and tracebacks: a display is asked for by whoever types the
-    name into a cell. Where it fails, the display says so instead of raising.
+    This reads memories. `repr` and `str` do not, because they reach logs and tracebacks; a display is only made for
+    somebody who evaluates the object in a cell. An error is displayed instead of raised.
 
     Args:
-        memory: Whose.
+        memory: The object to display.
 
     Returns:
-        "text/html" and "text/plain".
+        "text/html" and "text/plain": a table of at most `MAX_ROWS` memories, the latest first.
     """
+    client = memory.scoped_client
     try:
-        latest = memory.get_all(limit=MAX_ROWS + 1)
+        latest = client.list(list_request(limit=MAX_ROWS + 1))
         more = len(latest) > MAX_ROWS
         count = f"more than {MAX_ROWS} memories, the latest of them" if more else pluralize_memories(len(latest))
-        table = latest[:MAX_ROWS]._table(f"{memory.user_id}: {count}")
+        table = latest[:MAX_ROWS].table(f"{client.user_id}: {count}")
         return {"text/html": table.html(), "text/plain": str(table) if latest else table.caption}
     except ScopedMemoryError as error:
-        # Errors of ours quote nothing.
-        return _failed(memory, f"{type(error).__name__}: {error}")
+        # The package's own errors quote no memory, query or key.
+        return _failure(memory, f"{type(error).__name__}: {error}")
     except Exception as error:
-        return _failed(memory, type(error).__name__)
+        return _failure(memory, type(error).__name__)
 
 
-def _failed(memory: ScopedMemory, reason: str) -> dict[str, str]:
-    text = f"{memory!r}, which cannot be read now. {reason}"
+def _failure(memory: HasScopedClient, reason: str) -> dict[str, str]:
+    text = f"{memory!r}: its memories cannot be read. {reason}"
     return {"text/html": f"<p>{escape(text)}</p>", "text/plain": text}

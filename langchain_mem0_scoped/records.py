@@ -90,15 +90,21 @@ class MemoryList(list[MemoryRecord]):
         return f"<MemoryList of {len(self)}: print() or to_pandas() shows them>"
 
     def __str__(self) -> str:
-        return str(self._table()) if self else "no memories"
+        return str(self.table()) if self else "no memories"
 
     def _repr_html_(self) -> str:
-        return self._table().html()
+        return self.table().html()
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(str(self))
 
-    def _table(self, caption: str = "", more: int = 0) -> tables.Table:
+    def table(self, caption: str = "", more: int = 0) -> tables.Table:
+        """Return the first memories as a table that is displayed in a notebook or printed.
+
+        Args:
+            caption: The table's caption.
+            more: How many further memories there are, beside those of this list.
+        """
         shown = self[: tables.MAX_ROWS]
         rows = [
             [

@@ -1,9 +1,9 @@
-"""ScopedMemoryRetriever: one user's memories as documents, wherever LangChain takes a retriever."""
+"""ScopedMemoryRetriever: one user's memories as LangChain documents."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
@@ -12,36 +12,37 @@ from langchain_core.runnables import Runnable, RunnableSerializable
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from .errors import ScopeError
-from .memory import ScopedMemory
 from .messages import validate_count, validate_threshold
+from .requests import SearchRequest, search_request
 from .scope import validate_filters
+from .scoped_client import ScopedClient
 
 if TYPE_CHECKING:
     from langchain_core.runnables.utils import AnyConfigurableField, ConfigurableField
 
     from .backends import Client
 
-_FIXED = frozenset({"user_id", "client"})
+_FIXED_FIELDS: Final = frozenset({"user_id", "client"})
 
 
 class ScopedMemoryRetriever(BaseRetriever):
     """Finds the memories of one user that match a query best.
 
-    The user is fixed at construction: neither a copy, a configurable field nor an argument of `invoke` changes it.
+    The user is fixed at construction. No copy, configurable field or argument of `invoke` changes it.
 
     Args:
-        user_id: Whose memories; see `ScopedMemory`.
+        user_id: The user; see `ScopedMemory`.
         client: As in `ScopedMemory`.
-        k: At most so many documents; `invoke(query, k=…)` asks for another number.
+        k: At most so many documents; `invoke(query, k=…)` overrides it for one call.
         threshold: Lowest score, 0 to 1; None for the client's default, see `ScopedMemory.search`.
-        filters: Narrows every search to some metadata; see `ScopedMemory.search`.
-        **base: `name`, `tags` and `metadata` of any LangChain runnable.
+        filters: Conditions on metadata for every search; see `ScopedMemory.search`.
+        **base: `name`, `tags` and `metadata`, as for any LangChain runnable.
 
     Raises:
-        ScopeError: The user_id or filters are refused. When it searches: the client returned a row of another user.
-        InputError: k, threshold or client means nothing. When it searches: an empty query, or k below 1.
+        ScopeError: The user_id or filters are refused. When it searches: the client returned another user's row.
+        InputError: k, threshold or client is invalid. When it searches: the query is empty, or k is below 1.
         BackendError: When it searches: the client failed.
-        pydantic.ValidationError: `base` names something else, or a field is assigned to.
+        pydantic.ValidationError: `base` has another name, or a field is assigned to.
 
     Example:
         >>> from langchain_mem0_scoped import ScopedMemory
@@ -59,7 +60,7 @@ class ScopedMemoryRetriever(BaseRetriever):
     threshold: float | None = None
     filters: dict[str, Any] | None = None
 
-    _memory: ScopedMemory = PrivateAttr()
+    _scoped_client: ScopedClient = PrivateAttr()
 
     def __init__(
         self,
@@ -71,8 +72,8 @@ class ScopedMemoryRetriever(BaseRetriever):
         filters: Mapping[str, Any] | None = None,
         **base: Any,
     ) -> None:
-        # Checked before pydantic, which would turn a ScopeError into its own and take a str Enum for a str.
-        memory = ScopedMemory(user_id, client=client)
+        # Validated before pydantic, which would wrap a ScopeError in its own error and accept a str Enum as a str.
+        scoped_client = ScopedClient(user_id, client=client)
         fields: dict[str, Any] = {
             "user_id": user_id,
             "client": client,
@@ -81,7 +82,7 @@ class ScopedMemoryRetriever(BaseRetriever):
             "filters": None if filters is None else validate_filters(filters),
         }
         super().__init__(**fields, **base)
-        self._memory = memory
+        self._scoped_client = scoped_client
 
     def __hash__(self) -> int:
         return hash((self.user_id, self.k, self.threshold))
@@ -89,27 +90,29 @@ class ScopedMemoryRetriever(BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        found = self._own().search(query, k=self.k if k is None else k, threshold=self.threshold, filters=self.filters)
-        return found.to_documents()
+        return self._checked_client().search(self._request(query, k)).to_documents()
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        wanted = self.k if k is None else k
-        found = await self._own().asearch(query, k=wanted, threshold=self.threshold, filters=self.filters)
-        return found.to_documents()
+        return (await self._checked_client().asearch(self._request(query, k))).to_documents()
 
-    def _own(self) -> ScopedMemory:
-        # pydantic has ways past __init__: model_construct() leaves the memory out, copy(update=…) changes the user.
-        memory: ScopedMemory | None = getattr(self, "_memory", None)
-        if memory is None or memory.user_id != self.user_id:
-            raise ScopeError("the retriever's user_id was set past its construction; build a retriever for that user")
-        return memory
+    def _request(self, query: str, k: int | None) -> SearchRequest:
+        return search_request(query, k=self.k if k is None else k, threshold=self.threshold, filters=self.filters)
 
-    # -- what would hand the retriever to another user
+    def _checked_client(self) -> ScopedClient:
+        # pydantic can bypass __init__: model_construct() sets no client, copy(update=…) changes the user.
+        client: ScopedClient | None = getattr(self, "_scoped_client", None)
+        if client is None or client.user_id != self.user_id:
+            raise ScopeError(
+                "the retriever's user_id was changed after its construction; build a new retriever for that user"
+            )
+        return client
+
+    # -- copies and configuration keep the user
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> ScopedMemoryRetriever:
-        """Copy, with other `k`, `threshold` or `filters` if need be.
+        """Copy the retriever, with other `k`, `threshold` or `filters` if need be.
 
         Args:
             update: Fields to change.
@@ -119,15 +122,15 @@ class ScopedMemoryRetriever(BaseRetriever):
             A retriever of the same user and client.
 
         Raises:
-            ScopeError: The update names the user or the client, or filters that would leave the scope.
-            InputError: Its k or threshold means nothing.
-            pydantic.ValidationError: It names no field.
+            ScopeError: The update names the user or the client, or its filters are refused.
+            InputError: Its k or threshold is invalid.
+            pydantic.ValidationError: It names an unknown field.
         """
         changes = dict(update or {})
-        if not _FIXED.isdisjoint(changes):
+        if not _FIXED_FIELDS.isdisjoint(changes):
             _refuse()
-        same = {name: getattr(self, name) for name in type(self).model_fields}
-        return type(self)(**{**same, **changes})
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**{**fields, **changes})
 
     def __copy__(self) -> ScopedMemoryRetriever:
         return self.model_copy()
@@ -136,12 +139,12 @@ class ScopedMemoryRetriever(BaseRetriever):
         return self.model_copy()
 
     def configurable_fields(self, **kwargs: AnyConfigurableField) -> RunnableSerializable[str, list[Document]]:
-        """As any runnable's, for every field but the user and the client.
+        """Make fields configurable, as for any runnable; the user and the client are not.
 
         Raises:
-            ScopeError: One of these is named.
+            ScopeError: The user or the client is named.
         """
-        if not _FIXED.isdisjoint(kwargs):
+        if not _FIXED_FIELDS.isdisjoint(kwargs):
             _refuse()
         return super().configurable_fields(**kwargs)
 
@@ -153,10 +156,10 @@ class ScopedMemoryRetriever(BaseRetriever):
         prefix_keys: bool = False,
         **kwargs: Runnable[str, list[Document]] | Callable[[], Runnable[str, list[Document]]],
     ) -> RunnableSerializable[str, list[Document]]:
-        """As any runnable's; an alternative that is made at call time is looked at then.
+        """Offer alternatives, as for any runnable. One that is built at call time is checked at call time.
 
         Raises:
-            ScopeError: An alternative is another user's retriever: which user it is, is not for a config to choose.
+            ScopeError: An alternative is another user's retriever: a config must not choose the user.
         """
         alternatives = {key: self._same_user(alternative) for key, alternative in kwargs.items()}
         return super().configurable_alternatives(
@@ -172,4 +175,4 @@ class ScopedMemoryRetriever(BaseRetriever):
 
 
 def _refuse() -> NoReturn:
-    raise ScopeError("a retriever keeps its user and its client; build one for the other user instead")
+    raise ScopeError("a retriever's user_id and client cannot be changed; build a new retriever for the other user")

@@ -1,4 +1,4 @@
-"""A user's own page: their memories and conversations, as one HTML file without scripts that can be handed to them."""
+"""HTML export: one user's memories and conversations as a single file without scripts, made to be given to the user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ..errors import BackendError, InputError
 from ..records import MemoryRecord, record_from
 from ..tables import format_timestamp, parse_timestamp
-from ..transcripts import base as transcripts
+from ..transcripts.base import load_messages
 from .atomic_file import refuse_databases, validate_path, write_whole
 from .message_text import as_json, escape_invisible, parts_of, speaker_of
 
@@ -25,42 +25,43 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
     from ..backends.base import Row
-    from ..memory import ScopedMemory
+    from ..requests import ErasureToken
+    from ..scoped_client import ScopedClient
     from ..transcripts.base import TranscriptStore
 
 
-class Known(NamedTuple):
-    """What is known, and until when it is used.
+class PageMemory(NamedTuple):
+    """A memory on the page, with its last day, which a record does not have.
 
     Attributes:
         record: The memory.
-        last_day: The last day (UTC) on which it is used, as the client tells it; None where it has none.
+        last_day: The last day (UTC) on which it is used, as the client returns it; None if it has none.
     """
 
     record: MemoryRecord
     last_day: str | None = None
 
     def __repr__(self) -> str:
-        return f"Known(id={self.record['id']!r})"
+        return f"PageMemory(id={self.record['id']!r})"
 
     @classmethod
-    def of(cls, row: Row) -> Known:
-        """What a client's row tells; a record does not say until when it is used."""
+    def from_row(cls, row: Row) -> PageMemory:
+        """Turn a client's row into a memory on the page."""
         last_day = row.get("expiration_date")
         return cls(record_from(row), str(last_day) if last_day else None)
 
-    def no_longer_used(self, today: date) -> bool:
-        """Whether its last day has passed."""
-        day = _day(self.last_day)
+    def is_expired(self, today: date) -> bool:
+        """Return whether its last day is before today."""
+        day = _parse_day(self.last_day)
         return day is not None and day < today
 
 
 class Conversation(NamedTuple):
-    """What was said in one session.
+    """The transcript of one session.
 
     Attributes:
-        session_id: Which.
-        messages: In order.
+        session_id: The session.
+        messages: Its messages, in order.
     """
 
     session_id: str
@@ -70,53 +71,47 @@ class Conversation(NamedTuple):
         return f"Conversation({len(self.messages)} messages)"
 
 
-def write_page(memory: ScopedMemory, path: str | os.PathLike[str], contact: str | None) -> Path:
-    """Write a user's page; see `ScopedMemory.export_html`."""
-    file, since = _begun(memory, path, contact)
-    return _write(memory, memory._all_rows_of_user(), file, contact, since)
+def write_page(client: ScopedClient, path: str | os.PathLike[str], contact: str | None) -> Path:
+    """Write a user's page to a file; see `ScopedMemory.export_html`."""
+    file, token = _start(client, path, contact)
+    return _write(client, client.all_rows(), file, contact, token)
 
 
-async def awrite_page(memory: ScopedMemory, path: str | os.PathLike[str], contact: str | None) -> Path:
+async def awrite_page(client: ScopedClient, path: str | os.PathLike[str], contact: str | None) -> Path:
     """Async twin of `write_page`."""
-    file, since = await asyncio.to_thread(_begun, memory, path, contact)
-    rows = await memory._aall_rows_of_user()
-    return await asyncio.to_thread(_write, memory, rows, file, contact, since)
+    file, token = await asyncio.to_thread(_start, client, path, contact)
+    rows = await client.aall_rows()
+    return await asyncio.to_thread(_write, client, rows, file, contact, token)
 
 
-def _begun(
-    memory: ScopedMemory, path: str | os.PathLike[str], contact: str | None
-) -> tuple[Path, Sequence[Any] | None]:
-    """Check what was asked for, then note where the user stands: before anything of theirs is read."""
+def _start(client: ScopedClient, path: str | os.PathLike[str], contact: str | None) -> tuple[Path, ErasureToken | None]:
+    """Validate the arguments, then make an erasure token, before anything of the user is read."""
     if contact is not None and (not isinstance(contact, str) or not contact.strip()):
         raise InputError("contact must be an https:// or mailto: address or a sentence, as a str, or None")
     file = validate_path(path)
-    client = memory._bind()[0]
-    databases = [held for store in transcripts.stores_of(client) for held in store.files()]
-    if isinstance(history := getattr(getattr(client, "db", None), "db_path", None), str):
-        databases.append(Path(history))  # mem0's own
-    refuse_databases(file, databases)
-    return file, memory._begin()
+    refuse_databases(file, client.files())
+    return file, client.erasure_token()
 
 
 def _write(
-    memory: ScopedMemory, rows: Sequence[Row], file: Path, contact: str | None, since: Sequence[Any] | None
+    client: ScopedClient, rows: Sequence[Row], file: Path, contact: str | None, token: ErasureToken | None
 ) -> Path:
-    known = list(map(Known.of, rows))
-    logs = [_Log(store, memory.user_id) for store in transcripts.stores_of(memory._bind()[0])]
-    page = render(memory.user_id, known, _conversations(logs), contact=contact, made_at=datetime.now(UTC))
+    memories = list(map(PageMemory.from_row, rows))
+    transcripts = [_StoredTranscripts(store, client.user_id) for store in client.transcript_stores()]
+    page = render(client.user_id, memories, _conversations(transcripts), contact=contact, made_at=datetime.now(UTC))
 
     def check() -> None:
         try:
-            memory._check_not_erased(since)
-            gone = any(log.lacks_something() for log in logs)
+            client.check_not_erased(token)
+            lost = any(one.has_lost_a_session() for one in transcripts)
         except BackendError as error:
             failure = error
         else:
-            if not gone:
+            if not lost:
                 return
             failure = BackendError(
-                "this user was erased, or a conversation cleared, while the page was made; call again for one of what "
-                "is left",
+                "this user was erased, or a conversation was cleared, while the page was made; call again for a page "
+                "of what is left",
                 retryable=True,
             )
         raise BackendError(f"no page was written: {failure}", retryable=failure.retryable)
@@ -125,56 +120,64 @@ def _write(
     return file
 
 
-class _Log:
-    """One store's transcripts of a user, as they were when they were read."""
+class _StoredTranscripts:
+    """The transcripts of a user in one store, as they were when they were read."""
 
     def __init__(self, store: TranscriptStore, user_id: str) -> None:
         self._store = store
         self._user_id = user_id
         self.sessions = {
-            session_id: transcripts.load_messages(bodies)
+            session_id: load_messages(bodies)
             for session_id in store.sessions(user_id)
-            # Another call may have cleared it meanwhile.
+            # Empty if another call has cleared the session since.
             if (bodies := store.read(user_id, session_id))
         }
 
-    def lacks_something(self) -> bool:
-        """Whether a session has gone since, in a store that could not tell of an erasure otherwise."""
+    def has_lost_a_session(self) -> bool:
+        """Return whether a session is gone that was read; only for a store that cannot detect an erasure itself."""
         if self._store.detects_erasure or not self.sessions:
             return False
         return not self.sessions.keys() <= set(self._store.sessions(self._user_id))
 
 
-def _conversations(logs: Sequence[_Log]) -> list[Conversation]:
-    """Every conversation once, though its beginning may lie in another place than its end."""
-    said: dict[str, list[BaseMessage]] = {}
-    for log in logs:
-        for session_id, messages in log.sessions.items():
-            said.setdefault(session_id, []).extend(messages)
-    return [Conversation(session_id, messages) for session_id, messages in said.items()]
+def _conversations(transcripts: Sequence[_StoredTranscripts]) -> list[Conversation]:
+    """Return each conversation once. Its beginning may be in another store than its end."""
+    messages: dict[str, list[BaseMessage]] = {}
+    for stored in transcripts:
+        for session_id, part in stored.sessions.items():
+            messages.setdefault(session_id, []).extend(part)
+    return [Conversation(session_id, whole) for session_id, whole in messages.items()]
 
 
-# -- the page
+# -- the HTML
 
 
 def render(
     user_id: str,
-    memories: Sequence[Known],
+    memories: Sequence[PageMemory],
     conversations: Sequence[Conversation],
     *,
     contact: str | None,
     made_at: datetime,
 ) -> str:
-    """The page as text. Everything that is not in this module is escaped; nothing in it is loaded or run."""
+    """Return the page as HTML. It loads and runs nothing; every text that is not from this module is escaped.
+
+    Args:
+        user_id: The user.
+        memories: Their memories, the latest first.
+        conversations: Their transcripts.
+        contact: Whom the user asks to correct or erase data; None for no address.
+        made_at: The time on the page; memories that have expired by then are marked.
+    """
     today = made_at.astimezone(UTC).date()
     body = "".join(
         (
             _header(user_id, made_at),
             '<main id="content">',
             _summary(memories, conversations, today),
-            _known(memories, today),
-            _said(conversations),
-            _how_to_erase(user_id, contact),
+            _memories_section(memories, today),
+            _conversations_section(conversations),
+            _erasure_section(user_id, contact),
             "</main>",
         )
     )
@@ -186,21 +189,21 @@ def _header(user_id: str, made_at: datetime) -> str:
         '<a class="skip" href="#content">Skip to the content</a>'
         f"<header><h1>What is remembered about you</h1>"
         f"<p>This page is about <strong>{_text(user_id)}</strong> and nobody else. It was made on "
-        f"{_time(made_at.isoformat())} and is a copy: keep it as you would keep a letter.</p>"
+        f"{_time(made_at.isoformat())} and is a copy: keep it in a safe place.</p>"
         '<nav aria-label="On this page"><ul><li><a href="#known">What is known</a></li>'
         '<li><a href="#said">What was said</a></li><li><a href="#erase">How to correct or erase it</a></li></ul></nav>'
         "</header>"
     )
 
 
-def _summary(memories: Sequence[Known], conversations: Sequence[Conversation], today: date) -> str:
-    dates = sorted(said for one in memories if (said := parse_timestamp(one.record["created_at"])))
-    past = sum(one.no_longer_used(today) for one in memories)
+def _summary(memories: Sequence[PageMemory], conversations: Sequence[Conversation], today: date) -> str:
+    dates = sorted(moment for memory in memories if (moment := parse_timestamp(memory.record["created_at"])))
+    expired = sum(memory.is_expired(today) for memory in memories)
     rows = [
         ("Memories", f"{len(memories):,}"),
-        *([("Memories no longer used", f"{past:,}")] if past else []),
+        *([("Memories no longer used", f"{expired:,}")] if expired else []),
         ("Conversations", f"{len(conversations):,}"),
-        ("Messages in them", f"{sum(len(one.messages) for one in conversations):,}"),
+        ("Messages in them", f"{sum(len(conversation.messages) for conversation in conversations):,}"),
     ]
     if dates:
         rows += [("Oldest memory", f"{dates[0]:%Y-%m-%d}"), ("Newest memory", f"{dates[-1]:%Y-%m-%d}")]
@@ -208,37 +211,36 @@ def _summary(memories: Sequence[Known], conversations: Sequence[Conversation], t
     return f"<table><caption>At a glance</caption><tbody>{body}</tbody></table>"
 
 
-def _known(memories: Sequence[Known], today: date) -> str:
-    items = "".join(_memory(one, today) for one in memories) or "<li><p>Nothing is remembered.</p></li>"
+def _memories_section(memories: Sequence[PageMemory], today: date) -> str:
+    items = "".join(_memory_item(memory, today) for memory in memories) or "<li><p>Nothing is remembered.</p></li>"
     return (
         '<section aria-labelledby="known"><h2 id="known">What is known</h2>'
         f'<p>The latest comes first.</p><ol class="cards">{items}</ol></section>'
     )
 
 
-def _memory(known: Known, today: date) -> str:
-    record = known.record
-    facts = [("Said", _time(record["created_at"])), ("How it is known", _SOURCES.get(record["role"], _CONCLUDED))]
+def _memory_item(memory: PageMemory, today: date) -> str:
+    record = memory.record
+    facts = [("Said", _time(record["created_at"])), ("How it is known", _SOURCES.get(record["role"], _INFERRED))]
     if record["session_id"] is not None:
         facts.append(("In the conversation", _text(record["session_id"])))
     if record["updated_at"] and record["updated_at"] != record["created_at"]:
         facts.append(("Last changed", _time(record["updated_at"])))
-    if known.last_day is not None:
-        day = _day(known.last_day)
-        shown = _text(known.last_day) if day is None else f'<time datetime="{day}">{day}</time> (UTC)'
-        if known.no_longer_used(today):
-            facts.append(("No longer used", f"its last day was {shown}; it is kept until it is erased"))
+    if memory.last_day is not None:
+        day = _parse_day(memory.last_day)
+        last_day = _text(memory.last_day) if day is None else f'<time datetime="{day}">{day}</time> (UTC)'
+        if memory.is_expired(today):
+            facts.append(("No longer used", f"its last day was {last_day}; it is kept until it is erased"))
         else:
-            facts.append(("Used until the end of", shown))
+            facts.append(("Used until the end of", last_day))
     facts.append(("Number", f"<code>{_text(record['id'])}</code>"))
     terms = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
-    return (
-        f'<li><p class="text" dir="auto">{_text(record["memory"])}</p><dl>{terms}{_noted(record["metadata"])}</dl></li>'
-    )
+    text, metadata = _text(record["memory"]), _metadata_list(record["metadata"])
+    return f'<li><p class="text" dir="auto">{text}</p><dl>{terms}{metadata}</dl></li>'
 
 
-def _noted(metadata: dict[str, Any]) -> str:
-    """Metadata in a list of its own: a key may have the name of one of the page's own facts."""
+def _metadata_list(metadata: dict[str, Any]) -> str:
+    # A list of its own, since a key may have the name of one of the page's own facts.
     if not metadata:
         return ""
     terms = "".join(
@@ -248,20 +250,20 @@ def _noted(metadata: dict[str, Any]) -> str:
     return f'<div class="noted"><dt>Noted with it</dt><dd><dl>{terms}</dl></dd></div>'
 
 
-def _said(conversations: Sequence[Conversation]) -> str:
+def _conversations_section(conversations: Sequence[Conversation]) -> str:
     if not conversations:
         body = "<p>No conversation is kept here.</p>"
     else:
         body = (
             "<p>Every conversation that is kept, word for word. What is not text, such as a picture, is only named, in "
             "[brackets]. Open one to read it.</p>"
-        ) + "".join(map(_conversation, conversations))
+        ) + "".join(map(_conversation_item, conversations))
     return f'<section aria-labelledby="said"><h2 id="said">What was said</h2>{body}</section>'
 
 
-def _conversation(conversation: Conversation) -> str:
+def _conversation_item(conversation: Conversation) -> str:
     count = len(conversation.messages)
-    lines = "".join(map(_message, conversation.messages))
+    lines = "".join(map(_message_item, conversation.messages))
     return (
         f"<details><summary><bdi>{_text(conversation.session_id)}</bdi> "
         f"({count:,} message{'' if count == 1 else 's'})</summary>"
@@ -269,16 +271,16 @@ def _conversation(conversation: Conversation) -> str:
     )
 
 
-def _message(message: BaseMessage) -> str:
-    told = "".join(
+def _message_item(message: BaseMessage) -> str:
+    parts = "".join(
         (f'<p class="mark">{_text(part.mark)}</p>' if part.mark else "")
         + (f'<p class="text{" marked" * bool(part.mark)}" dir="auto">{_text(part.words)}</p>' if part.words else "")
         for part in parts_of(message)
     )
-    return f'<li><p class="who">{_text(speaker_of(message))}</p>{told or _NOTHING_SAID}</li>'
+    return f'<li><p class="who">{_text(speaker_of(message))}</p>{parts or _NO_TEXT}</li>'
 
 
-def _how_to_erase(user_id: str, contact: str | None) -> str:
+def _erasure_section(user_id: str, contact: str | None) -> str:
     if contact is None:
         ask = "Ask whoever gave you this page."
     elif (found := _LINK.fullmatch(contact := contact.strip())) and contact.isprintable():
@@ -306,8 +308,8 @@ def _time(stamp: str | None) -> str:
     return f'<time datetime="{parsed.isoformat()}">{str(format_timestamp(stamp)).removesuffix("Z")} UTC</time>'
 
 
-def _day(stamp: str | None) -> date | None:
-    """A day without a time, or None where it is none: such is used for good, as the clients have it."""
+def _parse_day(stamp: str | None) -> date | None:
+    """Return an ISO date; None for any other text. Clients keep a memory with such an expiration date for good."""
     try:
         return date.fromisoformat(stamp or "")
     except ValueError:
@@ -326,16 +328,16 @@ def _joined(lines: Iterable[str]) -> str:
     return "".join(line.strip() for line in lines)
 
 
-_CONCLUDED: Final = "Concluded from what was said"
+_INFERRED: Final = "Concluded from what was said"
 _SOURCES: Final[dict[str | None, str]] = {"user": "You said so", "assistant": "The assistant said so"}
-_NOTHING_SAID: Final = '<p class="text">…</p>'
-# What a browser surely takes for an address; whatever else somebody gives is shown as a text.
+_NO_TEXT: Final = '<p class="text">…</p>'
+# Matches what every browser reads as an address. Any other contact is shown as text.
 _LINK: Final = re.compile(
     r"https://[^\W_][\w.-]*(:\d{1,5})?([/?#][^\s\\]*)?|mailto:(?P<address>[^\s@?,;:<>\"]+@[^\W_][\w.-]*)(\?\S*)?",
     re.IGNORECASE,
 )
 
-# Colours have a contrast of 7:1 or more on their grounds, in both schemes.
+# Every colour has a contrast of at least 7:1 on its background, in the light and the dark scheme (WCAG 2.2, AAA).
 _STYLE: Final = _joined(
     """
     :root{color-scheme:light dark;
@@ -373,8 +375,8 @@ def _hash(style: str) -> str:
     return b64encode(hashlib.sha256(style.encode()).digest()).decode()
 
 
-# What is not named is forbidden: scripts, pictures, fonts, frames, forms and every request. The style is named by its
-# hash, so that not even a style of somebody else's would count.
+# Forbids scripts, pictures, fonts, frames, forms and every request. The style is allowed by its hash, so that an
+# injected style has no effect.
 _POLICY: Final = f"default-src 'none'; style-src 'sha256-{_hash(_STYLE)}'; base-uri 'none'; form-action 'none'"
 
 _DOCUMENT: Final = (

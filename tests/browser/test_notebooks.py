@@ -28,7 +28,7 @@ def as_page(stored: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("stored", notebooks.PATHS, ids=lambda path: path.stem)
-def test_looks_as_it_should(show: Open, stored: Path, tmp_path: Path) -> None:
+def test_renders_without_violations(show: Open, stored: Path, tmp_path: Path) -> None:
     notebook = notebooks.read(stored)
     kinds = [
         kind for cell in notebooks.shown(notebook) for output in cell if isinstance(output, dict) for kind in output
@@ -44,7 +44,7 @@ def test_looks_as_it_should(show: Open, stored: Path, tmp_path: Path) -> None:
         assert seen.complaints == []
 
 
-def test_a_memory_that_looks_like_html_is_shown_as_it_is(show: Open, tmp_path: Path) -> None:
+def test_html_in_a_memory_is_text(show: Open, tmp_path: Path) -> None:
     (stored,) = [path for path in notebooks.PATHS if path.stem == "05-your-data"]
     with show(as_page(stored, tmp_path), size=DESK) as seen:
         text = "<script>alert('mine')</script> is what I typed"
@@ -55,7 +55,7 @@ def test_a_memory_that_looks_like_html_is_shown_as_it_is(show: Open, tmp_path: P
         assert seen.complaints == []
 
 
-def test_a_table_runs_nothing(show: Open, tmp_path: Path) -> None:
+def test_table_runs_no_script(show: Open, tmp_path: Path) -> None:
     texts = [*RUNS, *NASTY]
     rows = [{"id": "1", "user_id": "u", "memory": text, "metadata": {"a": text, "session_id": text}} for text in texts]
     path = tmp_path / "table.html"

@@ -68,7 +68,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_can_be_read_by_everybody(show: Open, path: Path, scheme: str) -> None:
+def test_accessibility_in_both_color_schemes(show: Open, path: Path, scheme: str) -> None:
     with show(path, scheme=scheme) as seen:
         seen.picture(f"page-phone-{scheme}")
         assert seen.violations() == []
@@ -78,7 +78,7 @@ def test_can_be_read_by_everybody(show: Open, path: Path, scheme: str) -> None:
         seen.picture(f"page-phone-{scheme}-open")
 
 
-def test_shows_all_that_is_kept(show: Open, path: Path) -> None:
+def test_shows_expired_memories_and_long_conversations(show: Open, path: Path) -> None:
     with show(path) as seen:
         past, to_come = (seen.page.locator(".cards > li", has_text=text) for text in ("Ghent", "on a diet"))
         assert past.get_by_text("No longer used").is_visible()
@@ -93,7 +93,7 @@ def test_shows_all_that_is_kept(show: Open, path: Path) -> None:
         assert seen.fits()
 
 
-def test_what_is_noted_with_a_memory_stands_below_its_number_and_apart(show: Open, path: Path) -> None:
+def test_metadata_is_below_and_apart_from_the_pages_own_facts(show: Open, path: Path) -> None:
     with show(path) as seen:
         card = seen.page.locator(".cards > li", has_text="I grow lemons")
         own, forged = (card.locator(f"{where} > div > dt", has_text="Number").bounding_box() for where in _DETAILS)
@@ -102,7 +102,7 @@ def test_what_is_noted_with_a_memory_stands_below_its_number_and_apart(show: Ope
         assert card.get_by_text(r"chat\u202etahc").is_visible()
 
 
-def test_a_message_is_told_whole(show: Open, path: Path) -> None:
+def test_every_part_of_a_message_is_visible(show: Open, path: Path) -> None:
     with show(path) as seen:
         talk = seen.page.locator("details", has_text="monday")
         talk.locator("summary").click()
@@ -114,7 +114,7 @@ def test_a_message_is_told_whole(show: Open, path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 360, 1280])
-def test_needs_no_scrolling_sideways(show: Open, path: Path, width: int) -> None:
+def test_no_horizontal_scrolling(show: Open, path: Path, width: int) -> None:
     with show(path, size={"width": width, "height": 740}) as seen:
         for summary in seen.page.locator("summary").all():
             summary.click()
@@ -135,7 +135,7 @@ def test_runs_and_loads_nothing(show: Open, path: Path) -> None:
         assert seen.complaints == []
 
 
-def test_its_own_style_is_the_one_that_counts(show: Open, path: Path) -> None:
+def test_injected_style_has_no_effect(show: Open, path: Path) -> None:
     colour = "getComputedStyle(document.body).backgroundColor"
     with show(path, scheme="light") as light, show(path, scheme="dark") as dark:
         assert light.page.evaluate(colour) != dark.page.evaluate(colour)
@@ -143,7 +143,7 @@ def test_its_own_style_is_the_one_that_counts(show: Open, path: Path) -> None:
         assert light.page.evaluate(colour) == "rgb(255, 255, 255)"
 
 
-def test_can_be_walked_with_the_keyboard(show: Open, path: Path) -> None:
+def test_keyboard_navigation(show: Open, path: Path) -> None:
     with show(path) as seen:
         seen.page.keyboard.press("Tab")
         assert seen.page.evaluate("document.activeElement.textContent") == "Skip to the content"
@@ -152,7 +152,7 @@ def test_can_be_walked_with_the_keyboard(show: Open, path: Path) -> None:
         assert seen.page.url.endswith("#content")
 
 
-def test_says_so_where_nothing_is_known(show: Open, tmp_path: Path) -> None:
+def test_user_without_data(show: Open, tmp_path: Path) -> None:
     with opened("embedded", tmp_path) as client:
         path = ScopedMemory("u_nobody", client=client).export_html(tmp_path / "nobody.html")
     with show(path) as seen:

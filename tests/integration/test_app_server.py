@@ -68,7 +68,7 @@ def signed_in(number: int) -> dict[str, str]:
     return {"Authorization": f"Bearer token-{number}"}
 
 
-async def test_200_users_at_once(platform: Platform, http: httpx.AsyncClient) -> None:
+async def test_200_concurrent_users(platform: Platform, http: httpx.AsyncClient) -> None:
     async def one(number: int) -> None:
         said = f"my locker has number {number}"
         added = await http.post("/memories", json={"text": said}, headers=signed_in(number))
@@ -83,7 +83,7 @@ async def test_200_users_at_once(platform: Platform, http: httpx.AsyncClient) ->
     assert sent(platform, "GET", "/v1/ping/") == 1  # one client, whatever the number of users
 
 
-async def test_a_request_that_names_another_user_changes_nothing(platform: Platform, http: httpx.AsyncClient) -> None:
+async def test_user_id_in_a_request_is_ignored(platform: Platform, http: httpx.AsyncClient) -> None:
     platform.put("the secret of u1", user_id="u1")
     named = {"user_id": "u1", "userId": "u1", "user": "u1", "filters": {"user_id": "u1"}, "client": None}
     headers = {**signed_in(0), "X-User-Id": "u1", "Cookie": "user_id=u1; token=token-1"}
@@ -96,7 +96,7 @@ async def test_a_request_that_names_another_user_changes_nothing(platform: Platf
 
 
 @pytest.mark.parametrize("token", [None, "", "Bearer", "Bearer token-", "Bearer u1", "Bearer *", "Basic dTE6eA=="])
-async def test_without_a_session_nothing_is_asked_of_the_platform(
+async def test_missing_session_raises_before_any_request(
     platform: Platform, http: httpx.AsyncClient, token: str | None
 ) -> None:
     before = len(platform.requests)
@@ -109,7 +109,7 @@ async def test_without_a_session_nothing_is_asked_of_the_platform(
     assert len(platform.requests) == before
 
 
-async def test_a_slow_platform_does_not_keep_other_callers_waiting(platform: Platform, http: httpx.AsyncClient) -> None:
+async def test_slow_platform_does_not_block_other_callers(platform: Platform, http: httpx.AsyncClient) -> None:
     platform.faults.always(Delay(0.5), user_id="u0")
     slow = asyncio.create_task(http.get("/memories", params={"query": "tea"}, headers=signed_in(0)))
     await asyncio.sleep(0.1)

@@ -26,30 +26,30 @@ def code_cells(notebook: Any) -> list[Any]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_there_are_five() -> None:
+def test_five_notebooks() -> None:
     names = ["01-quickstart", "02-isolation", "03-rag-retriever", "04-agents", "05-your-data"]
     assert [path.stem for path in notebooks.PATHS] == names
 
 
-def test_shows_what_it_is_stored_with(path: Path) -> None:
+def test_outputs_match_the_stored_ones(path: Path) -> None:
     stored = notebooks.read(path)
     assert notebooks.shown(notebooks.executed(stored)) == notebooks.shown(stored)
 
 
-def test_was_stored_after_one_run_without_errors_and_warnings(path: Path) -> None:
+def test_stored_after_one_clean_run(path: Path) -> None:
     cells = code_cells(notebooks.read(path))
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
 
 
-def test_is_small_and_names_no_place_of_a_machine(path: Path) -> None:
+def test_is_small_and_has_no_machine_paths(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text) < LARGEST
     assert not re.search(r"/(home|root|tmp|Users|work)/", text)
 
 
-def test_needs_no_part_of_the_tests(path: Path) -> None:
+def test_does_not_import_tests(path: Path) -> None:
     for cell in code_cells(notebooks.read(path)):
         for node in ast.walk(ast.parse(cell.source)):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -57,7 +57,7 @@ def test_needs_no_part_of_the_tests(path: Path) -> None:
             assert not [name for name in names if name.split(".")[0] in ("tests", "benchmarks")]
 
 
-def test_a_notebook_reaches_no_network_and_has_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebook_has_no_network_and_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
     code = """
 import os, socket
@@ -80,5 +80,5 @@ except Exception as refused:
         ("2027, 0.287", "2027, 0.287"),
     ],
 )
-def test_compares_what_does_not_differ_from_run_to_run(text: str, steady: str) -> None:
+def test_varying_output_is_normalized(text: str, steady: str) -> None:
     assert notebooks._steady(text) == steady

@@ -69,7 +69,7 @@ def client(embeddings: OpenAIEmbeddings, tmp_path: Path) -> Iterator[mem0.Memory
 
 class TestChains:
     @pytest.mark.parametrize("way", WAYS)
-    async def test_prompt_model_parser(
+    async def test_prompt_model_and_parser(
         self, server: OpenAIServer, model: ChatOpenAI, client: mem0.Memory, way: str
     ) -> None:
         chain = with_scoped_memory(PROMPT | model | StrOutputParser(), client=client)
@@ -81,7 +81,7 @@ class TestChains:
         assert said(client, "u_ann") == [("human", "I am Ann"), ("ai", first), ("human", "Who am I?"), ("ai", second)]
 
     @pytest.mark.parametrize("way", WAYS)
-    async def test_what_was_said_in_one_session_reaches_the_model_in_another(
+    async def test_memory_of_one_session_reaches_the_model_in_another(
         self, server: OpenAIServer, model: ChatOpenAI, client: mem0.Memory, way: str
     ) -> None:
         chain = with_scoped_memory(model, client=client)
@@ -94,7 +94,7 @@ class TestChains:
         assert [message["role"] for message in his] == ["user"]
 
     @pytest.mark.parametrize("way", WAYS)
-    async def test_usage_ids_and_the_rest_are_in_the_transcript(
+    async def test_usage_and_ids_are_in_the_transcript(
         self, server: OpenAIServer, model: ChatOpenAI, client: mem0.Memory, way: str
     ) -> None:
         counting = model.model_copy(update={"stream_usage": True})
@@ -104,7 +104,7 @@ class TestChains:
         assert logged.usage_metadata["total_tokens"] == 5  # type: ignore[attr-defined]
         assert logged.id
 
-    async def test_a_session_with_tool_calls_goes_back_over_the_wire(
+    async def test_tool_calls_in_the_history_are_sent_back(
         self, server: OpenAIServer, model: ChatOpenAI, client: mem0.Memory
     ) -> None:
         server.brain = lambda messages, tools: (
@@ -120,7 +120,7 @@ class TestChains:
         assert server.chats[1]["messages"][1]["tool_calls"][0]["id"] == called.tool_calls[0]["id"]
 
     @pytest.mark.parametrize("mode", MODES)
-    async def test_an_embedding_server_that_fails_on_saving_keeps_the_answer(
+    async def test_failed_embedding_on_save_returns_the_answer(
         self, server: OpenAIServer, model: ChatOpenAI, client: mem0.Memory, mode: str
     ) -> None:
         server.down, ears = {"/embeddings"}, Ears()
@@ -131,7 +131,7 @@ class TestChains:
         assert len(said(client, "u_ann")) == 2
 
     @pytest.mark.parametrize("way", WAYS)
-    async def test_a_model_server_that_fails_stores_nothing(
+    async def test_failed_model_call_stores_nothing(
         self, server: OpenAIServer, model: ChatOpenAI, client: mem0.Memory, way: str
     ) -> None:
         server.down = {"/chat/completions"}
@@ -193,7 +193,7 @@ class TestAgents:
 
 class TestEmbeddings:
     @pytest.mark.parametrize("mode", MODES)
-    async def test_documents_go_in_batches_and_are_found(
+    async def test_documents_are_embedded_in_batches(
         self, server: OpenAIServer, client: mem0.Memory, mode: str
     ) -> None:
         memory = ScopedMemory("u_ann", client=client)
@@ -204,9 +204,7 @@ class TestEmbeddings:
         assert texts_of(await asyncio.to_thread(call, memory, "search", "thing77", k=1)) == [facts[77]]
         assert server.embedded[-1] == ["thing77"]
 
-    def test_a_server_that_fails_is_a_backend_error_without_text(
-        self, server: OpenAIServer, client: mem0.Memory
-    ) -> None:
+    def test_failed_embedding_raises_an_error_without_text(self, server: OpenAIServer, client: mem0.Memory) -> None:
         memory = ScopedMemory("u_ann", client=client)
         server.down = {"/embeddings"}
         for verb, text in (("add", "my password is hunter2"), ("search", "hunter2")):
@@ -226,9 +224,7 @@ class TestExtraction:
         client.close()
 
     @pytest.mark.parametrize("mode", MODES)
-    async def test_what_the_server_extracts_is_stored(
-        self, server: OpenAIServer, extracting: mem0.Memory, mode: str
-    ) -> None:
+    async def test_extracted_facts_are_stored(self, server: OpenAIServer, extracting: mem0.Memory, mode: str) -> None:
         memory = ScopedMemory("u_ann", client=extracting)
         turn: list[Any] = [HumanMessage("I moved to Porto"), {"role": "assistant", "content": "Enjoy the river"}]
         added = await memory.aadd(turn, infer=True) if mode == "async" else memory.add(turn, infer=True)
@@ -239,7 +235,7 @@ class TestExtraction:
         assert ScopedMemory("u_bob", client=extracting).get_all() == []
 
     @pytest.mark.parametrize("mode", MODES)
-    async def test_through_a_chain(
+    async def test_extraction_through_a_chain(
         self, server: OpenAIServer, model: ChatOpenAI, extracting: mem0.Memory, mode: str
     ) -> None:
         chain = with_scoped_memory(PROMPT | model | StrOutputParser(), client=extracting)
@@ -250,7 +246,7 @@ class TestExtraction:
         assert len(server.chats) == 4
 
     @pytest.mark.parametrize("mode", MODES)
-    async def test_an_extraction_that_fails_loses_no_transcript(
+    async def test_failed_extraction_keeps_the_transcript(
         self, server: OpenAIServer, model: ChatOpenAI, extracting: mem0.Memory, mode: str
     ) -> None:
         ears = Ears()

@@ -1,4 +1,4 @@
-"""Whose turn an agent's run is: what its own user said in it is remembered, and nothing that was erased meanwhile."""
+"""Which user a turn of an agent belongs to, and that an erasure during a run stops what it stores."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def client(tmp_path: Path) -> Iterator[EngineMemory]:
     client.close()
 
 
-def test_a_failed_run_that_another_user_goes_on_with_is_not_remembered_as_his(client: EngineMemory) -> None:
+def test_run_resumed_by_another_user_stores_nothing(client: EngineMemory) -> None:
     agent: Any = create_agent(
         ScriptedModel(says=lines(TimeoutError(), "Hello")),
         middleware=[ScopedMemoryMiddleware(client=client)],
@@ -51,7 +51,7 @@ def test_a_failed_run_that_another_user_goes_on_with_is_not_remembered_as_his(cl
 
 
 @pytest.mark.parametrize("second", ["alice", "bob"])
-def test_a_run_without_words_of_its_own_remembers_no_earlier_ones(client: EngineMemory, second: str) -> None:
+def test_run_without_a_message_stores_no_earlier_message(client: EngineMemory, second: str) -> None:
     agent: Any = create_agent(
         ScriptedModel(says=lines("Noted", "Anything else?")),
         middleware=[ScopedMemoryMiddleware(client=client)],
@@ -65,7 +65,7 @@ def test_a_run_without_words_of_its_own_remembers_no_earlier_ones(client: Engine
     assert remembered(client, "alice") == before
 
 
-def test_a_summary_is_not_what_the_user_said(client: EngineMemory) -> None:
+def test_summary_is_not_stored_as_the_users_words(client: EngineMemory) -> None:
     @tool
     def look() -> str:
         """Look around."""
@@ -82,12 +82,12 @@ def test_a_summary_is_not_what_the_user_said(client: EngineMemory) -> None:
         ],
     )
     answer = agent.invoke({"messages": [HumanMessage("What is there to see?")]}, context={"user_id": "alice"})
-    # A control: it was summarised.
+    # Control: there was a summary.
     assert any("TOOLPOISON" in message.text for message in answer["messages"] if isinstance(message, HumanMessage))
     assert sorted(remembered(client, "alice")) == ["Here you are", "What is there to see?"]
 
 
-def test_an_erasure_stops_a_turn_and_its_tools_without_any_recall(client: EngineMemory) -> None:
+def test_erasure_during_a_run_stops_the_turn(client: EngineMemory) -> None:
     memory = ScopedMemory("alice", client=client)
     memory.add(SECRET)
 
@@ -107,7 +107,7 @@ def test_an_erasure_stops_a_turn_and_its_tools_without_any_recall(client: Engine
     assert remembered(client, "alice") == []
 
 
-def test_options_of_a_call_reach_the_chain(client: EngineMemory) -> None:
+def test_call_options_reach_the_chain(client: EngineMemory) -> None:
     seen: list[dict[str, Any]] = []
 
     def model(given: Any, **options: Any) -> str:
@@ -121,7 +121,7 @@ def test_options_of_a_call_reach_the_chain(client: EngineMemory) -> None:
     assert seen == [{"stop": ["x"]}, {"stop": ["y"]}]
 
 
-def test_a_cached_answer_is_kept_each_time_it_is_given(client: EngineMemory) -> None:
+def test_answer_from_a_model_cache_is_stored_each_time(client: EngineMemory) -> None:
     model = FakeListChatModel(responses=["pong"], cache=InMemoryCache())
     chain = with_scoped_memory(model, client=client, recall=0, max_messages=1)
     config: Any = {"configurable": {"user_id": "alice", "session_id": "s"}}

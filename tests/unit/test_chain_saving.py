@@ -1,4 +1,4 @@
-"""with_scoped_memory(): what is saved of a turn, and what happens where it cannot be."""
+"""with_scoped_memory(): what is saved of a turn, and what happens if saving fails."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class TestFailures:
         client.close()
 
     @pytest.mark.parametrize("way", WAYS)
-    async def test_of_saving_never_eats_the_answer(
+    async def test_failed_save_returns_the_answer_and_is_reported(
         self, failing: mem0.Memory, embeddings: FailingEmbeddings, caplog: pytest.LogCaptureFixture, way: str
     ) -> None:
         user, ears = new_user(), Ears()
@@ -77,24 +77,24 @@ class TestFailures:
         assert ears.events == [("scoped_memory_not_saved", {"error": "BackendError"})]
         assert "could not be saved (BackendError)" in caplog.text
         assert "hunter2" not in caplog.text
-        # The transcript comes first: what was said is not lost with the remembering.
+        # The transcript is stored first: a failure to remember does not lose it.
         assert len(said(failing, user)) == 2
         assert remembered(failing, user) == []
 
     @pytest.mark.parametrize("within", [True, False])
-    async def test_are_among_the_events_of_the_run(self, client: mem0.Memory, within: bool) -> None:
+    async def test_failed_save_is_among_the_events(self, client: mem0.Memory, within: bool) -> None:
         wrapped = with_scoped_memory(RunnableLambda(lambda _: 7), client=client)
         chain = wrapped | RunnableLambda(str) if within else wrapped
         events = [event async for event in chain.astream_events("hi", config_of(new_user()), version="v2")]
         (told,) = (event for event in events if event["event"] == "on_custom_event")
         assert (told["name"], told["data"]) == ("scoped_memory_not_saved", {"error": "InputError"})
-        # On its own the chain's run is over by then, and the event belongs to none.
+        # Alone, the chain's run has ended by then, and the event belongs to no run.
         assert (told["run_id"] == events[0]["run_id"]) == within
         assert events[0]["event"] == "on_chain_start"
         assert sum(event["event"] == "on_chain_end" for event in events) == (3 if within else 1)
 
     @pytest.mark.parametrize("way", WAYS)
-    async def test_what_cannot_be_kept_exactly_is_reported_and_nothing_is_stored(
+    async def test_answer_that_is_not_json_is_reported_and_not_stored(
         self, client: mem0.Memory, caplog: pytest.LogCaptureFixture, way: str
     ) -> None:
         user, ears = new_user(), Ears()
@@ -111,7 +111,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("output", [7, None, {"text": "ok"}, [object()], {"answer": 7}], ids=label)
-    async def test_an_answer_that_is_no_message_is_given_and_reported(
+    async def test_output_of_another_type_is_returned_and_reported(
         self, client: mem0.Memory, mode: str, output: Any
     ) -> None:
         user, ears = new_user(), Ears()
@@ -121,19 +121,21 @@ class TestFailures:
         assert said(client, user) == []
 
     @pytest.mark.parametrize("way", WAYS)
-    async def test_say_what_to_do_about_an_answer_that_is_not_found(
+    async def test_missing_answer_key_is_logged_with_advice(
         self, client: mem0.Memory, caplog: pytest.LogCaptureFixture, way: str
     ) -> None:
         user = new_user()
         chain = with_scoped_memory(RunnableLambda(lambda _: {"result": self.SECRET}), client=client)
         await run(way, chain, {"input": self.SECRET}, config_of(user))
-        assert "is not remembered: the output has none of output, answer, messages; name the answer:" in caplog.text
+        assert (
+            "is not remembered: the output has none of the keys output, answer, messages; name the key" in caplog.text
+        )
         assert "output_messages_key=…" in caplog.text
         assert "hunter2" not in caplog.text
         assert user not in caplog.text
 
     @pytest.mark.parametrize("mode", MODES)
-    async def test_a_predicate_that_fails_does_not_eat_the_answer(self, client: mem0.Memory, mode: str) -> None:
+    async def test_failing_remember_function_returns_the_answer(self, client: mem0.Memory, mode: str) -> None:
         def predicate(message: BaseMessage) -> bool:
             raise KeyError(message.text)
 
@@ -144,7 +146,9 @@ class TestFailures:
         assert len(said(client, user)) == 2
 
     @pytest.mark.parametrize("way", WAYS)
-    async def test_of_recall_fails_the_run(self, failing: mem0.Memory, embeddings: FailingEmbeddings, way: str) -> None:
+    async def test_failed_recall_fails_the_run(
+        self, failing: mem0.Memory, embeddings: FailingEmbeddings, way: str
+    ) -> None:
         user, model = new_user(), ScriptedModel()
         ScopedMemory(user, client=failing).add("I live in Lisbon", session_id="s0")
         embeddings.fail_searching = True
@@ -157,7 +161,7 @@ class TestFailures:
         assert text_of(await run(way, without, {"input": "hi"}, config_of(user))) == "I was given: hi"
 
     @pytest.mark.parametrize("mode", MODES)
-    async def test_a_client_without_transcripts_says_what_to_do(self, tmp_path: Path, mode: str) -> None:
+    async def test_client_without_transcripts_raises_with_advice(self, tmp_path: Path, mode: str) -> None:
         with opened("qdrant", tmp_path) as qdrant:
             user = new_user()
             with pytest.raises(BackendError, match="transcripts="):
@@ -168,7 +172,7 @@ class TestFailures:
             close_transcripts(qdrant)
 
 
-class TestWrongArguments:
+class TestInvalidArguments:
     @pytest.mark.parametrize(
         "wrong",
         [
@@ -183,7 +187,7 @@ class TestWrongArguments:
         ],
         ids=label,
     )
-    def test_are_refused_at_once(self, wrong: dict[str, Any]) -> None:
+    def test_invalid_options_raise_at_construction(self, wrong: dict[str, Any]) -> None:
         with pytest.raises(InputError):
             with_scoped_memory(constant(), **wrong)
         if not any(name.endswith("_key") for name in wrong):
@@ -191,7 +195,7 @@ class TestWrongArguments:
                 history_factory(**wrong)
 
     @pytest.mark.parametrize("chain", [3, None, str.upper, {"input": 1}], ids=label)
-    def test_a_chain_that_is_none_is_refused_at_once(self, chain: Any) -> None:
+    def test_chain_of_another_type_raises(self, chain: Any) -> None:
         with pytest.raises(InputError, match="chain must be a LangChain Runnable"):
             with_scoped_memory(chain)
 
@@ -199,16 +203,16 @@ class TestWrongArguments:
     @pytest.mark.parametrize(
         "given", [{"question": "hi"}, {}, [], {"input": []}, 7, None, {"input": 7}, [7]], ids=label
     )
-    async def test_an_input_without_a_turn_is_an_input_error(self, client: mem0.Memory, mode: str, given: Any) -> None:
+    async def test_input_without_a_message_raises(self, client: mem0.Memory, mode: str, given: Any) -> None:
         model = ScriptedModel()
         with pytest.raises(InputError):
             await ask(mode, with_scoped_memory(model, client=client), given, config_of(new_user()))
         assert model.seen == []
 
 
-class TestWhatIsSaved:
+class TestSavedTranscript:
     @pytest.mark.parametrize("way", WAYS)
-    async def test_a_repeated_short_answer_is_stored_again(self, client: mem0.Memory, way: str) -> None:
+    async def test_repeated_answer_is_stored_again(self, client: mem0.Memory, way: str) -> None:
         user = new_user()
         chain = with_scoped_memory(constant("yes"), client=client)
         for _ in range(3):
@@ -216,7 +220,9 @@ class TestWhatIsSaved:
         assert said(client, user) == [("human", "yes"), ("ai", "yes")] * 3
 
     @pytest.mark.parametrize("way", WAYS)
-    async def test_an_agent_style_answer_does_not_repeat_what_was_there(self, client: mem0.Memory, way: str) -> None:
+    async def test_answer_that_repeats_the_history_stores_only_new_messages(
+        self, client: mem0.Memory, way: str
+    ) -> None:
         user = new_user()
         ScopedMemory(user, client=client).add("I live in Lisbon", session_id="s0", infer=False)
 
@@ -231,7 +237,7 @@ class TestWhatIsSaved:
 
     @pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream", "batch", "abatch"])
     @pytest.mark.parametrize("keys", ["same", "mapped"])
-    async def test_a_real_agent(self, client: mem0.Memory, way: str, keys: str) -> None:
+    async def test_agent(self, client: mem0.Memory, way: str, keys: str) -> None:
         @tool
         def weather(city: str) -> str:
             """The weather."""
@@ -266,7 +272,7 @@ class TestWhatIsSaved:
         # Tool output is in the transcript and is not remembered.
         assert remembered(client, user) == ["Lisbon?", "It rains", "So?", "Bring an umbrella"]
 
-    def test_instructions_stay_at_the_head_and_are_not_logged(self, client: mem0.Memory) -> None:
+    def test_system_messages_at_the_head_come_first_and_are_not_logged(self, client: mem0.Memory) -> None:
         user, model = new_user(), constant()
         ScopedMemory(user, client=client).add("I live in Lisbon", session_id="s0", infer=False)
         chain = with_scoped_memory(model, client=client)
@@ -276,7 +282,7 @@ class TestWhatIsSaved:
         assert model.seen[-1][0].text == "Be brief."
         assert said(client, user) == [("human", "one"), ("ai", "ok"), ("human", "where do I live?"), ("ai", "ok")]
 
-    def test_messages_are_kept_exactly(self, client: mem0.Memory) -> None:
+    def test_messages_are_stored_exactly(self, client: mem0.Memory) -> None:
         user = new_user()
         given = HumanMessage(
             [{"type": "text", "text": "what is this?"}, {"type": "image_url", "image_url": {"url": "data:,x"}}],
@@ -295,10 +301,12 @@ class TestWhatIsSaved:
 
     @pytest.mark.parametrize("cap", [None, 2])
     @pytest.mark.parametrize("mode", MODES)
-    async def test_a_cached_answer_is_another_message(self, client: mem0.Memory, cap: int | None, mode: str) -> None:
+    async def test_answer_from_a_model_cache_is_stored_again(
+        self, client: mem0.Memory, cap: int | None, mode: str
+    ) -> None:
         user = new_user()
         model = ScriptedModel(says=lambda messages: f"re {messages[-1].text}", cache=InMemoryCache())
-        # What comes before would keep the cache from ever being hit.
+        # With the history in the prompt no prompt would repeat.
         blind = RunnableLambda(lambda given: given[-1:]) | model
         chain = with_scoped_memory(blind, client=client, max_messages=cap)
         for text in "ABAB":
@@ -307,7 +315,7 @@ class TestWhatIsSaved:
         assert said(client, user) == [(kind, said) for text in "ABAB" for kind, said in _turn(text)]
         assert remembered(client, user) == [said for text in "ABAB" for _, said in _turn(text)]
 
-    def test_a_cap_on_the_transcript(self, client: mem0.Memory) -> None:
+    def test_max_messages_limits_what_the_chain_gets(self, client: mem0.Memory) -> None:
         user, model = new_user(), constant()
         chain = with_scoped_memory(model, client=client, max_messages=2)
         for number in range(3):
@@ -317,14 +325,14 @@ class TestWhatIsSaved:
 
 
 @pytest.mark.parametrize("mode", MODES)
-class TestWhatIsRemembered:
-    async def test_nothing(self, client: mem0.Memory, mode: str) -> None:
+class TestRememberOption:
+    async def test_false_remembers_nothing(self, client: mem0.Memory, mode: str) -> None:
         user = new_user()
         await ask(mode, with_scoped_memory(constant(), client=client, remember=False), "a secret", config_of(user))
         assert remembered(client, user) == []
         assert said(client, user) == [("human", "a secret"), ("ai", "ok")]
 
-    async def test_what_a_predicate_wants(self, client: mem0.Memory, mode: str) -> None:
+    async def test_function_selects_messages(self, client: mem0.Memory, mode: str) -> None:
         user = new_user()
         asked: list[str] = []
 
@@ -338,7 +346,7 @@ class TestWhatIsRemembered:
         assert remembered(client, user) == ["a fact"]
         assert asked == ["human", "ai", "tool", "ai"]
 
-    async def test_tool_output_where_asked_for(self, client: mem0.Memory, mode: str) -> None:
+    async def test_function_can_select_tool_output(self, client: mem0.Memory, mode: str) -> None:
         user = new_user()
         own = [calls("look"), ToolMessage("found", tool_call_id="c1")]
         chain = with_scoped_memory(
@@ -347,7 +355,7 @@ class TestWhatIsRemembered:
         await ask(mode, chain, "look", config_of(user))
         assert remembered(client, user) == ["found"]
 
-    async def test_what_a_redactor_leaves(self, client: mem0.Memory, mode: str) -> None:
+    async def test_function_can_replace_text(self, client: mem0.Memory, mode: str) -> None:
         user = new_user()
         chain = with_scoped_memory(
             constant(), client=client, remember=lambda message: message.text.replace("4711", "[number]")
@@ -356,7 +364,7 @@ class TestWhatIsRemembered:
         assert remembered(client, user) == ["my card is [number]", "ok"]
         assert said(client, user)[0] == ("human", "my card is 4711")
 
-    async def test_pausing(self, client: mem0.Memory, mode: str) -> None:
+    async def test_function_can_pause(self, client: mem0.Memory, mode: str) -> None:
         user, paused = new_user(), [True]
         chain = with_scoped_memory(constant(), client=client, remember=lambda _: not paused[0])
         await ask(mode, chain, "off the record", config_of(user))
@@ -370,7 +378,7 @@ def _turn(text: str) -> list[tuple[str, str]]:
 
 
 async def _streamed(way: str, chain: Runnable[Any, Any], given: Any, user: str) -> None:
-    """A graph streams updates, which do not add up."""
+    """Stream a graph. Its chunks are updates, which cannot be added up."""
     if way == "stream":
         assert list(chain.stream(given, config_of(user)))
     else:

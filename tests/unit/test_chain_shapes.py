@@ -1,4 +1,4 @@
-"""with_scoped_memory(): what a chain takes and answers with, and that a shape which would forget is refused."""
+"""with_scoped_memory(): the shapes of inputs and outputs, and prompts that would not show the history."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.agents import WAYS, Ears, ask, calls, config_of, remembered, run, sai
 from tests.models import ScriptedModel, constant
 from tests.support import MODES, Spy, label, new_user
 
-PAST, ASKED = MessagesPlaceholder("history"), ("human", "{input}")
-PROMPT = ChatPromptTemplate.from_messages([PAST, ASKED])
-ELSEWHERE = ChatPromptTemplate.from_messages([MessagesPlaceholder("past"), ASKED])
+HISTORY, ASKED = MessagesPlaceholder("history"), ("human", "{input}")
+PROMPT = ChatPromptTemplate.from_messages([HISTORY, ASKED])
+OTHER_PLACEHOLDER = ChatPromptTemplate.from_messages([MessagesPlaceholder("past"), ASKED])
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def roles(client: mem0.Memory, user: str) -> list[tuple[str | None, str]]:
     return [(one["role"], one["memory"]) for one in reversed(ScopedMemory(user, client=client).get_all())]
 
 
-class TestAnAnswerThatIsAList:
+class TestListAnswers:
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize(
         ("output", "text"),
@@ -47,7 +47,7 @@ class TestAnAnswerThatIsAList:
         ],
         ids=label,
     )
-    async def test_of_strs_is_what_the_model_said(self, client: mem0.Memory, way: str, output: Any, text: str) -> None:
+    async def test_list_of_strs_is_one_answer(self, client: mem0.Memory, way: str, output: Any, text: str) -> None:
         user = new_user()
         chain = with_scoped_memory(RunnableLambda(lambda _: output), client=client)
         assert await run(way, chain, {"input": "hi"}, config_of(user)) == output
@@ -55,28 +55,28 @@ class TestAnAnswerThatIsAList:
         assert roles(client, user) == [("user", "hi"), ("assistant", text)]
 
     @pytest.mark.parametrize("way", WAYS)
-    async def test_of_an_output_parser(self, client: mem0.Memory, way: str) -> None:
+    async def test_list_output_parser(self, client: mem0.Memory, way: str) -> None:
         user = new_user()
         chain = with_scoped_memory(PROMPT | constant("red, green") | CommaSeparatedListOutputParser(), client=client)
         assert await run(way, chain, {"input": "Which colours?"}, config_of(user)) == ["red", "green"]
         assert said(client, user) == [("human", "Which colours?"), ("ai", "red\ngreen")]
 
     @pytest.mark.parametrize("way", WAYS)
-    async def test_whose_parts_are_each_all_there_is_so_far(self, client: mem0.Memory, way: str) -> None:
+    async def test_json_parser_saves_the_last_chunk(self, client: mem0.Memory, way: str) -> None:
         user = new_user()
         chain = with_scoped_memory(PROMPT | constant('["yes it is", "b"]') | JsonOutputParser(), client=client)
         await run(way, chain, {"input": "Is it?"}, config_of(user))
         assert said(client, user) == [("human", "Is it?"), ("ai", "yes it is\nb")]
 
     @pytest.mark.parametrize("mode", MODES)
-    async def test_of_messages_and_strs(self, client: mem0.Memory, mode: str) -> None:
+    async def test_messages_and_strs_are_answers(self, client: mem0.Memory, mode: str) -> None:
         user = new_user()
         chain = with_scoped_memory(RunnableLambda(lambda _: [AIMessage("one"), "two", ("ai", "three")]), client=client)
         await ask(mode, chain, "hi", config_of(user))
         assert said(client, user) == [("human", "hi"), ("ai", "one"), ("ai", "two"), ("ai", "three")]
 
     @pytest.mark.parametrize("mode", MODES)
-    async def test_that_repeats_the_turn_as_a_str(self, client: mem0.Memory, mode: str) -> None:
+    async def test_str_that_repeats_the_turn_is_not_an_answer(self, client: mem0.Memory, mode: str) -> None:
         user = new_user()
 
         def agent(given: dict[str, Any]) -> dict[str, Any]:
@@ -88,13 +88,13 @@ class TestAnAnswerThatIsAList:
         assert said(client, user) == [("human", "one"), ("ai", "re one"), ("human", "two"), ("ai", "re two")]
 
     @pytest.mark.parametrize("mode", MODES)
-    async def test_of_another_role_is_an_answer(self, client: mem0.Memory, mode: str) -> None:
+    async def test_chat_message_is_an_answer(self, client: mem0.Memory, mode: str) -> None:
         user = new_user()
         own: list[BaseMessage] = [calls("look"), ChatMessage(content="found", role="critic")]
         await ask(mode, with_scoped_memory(RunnableLambda(lambda _: own), client=client), "hi", config_of(user))
         assert said(client, user) == [("human", "hi"), ("ai", ""), ("chat", "found")]
 
-    async def test_of_a_graph_keeps_what_stands_in_it(self, client: mem0.Memory) -> None:
+    async def test_human_message_after_the_turn_is_kept(self, client: mem0.Memory) -> None:
         def answer(_: MessagesState) -> dict[str, Any]:
             return {"messages": [AIMessage("asked a colleague"), HumanMessage("it is 7", name="colleague")]}
 
@@ -126,7 +126,7 @@ class TestAnAnswerThatIsAList:
     ],
     ids=label,
 )
-async def test_an_output_without_an_answer_is_given_and_reported(
+async def test_output_without_an_answer_is_returned_and_reported(
     client: mem0.Memory, caplog: pytest.LogCaptureFixture, mode: str, output: Any
 ) -> None:
     user, ears = new_user(), Ears()
@@ -139,28 +139,30 @@ async def test_an_output_without_an_answer_is_given_and_reported(
     assert remembered(client, user) == []
 
 
-class TestAPromptWithoutAPlaceForThePast:
-    BLIND = ChatPromptTemplate.from_messages([("system", "Be brief."), ASKED])
+class TestPromptWithoutHistory:
+    NO_HISTORY = ChatPromptTemplate.from_messages([("system", "Be brief."), ASKED])
 
     @pytest.mark.parametrize(
         "chain",
         [
-            BLIND,
-            BLIND | constant(),
-            BLIND | constant() | StrOutputParser(),
-            (BLIND | constant()).with_config(tags=["t"]),
-            (BLIND | constant()).with_retry(),
-            BLIND.with_config(tags=["t"]) | constant(),
-            BLIND.bind() | (constant() | StrOutputParser()),
+            NO_HISTORY,
+            NO_HISTORY | constant(),
+            NO_HISTORY | constant() | StrOutputParser(),
+            (NO_HISTORY | constant()).with_config(tags=["t"]),
+            (NO_HISTORY | constant()).with_retry(),
+            NO_HISTORY.with_config(tags=["t"]) | constant(),
+            NO_HISTORY.bind() | (constant() | StrOutputParser()),
             PromptTemplate.from_template("Answer: {input}") | constant(),
             ChatPromptTemplate.from_messages([("system", "You are {who}."), ASKED]).partial(who="Ann") | constant(),
         ],
     )
     @pytest.mark.parametrize("recall", [5, 0])
-    def test_is_refused_when_built(self, client: mem0.Memory, chain: Runnable[Any, Any], recall: int) -> None:
-        with pytest.raises(InputError, match=r'no "history", .* add MessagesPlaceholder\("history"\)') as refused:
+    def test_raises_at_construction(self, client: mem0.Memory, chain: Runnable[Any, Any], recall: int) -> None:
+        with pytest.raises(
+            InputError, match=r'no variable "history", .* add MessagesPlaceholder\("history"\)'
+        ) as refused:
             with_scoped_memory(chain, client=client, recall=recall)
-        assert "name the place" not in str(refused.value)
+        assert "name the placeholder" not in str(refused.value)
 
     @pytest.mark.parametrize(
         ("prompt", "named"),
@@ -175,12 +177,12 @@ class TestAPromptWithoutAPlaceForThePast:
             ([("system", "{context}"), MessagesPlaceholder("input")], 'history_messages_key="input"'),
         ],
     )
-    def test_is_told_which_place_it_has(self, client: mem0.Memory, prompt: Any, named: str) -> None:
+    def test_error_names_the_placeholders_it_has(self, client: mem0.Memory, prompt: Any, named: str) -> None:
         with pytest.raises(InputError) as refused:
             with_scoped_memory(ChatPromptTemplate.from_messages(prompt) | constant(), client=client)
-        assert str(refused.value).endswith(f"or name the place it has: {named}")
+        assert str(refused.value).endswith(f"or name the placeholder it has: {named}")
 
-    def test_one_that_may_have_it_out_of_sight_is_taken(self, client: mem0.Memory) -> None:
+    def test_prompt_that_may_show_it_elsewhere_is_accepted(self, client: mem0.Memory) -> None:
         inner = ChatPromptTemplate.from_messages([("placeholder", "{history}"), ASKED])
         sections = ChatPromptTemplate.from_messages(
             [("system", "{{#ctx}}{{history}}{{/ctx}}"), ("human", "{{input}}")], template_format="mustache"
@@ -189,19 +191,19 @@ class TestAPromptWithoutAPlaceForThePast:
         for chain in (
             ChatPromptTemplate([inner]) | constant(),
             sections | constant(),
-            self.BLIND | wrapped,
-            self.BLIND | wrapped.with_fallbacks([wrapped]),
-            self.BLIND | RunnableParallel(answer=wrapped),
+            self.NO_HISTORY | wrapped,
+            self.NO_HISTORY | wrapped.with_fallbacks([wrapped]),
+            self.NO_HISTORY | RunnableParallel(answer=wrapped),
         ):
             with_scoped_memory(chain, client=client)
 
-    def test_and_a_name_of_your_own_is_refused_by_that(self, client: mem0.Memory) -> None:
-        with pytest.raises(InputError, match=r'no "before".*history_messages_key="history"'):
+    def test_error_names_the_configured_history_key(self, client: mem0.Memory) -> None:
+        with pytest.raises(InputError, match=r'no variable "before".*history_messages_key="history"'):
             with_scoped_memory(PROMPT | constant(), client=client, history_messages_key="before")
 
 
-class _Own(BasePromptTemplate[Any]):
-    """A prompt of somebody's own."""
+class _CustomPrompt(BasePromptTemplate[Any]):
+    """A prompt class that is not LangChain's."""
 
     input_variables: list[str] = ["history", "input"]  # noqa: RUF012  # a pydantic field
 
@@ -225,13 +227,13 @@ class _Own(BasePromptTemplate[Any]):
         lambda: PROMPT.partial(history=[]),
         lambda: PromptTemplate.from_template("{history}\n{input}"),
         lambda: PromptTemplate.from_template("{{history}} {{input}}", template_format="mustache"),
-        lambda: _Own(),
+        lambda: _CustomPrompt(),
         lambda: RunnablePassthrough.assign(now=lambda _: "now") | PROMPT,
-        lambda: RunnableLambda(lambda given: {**given, "past": given["history"]}) | ELSEWHERE,
-        lambda: {"past": lambda given: given["history"], "input": lambda given: given["input"]} | ELSEWHERE,
+        lambda: RunnableLambda(lambda given: {**given, "past": given["history"]}) | OTHER_PLACEHOLDER,
+        lambda: {"past": lambda given: given["history"], "input": lambda given: given["input"]} | OTHER_PLACEHOLDER,
     ],
 )
-async def test_a_prompt_with_a_place_for_the_past_is_taken(
+async def test_prompt_with_history_is_accepted(
     client: mem0.Memory, mode: str, built: Callable[[], Runnable[Any, Any]]
 ) -> None:
     user, model = new_user(), ScriptedModel(says=lambda messages: f"answer {len(messages)}")
@@ -244,7 +246,7 @@ async def test_a_prompt_with_a_place_for_the_past_is_taken(
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_wrapped_chain_after_a_prompt_is_given_the_past_itself(client: mem0.Memory, mode: str) -> None:
+async def test_wrapped_chain_after_a_prompt_gets_the_history_itself(client: mem0.Memory, mode: str) -> None:
     user, model = new_user(), constant()
     inner = with_scoped_memory(model, client=client).with_config(tags=["inner"])
     chain = with_scoped_memory(ChatPromptTemplate.from_messages([ASKED]) | inner, client=client)
@@ -254,20 +256,20 @@ async def test_a_wrapped_chain_after_a_prompt_is_given_the_past_itself(client: m
     assert said(client, user) == [("human", "the first"), ("ai", "ok"), ("human", "the second"), ("ai", "ok")]
 
 
-class TestAnInputThatIsNoDict:
+class TestInputOtherThanDict:
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize("given", ["hi", HumanMessage("hi"), [HumanMessage("hi")], [("human", "hi")]], ids=label)
     @pytest.mark.parametrize(
         "prompt",
         [
             PROMPT,
-            # LangChain would write the repr of all messages where the question belongs.
+            # LangChain would put the repr of all messages in place of the question.
             ChatPromptTemplate.from_messages([("placeholder", "{history}"), ASKED]),
             ChatPromptTemplate.from_messages([("placeholder", "{history}")]),
         ],
         ids=["both", "optional", "no other"],
     )
-    async def test_is_refused_where_the_prompt_needs_one(
+    async def test_raises_if_the_prompt_needs_a_dict(
         self, client: mem0.Memory, way: str, given: Any, prompt: ChatPromptTemplate
     ) -> None:
         user, model = new_user(), ScriptedModel()
@@ -277,8 +279,8 @@ class TestAnInputThatIsNoDict:
         assert str(refused.value) == "this chain takes a dict: invoke({'input': …})"
         assert (spy.calls, model.seen) == ([], [])
 
-    def test_is_told_its_key_and_who_asks_comes_first(self, client: mem0.Memory) -> None:
-        prompt = ChatPromptTemplate.from_messages([PAST, ("human", "{question}")])
+    def test_error_names_the_key_and_missing_ids_come_first(self, client: mem0.Memory) -> None:
+        prompt = ChatPromptTemplate.from_messages([HISTORY, ("human", "{question}")])
         chain = with_scoped_memory(prompt | constant(), client=client, input_messages_key="question")
         with pytest.raises(InputError, match="'question': …"):
             chain.invoke("hi", config_of(new_user()))
@@ -288,7 +290,7 @@ class TestAnInputThatIsNoDict:
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("place", ["history", "messages", "input"])
     @pytest.mark.parametrize("more", [[], [("system", "Be brief.")]], ids=["alone", "with instructions"])
-    async def test_fills_a_prompt_that_takes_nothing_but_messages(
+    async def test_fills_a_prompt_of_one_placeholder(
         self, client: mem0.Memory, mode: str, place: str, more: Any
     ) -> None:
         user, model = new_user(), constant()
@@ -299,13 +301,13 @@ class TestAnInputThatIsNoDict:
         assert [message.text for message in model.seen[-1]][-3:] == ["the first", "ok", "the second"]
 
     @pytest.mark.parametrize("mode", MODES)
-    async def test_is_then_what_such_a_prompt_needs_for_a_dict_would_forget(
+    async def test_dict_for_a_prompt_of_one_placeholder_raises_unless_it_is_the_history(
         self, client: mem0.Memory, mode: str
     ) -> None:
         user, model = new_user(), constant()
         chain = ChatPromptTemplate.from_messages([MessagesPlaceholder("input")]) | model
         given = {"input": [HumanMessage("hi")]}
-        with pytest.raises(InputError, match=r'no "history".*history_messages_key="input"'):
+        with pytest.raises(InputError, match=r'no variable "history".*history_messages_key="input"'):
             await ask(mode, with_scoped_memory(chain, client=client), given, config_of(user))
         assert model.seen == []
         named = with_scoped_memory(chain, client=client, history_messages_key="input")

@@ -39,7 +39,7 @@ def _public(where: Any, module: str) -> Iterator[tuple[str, Any]]:
             yield from ((f"{name}.{inner}", found) for inner, found in _public(value, module))
 
 
-def _told_in(value: Any, section: str) -> list[str]:
+def _names_in_section(value: Any, section: str) -> list[str]:
     """The names a section of a docstring has, in order; [] where there is no such section."""
     _, _, after = (inspect.getdoc(value) or "").partition(f"\n{section}:\n")
     return re.findall(r"^    (\*{0,2}\w+):", re.split(r"^\S", after, maxsplit=1, flags=re.MULTILINE)[0], re.MULTILINE)
@@ -82,49 +82,49 @@ ENTRIES = sorted(
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_an_example_gives_what_it_says(example: doctest.DocTest) -> None:
+def test_examples_run(example: doctest.DocTest) -> None:
     report = io.StringIO()
     assert doctest.DocTestRunner().run(example, out=report.write).failed == 0, report.getvalue()
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_whatever_one_begins_with_has_an_example(name: str) -> None:
+def test_every_entry_point_has_an_example(name: str) -> None:
     documented = f"{getattr(package, name).__module__}.{name}"
     assert documented in {one.name for one in EXAMPLES}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
-def test_a_modules_first_line_is_a_sentence(module: ModuleType) -> None:
+def test_module_docstring_begins_with_a_sentence(module: ModuleType) -> None:
     first, _, rest = (module.__doc__ or "").partition("\n")
     assert first.endswith(".")
     assert not rest or rest.startswith("\n")
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLIC if name not in TWINS or not name.startswith("clients.")])
-def test_what_is_public_is_told_of_in_a_sentence(name: str) -> None:
+def test_every_public_name_has_a_docstring(name: str) -> None:
     # inspect.getdoc: a method that does what its base promises needs no words of its own.
     assert (inspect.getdoc(PUBLIC[name]) or "").partition("\n")[0].endswith(".")
 
 
 @pytest.mark.parametrize("name", [name for name in TWINS if not name.startswith("clients.")])
-def test_an_async_twin_says_whose_it_is(name: str) -> None:
+def test_async_twin_names_its_sync_method(name: str) -> None:
     assert (inspect.getdoc(PUBLIC[name]) or "").startswith(f"Async twin of `{TWINS[name]}`.")
 
 
-@pytest.mark.parametrize("name", [name for name, value in PUBLIC.items() if _told_in(value, "Args")])
-def test_where_arguments_are_told_all_are_in_their_order(name: str) -> None:
-    assert _told_in(PUBLIC[name], "Args") == _parameters(PUBLIC[name])
+@pytest.mark.parametrize("name", [name for name, value in PUBLIC.items() if _names_in_section(value, "Args")])
+def test_args_section_lists_all_parameters_in_order(name: str) -> None:
+    assert _names_in_section(PUBLIC[name], "Args") == _parameters(PUBLIC[name])
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, value in PUBLIC.items() if _fields(value) and _told_in(value, "Attributes")]
+    "name", [name for name, value in PUBLIC.items() if _fields(value) and _names_in_section(value, "Attributes")]
 )
-def test_where_fields_are_told_all_are_in_their_order(name: str) -> None:
-    assert _told_in(PUBLIC[name], "Attributes") == _fields(PUBLIC[name])
+def test_attributes_section_lists_all_fields_in_order(name: str) -> None:
+    assert _names_in_section(PUBLIC[name], "Attributes") == _fields(PUBLIC[name])
 
 
-@pytest.mark.parametrize("name", [name for name, value in PUBLIC.items() if _told_in(value, "Raises")])
-def test_what_is_told_to_be_raised_can_be_caught(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name, value in PUBLIC.items() if _names_in_section(value, "Raises")])
+def test_raises_section_names_exceptions(name: str) -> None:
     known = vars(builtins) | {name: value for module in MODULES for name, value in vars(module).items()}
-    for kind in _told_in(PUBLIC[name], "Raises"):
+    for kind in _names_in_section(PUBLIC[name], "Raises"):
         assert issubclass(known[kind], Exception), kind

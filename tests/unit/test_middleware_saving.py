@@ -1,4 +1,4 @@
-"""ScopedMemoryMiddleware: what is remembered after a run, once, and what happens where it cannot be."""
+"""ScopedMemoryMiddleware: what is stored after a run, exactly once, and what happens if storing fails."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def client(tmp_path: Path, embeddings: FailingEmbeddings) -> Iterator[mem0.Memor
 
 @pytest.mark.parametrize("mode", MODES)
 class TestSaving:
-    async def test_after_the_agent_what_was_said(self, client: mem0.Memory, mode: str) -> None:
+    async def test_stores_the_turn_after_the_agent(self, client: mem0.Memory, mode: str) -> None:
         one, _ = agent(
             client, calls("look", where="drawer"), "It is there", offers=[look], checkpointer=InMemorySaver()
         )
@@ -58,25 +58,25 @@ class TestSaving:
             ("assistant", "It is there", "t1"),
         ]
 
-    async def test_each_turn_once_in_a_long_thread(self, client: mem0.Memory, mode: str) -> None:
+    async def test_stores_each_turn_of_a_thread_once(self, client: mem0.Memory, mode: str) -> None:
         one, _ = agent(client, *["yes"] * 3, checkpointer=InMemorySaver())
         for number in range(3):
             await ask(mode, one, human(f"question {number}"), thread(), context={"user_id": "carol"})
         assert remembered(client, "carol") == [text for n in range(3) for text in (f"question {n}", "yes")]
 
     @pytest.mark.parametrize("config", [None, thread("not a session"), {"configurable": {"thread_id": 7}}], ids=str)
-    async def test_without_a_thread_that_could_be_a_session(self, client: mem0.Memory, mode: str, config: Any) -> None:
+    async def test_invalid_thread_id_is_left_out(self, client: mem0.Memory, mode: str, config: Any) -> None:
         one, _ = agent(client, "ok")
         await ask(mode, one, human("hello"), config, context={"user_id": "carol"})
         assert {record["session_id"] for record in ScopedMemory("carol", client=client).get_all()} == {None}
 
-    async def test_nothing_where_the_model_fails(self, client: mem0.Memory, mode: str) -> None:
+    async def test_failed_run_stores_nothing(self, client: mem0.Memory, mode: str) -> None:
         one, _ = agent(client, ConnectionError("gone"))
         with pytest.raises(ConnectionError):
             await ask(mode, one, human("hello"), context={"user_id": "carol"})
         assert remembered(client, "carol") == []
 
-    async def test_that_fails_keeps_the_answer_and_is_reported(
+    async def test_failed_save_returns_the_answer_and_is_reported(
         self, client: mem0.Memory, embeddings: FailingEmbeddings, caplog: pytest.LogCaptureFixture, mode: str
     ) -> None:
         one, _ = agent(client, "the answer")
@@ -91,7 +91,7 @@ class TestSaving:
         assert "hunter2" not in caplog.text
         assert remembered(client, "carol") == []
 
-    async def test_what_is_remembered_is_for_you_to_say(self, client: mem0.Memory, mode: str) -> None:
+    async def test_remember_function_selects_and_replaces(self, client: mem0.Memory, mode: str) -> None:
         def redacted(message: BaseMessage) -> bool | str:
             return message.text.replace("4711", "[number]") if message.type == "human" else message.type == "tool"
 
@@ -102,14 +102,14 @@ class TestSaving:
         await ask(mode, off, human("off the record"), context={"user_id": "dave"})
         assert remembered(client, "dave") == []
 
-    async def test_a_predicate_that_fails_keeps_the_answer(self, client: mem0.Memory, mode: str) -> None:
+    async def test_failing_remember_function_returns_the_answer(self, client: mem0.Memory, mode: str) -> None:
         ears = Ears()
         one, _ = agent(client, "ok", remember=lambda message: 7)
         answer = await ask(mode, one, human("hello"), {"callbacks": [ears]}, context={"user_id": "carol"})
         assert answer["messages"][-1].text == "ok"
         assert ears.events == [("scoped_memory_not_saved", {"error": "InputError"})]
 
-    async def test_a_run_that_was_interrupted_and_resumed_is_one_turn(self, client: mem0.Memory, mode: str) -> None:
+    async def test_interrupted_and_resumed_run_is_one_turn(self, client: mem0.Memory, mode: str) -> None:
         approval = HumanInTheLoopMiddleware(interrupt_on={"look": True})
         lines = calls("look", where="safe"), "done"
         one, _ = agent(client, *lines, offers=[look], more=[approval], checkpointer=InMemorySaver())
@@ -118,7 +118,7 @@ class TestSaving:
         await ask(mode, one, resume, thread(), context={"user_id": "alice"})
         assert remembered(client, "alice").count(ALLERGY) == remembered(client, "alice").count("done") == 1
 
-    async def test_an_erasure_while_a_run_was_interrupted(
+    async def test_erasure_during_an_interrupt_stops_the_turn(
         self, client: mem0.Memory, embeddings: FailingEmbeddings, mode: str
     ) -> None:
         approval = HumanInTheLoopMiddleware(interrupt_on={"look": True})
@@ -131,14 +131,14 @@ class TestSaving:
         ScopedMemory("alice", client=client).delete_all()
         resume: Command[Any] = Command(resume={"decisions": [{"type": "approve"}]})
         await ask(mode, one, resume, thread(), context={"user_id": "alice"})
-        # What was said before it is not brought back.
+        # What was said before the erasure is not stored again.
         assert remembered(client, "alice") == []
-        # What was erased while it waited is not recalled when it goes on.
+        # What was erased during the interrupt is not recalled after it.
         assert PEANUTS in system(model, 0)
         assert PEANUTS not in system(model, 1)
         assert embeddings.queries == [ALLERGY] * 2
 
-    async def test_a_resumed_run_needs_its_user_as_well(self, client: mem0.Memory, mode: str) -> None:
+    async def test_resumed_run_without_a_user_raises(self, client: mem0.Memory, mode: str) -> None:
         approval = HumanInTheLoopMiddleware(interrupt_on={"look": True})
         one, model = agent(
             client, calls("look", where="safe"), "done", offers=[look], more=[approval], checkpointer=InMemorySaver()

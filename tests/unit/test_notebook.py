@@ -1,4 +1,4 @@
-"""What a notebook shows of a ScopedMemory: a table read then, one user's, and never an error."""
+"""What a notebook displays for a ScopedMemory: one user's memories as a table, and errors as text."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from IPython.core.formatters import DisplayFormatter
 
 from langchain_mem0_scoped import BackendError, MemoryList, ScopedMemory
 from langchain_mem0_scoped.records import record_from
+from langchain_mem0_scoped.scoped_client import ScopedClient
 from tests.support import Spy, new_user
 
 
-def displayed(shown: object) -> dict[str, Any]:
-    """What Jupyter's own machinery stores of a cell's last value, by MIME type."""
-    bundle: dict[str, Any] = DisplayFormatter().format(shown)[0]
+def displayed(value: object) -> dict[str, Any]:
+    """Return what Jupyter stores for a cell's last value, by MIME type."""
+    bundle: dict[str, Any] = DisplayFormatter().format(value)[0]
     return bundle
 
 
-def test_a_scope_shows_its_memories(client: mem0.Memory) -> None:
+def test_displays_the_memories_of_one_user(client: mem0.Memory) -> None:
     alice, bob = (ScopedMemory(new_user(name), client=client) for name in ("alice", "bob"))
     alice.add("<script>alert(1)</script> I am vegetarian", session_id="s1")
     bob.add("I prefer a window seat")
@@ -34,7 +35,7 @@ def test_a_scope_shows_its_memories(client: mem0.Memory) -> None:
     assert alice._repr_html_() == bundle["text/html"]
 
 
-def test_displaying_reads_once_and_writing_its_name_never(client: mem0.Memory) -> None:
+def test_display_reads_once_and_repr_never(client: mem0.Memory) -> None:
     memory = ScopedMemory(new_user(), client=client)
     memory.add("I am vegetarian")
     with Spy(client) as spy:
@@ -44,7 +45,7 @@ def test_displaying_reads_once_and_writing_its_name_never(client: mem0.Memory) -
     assert spy.calls.count("get_all") == 1
 
 
-def test_only_the_latest_are_read(client: mem0.Memory) -> None:
+def test_displays_at_most_the_latest_100(client: mem0.Memory) -> None:
     memory = ScopedMemory(new_user(), client=client)
     memory.add([f"memory number {number}" for number in range(103)])
     html = memory._repr_html_()
@@ -53,7 +54,7 @@ def test_only_the_latest_are_read(client: mem0.Memory) -> None:
     assert "memory number 102<" in html
 
 
-def test_of_nobody_known(client: mem0.Memory) -> None:
+def test_user_without_memories(client: mem0.Memory) -> None:
     memory = ScopedMemory(new_user(), client=client)
     assert displayed(memory)["text/plain"] == f"{memory.user_id}: 0 memories"
 
@@ -65,25 +66,25 @@ def test_of_nobody_known(client: mem0.Memory) -> None:
         (RuntimeError("zebra text"), "RuntimeError"),
     ],
 )
-def test_what_cannot_be_read_says_so(monkeypatch: pytest.MonkeyPatch, error: Exception, told: str) -> None:
+def test_failed_read_is_displayed(monkeypatch: pytest.MonkeyPatch, error: Exception, told: str) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(ScopedMemory, "get_all", fail)
+    monkeypatch.setattr(ScopedClient, "list", fail)
     html = ScopedMemory("u_alice")._repr_html_()
-    assert html == f"<p>ScopedMemory(&#x27;u_alice&#x27;), which cannot be read now. {told}</p>"
+    assert html == f"<p>ScopedMemory(&#x27;u_alice&#x27;): its memories cannot be read. {told}</p>"
 
 
-def test_what_cannot_be_shown_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    # What other code has stored may be anything: JSON has no room for such a key.
+def test_failed_formatting_is_displayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Other code may have stored anything. JSON has no such key.
     row = {"id": "1", "user_id": "u_alice", "memory": "zebra text", "metadata": {"seen": {("zebra",): 1}}}
-    monkeypatch.setattr(ScopedMemory, "get_all", lambda *_, **__: MemoryList([record_from(row)]))
+    monkeypatch.setattr(ScopedClient, "list", lambda *_, **__: MemoryList([record_from(row)]))
     bundle = displayed(ScopedMemory("u_alice"))
-    assert bundle["text/plain"] == "ScopedMemory('u_alice'), which cannot be read now. TypeError"
-    assert bundle["text/html"].endswith("which cannot be read now. TypeError</p>")
+    assert bundle["text/plain"] == "ScopedMemory('u_alice'): its memories cannot be read. TypeError"
+    assert bundle["text/html"].endswith(": its memories cannot be read. TypeError</p>")
 
 
-def test_a_file_that_is_no_database_is_no_error_in_a_notebook(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_invalid_database_file_is_displayed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "no.db").write_text("not a database, but long enough to be looked at " * 50)
     monkeypatch.setenv("LANGCHAIN_MEM0_SCOPED_PATH", str(tmp_path / "no.db"))
-    assert "cannot be read now" in displayed(ScopedMemory("u_alice"))["text/plain"]
+    assert "cannot be read" in displayed(ScopedMemory("u_alice"))["text/plain"]

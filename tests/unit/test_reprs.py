@@ -80,13 +80,13 @@ HOLDERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("holder", HOLDERS.values(), ids=HOLDERS)
-def test_what_holds_texts_quotes_none(holder: object) -> None:
+def test_repr_leaves_out_texts(holder: object) -> None:
     for shown in (repr(holder), repr([holder]), f"{holder!r}"):
         assert "zebra" not in shown
         assert type(holder).__name__ in shown
 
 
-def test_what_tells_one_from_another_is_still_there() -> None:
+def test_repr_identifies_the_object() -> None:
     assert repr(requests.update(ID, TEXT, DATA)).startswith(
         "Request(doing='update', method='PUT', path='/v1/memories/0000"
     )

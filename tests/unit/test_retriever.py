@@ -1,4 +1,4 @@
-"""ScopedMemoryRetriever: one user's memories as documents, and nothing that turns it to another user."""
+"""ScopedMemoryRetriever: one user's memories as documents, and no way to another user's."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def texts(documents: list[Document]) -> list[str]:
 
 class TestConstruction:
     @pytest.mark.parametrize("user_id", ["", "*", "a b", " alice", "..", "a\u200b", 7, None, b"alice"])
-    def test_a_refused_user_is_a_scope_error(self, user_id: Any) -> None:
+    def test_invalid_user_id_raises(self, user_id: Any) -> None:
         with pytest.raises(ScopeError, match="user_id"):
             ScopedMemoryRetriever(user_id=user_id)
 
-    def test_an_enum_is_not_taken_for_a_str(self) -> None:
+    def test_str_enum_as_user_id_raises(self) -> None:
         class User(StrEnum):
             ALICE = "u_alice"
 
@@ -60,58 +60,58 @@ class TestConstruction:
             ScopedMemoryRetriever(user_id=User.ALICE)
 
     @pytest.mark.parametrize("filters", [{"user_id": "u_bob"}, {"OR": []}, {"AND": [{"user_id": "u_bob"}]}, "topic"])
-    def test_filters_cannot_leave_the_scope(self, filters: Any) -> None:
+    def test_filters_on_scope_raise(self, filters: Any) -> None:
         with pytest.raises(ScopeError):
             ScopedMemoryRetriever(user_id="u_alice", filters=filters)
 
     @pytest.mark.parametrize(
         "fields", [{"k": 0}, {"k": "3"}, {"k": True}, {"threshold": 2}, {"threshold": "high"}, {"client": object()}]
     )
-    def test_what_means_nothing_is_an_input_error(self, fields: dict[str, Any]) -> None:
+    def test_invalid_arguments_raise(self, fields: dict[str, Any]) -> None:
         with pytest.raises(InputError):
             ScopedMemoryRetriever(user_id="u_alice", **fields)
 
     @pytest.mark.parametrize("extra", ["users", "agent_id", "run_id", "session", "search_kwargs"])
-    def test_unknown_fields_are_refused(self, extra: str) -> None:
+    def test_unknown_fields_raise(self, extra: str) -> None:
         with pytest.raises(ValueError, match="Extra inputs are not permitted"):
             ScopedMemoryRetriever(user_id="u_alice", **{extra: "x"})  # type: ignore[arg-type]
 
-    def test_building_one_does_no_io(self, client: mem0.Memory) -> None:
+    def test_construction_does_no_io(self, client: mem0.Memory) -> None:
         with Spy(client) as spy:
             retriever = ScopedMemoryRetriever(user_id="u_alice", client=client, name="mine", tags=["t"])
         assert spy.calls == []
         assert (retriever.get_name(), retriever.tags, retriever.k) == ("mine", ["t"], 5)
 
-    def test_neither_repr_nor_dump_shows_the_client(self, client: mem0.Memory) -> None:
+    def test_repr_and_dump_leave_out_the_client(self, client: mem0.Memory) -> None:
         retriever = ScopedMemoryRetriever(user_id="u_alice", client=client)
         assert "client" not in repr(retriever)
         assert "client" not in retriever.model_dump()
 
-    def test_the_view_of_a_memory_is_the_same_retriever(self, alice: ScopedMemory) -> None:
+    def test_as_retriever_has_the_same_user(self, alice: ScopedMemory) -> None:
         retriever = alice.as_retriever(k=2, threshold=0.0, filters={"topic": "food"})
         assert isinstance(retriever, BaseRetriever)
         assert retriever.user_id == alice.user_id
         assert texts(retriever.invoke("anything to eat")) == [DIET]
 
 
-class TestTheUserStays:
+class TestUserIsFixed:
     def test_fields_are_frozen(self, alice: ScopedMemory) -> None:
         retriever = alice.as_retriever()
         for field in ("user_id", "client", "k", "filters"):
             with pytest.raises(ValueError, match="frozen"):
                 setattr(retriever, field, "u_bob")
 
-    def test_it_can_be_hashed_and_is_equal_to_itself(self, alice: ScopedMemory) -> None:
+    def test_is_hashable(self, alice: ScopedMemory) -> None:
         retriever = alice.as_retriever(filters={"topic": "food"})
         assert {retriever: 1}[retriever] == 1
         assert hash(retriever) == hash(copy.copy(retriever))
 
     @pytest.mark.parametrize("field", ["user_id", "client"])
-    def test_model_copy_changes_neither_user_nor_client(self, alice: ScopedMemory, field: str) -> None:
+    def test_model_copy_rejects_user_and_client(self, alice: ScopedMemory, field: str) -> None:
         with pytest.raises(ScopeError):
             alice.as_retriever().model_copy(update={field: "u_bob"})
 
-    def test_model_copy_changes_the_rest_and_checks_it(self, alice: ScopedMemory) -> None:
+    def test_model_copy_validates_other_fields(self, alice: ScopedMemory) -> None:
         retriever = alice.as_retriever()
         changed = retriever.model_copy(update={"k": 1, "filters": {"topic": "food"}}, deep=True)
         assert (changed.k, retriever.k) == (1, 5)
@@ -122,7 +122,7 @@ class TestTheUserStays:
             retriever.model_copy(update={"k": 0})
 
     @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy], ids=["copy", "deepcopy"])
-    def test_copies_are_of_the_same_user_and_client(
+    def test_copies_keep_user_and_client(
         self, alice: ScopedMemory, copied: Callable[[ScopedMemoryRetriever], ScopedMemoryRetriever]
     ) -> None:
         retriever = alice.as_retriever(k=2)
@@ -131,7 +131,7 @@ class TestTheUserStays:
         assert again.client is retriever.client
         assert texts(again.invoke("seat")) == texts(retriever.invoke("seat"))
 
-    def test_it_can_be_pickled_where_its_client_is_the_default_one(self) -> None:
+    def test_pickle_with_the_default_client(self) -> None:
         retriever = ScopedMemoryRetriever(user_id="u_alice", k=3)
         again = pickle.loads(pickle.dumps(retriever))
         assert (again.user_id, again.k) == ("u_alice", 3)
@@ -139,7 +139,7 @@ class TestTheUserStays:
 
     @pytest.mark.filterwarnings("ignore:The `copy` method is deprecated")
     @pytest.mark.parametrize("mode", MODES)
-    async def test_ways_past_its_construction_end_in_an_error(
+    async def test_user_changed_after_construction_raises(
         self, alice: ScopedMemory, bob: ScopedMemory, mode: str
     ) -> None:
         retriever = alice.as_retriever()
@@ -150,23 +150,23 @@ class TestTheUserStays:
             alice.as_retriever(),
         ]
         object.__setattr__(forged[2], "user_id", bob.user_id)
-        forged[3]._memory = bob
+        forged[3]._scoped_client = bob.scoped_client
         for one in forged:
-            with pytest.raises(ScopeError, match="past its construction"):
+            with pytest.raises(ScopeError, match="after its construction"):
                 await ask(mode, one, "meat")
 
-    def test_validation_by_pydantic_builds_no_unchecked_one(self, alice: ScopedMemory) -> None:
+    def test_model_validate_checks_the_user(self, alice: ScopedMemory) -> None:
         retriever = alice.as_retriever()
         assert ScopedMemoryRetriever.model_validate(retriever).user_id == alice.user_id
         with pytest.raises(ValueError, match="user_id"):
             ScopedMemoryRetriever.model_validate({"user_id": "*"})
 
     @pytest.mark.parametrize("field", ["user_id", "client"])
-    def test_user_and_client_are_no_configurable_fields(self, alice: ScopedMemory, field: str) -> None:
+    def test_user_and_client_are_not_configurable(self, alice: ScopedMemory, field: str) -> None:
         with pytest.raises(ScopeError):
             alice.as_retriever().configurable_fields(**{field: ConfigurableField(id="whose")})
 
-    def test_configurable_fields_change_the_rest_and_check_it(self, alice: ScopedMemory) -> None:
+    def test_configurable_fields_are_validated(self, alice: ScopedMemory) -> None:
         flexible = alice.as_retriever().configurable_fields(
             k=ConfigurableField(id="most"), filters=ConfigurableField(id="about")
         )
@@ -174,11 +174,11 @@ class TestTheUserStays:
         with pytest.raises(ScopeError):
             flexible.invoke("meat", {"configurable": {"about": {"user_id": "u_bob"}}})
 
-    def test_a_config_that_names_a_user_changes_nothing(self, alice: ScopedMemory, bob: ScopedMemory) -> None:
+    def test_user_id_in_config_is_ignored(self, alice: ScopedMemory, bob: ScopedMemory) -> None:
         named = alice.as_retriever(threshold=0.0).with_config({"configurable": {"user_id": bob.user_id, "k": 1}})
         assert set(texts(named.invoke("meat"))) <= {DIET, SEAT, "A window seat it is"}
 
-    def test_another_user_is_no_alternative(self, alice: ScopedMemory, bob: ScopedMemory) -> None:
+    def test_retriever_of_another_user_is_no_alternative(self, alice: ScopedMemory, bob: ScopedMemory) -> None:
         field = ConfigurableField(id="which")
         with pytest.raises(ScopeError):
             alice.as_retriever().configurable_alternatives(field, other=bob.as_retriever())
@@ -187,7 +187,7 @@ class TestTheUserStays:
         with pytest.raises(ScopeError):
             lazy.invoke("meat", {"configurable": {"which": "other"}})
 
-    def test_the_same_user_or_another_kind_of_retriever_is_one(self, alice: ScopedMemory) -> None:
+    def test_alternatives_of_the_same_user_are_accepted(self, alice: ScopedMemory) -> None:
         fixed: Runnable[str, list[Document]] = RunnableLambda(lambda _: [Document("from elsewhere")])
         choice = alice.as_retriever().configurable_alternatives(
             ConfigurableField(id="which"), one=lambda: alice.as_retriever(k=1), search_other_sessions=fixed
@@ -197,12 +197,12 @@ class TestTheUserStays:
 
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("extra", ["user_id", "client", "filters", "memory"])
-    async def test_invoke_takes_k_and_nothing_else(self, alice: ScopedMemory, mode: str, extra: str) -> None:
+    async def test_invoke_accepts_only_k(self, alice: ScopedMemory, mode: str, extra: str) -> None:
         with pytest.raises(TypeError, match=extra):
             await ask(mode, alice.as_retriever(), "meat", None, **{extra: "u_bob"})
 
     @pytest.mark.parametrize("mode", MODES)
-    async def test_filters_changed_in_place_are_checked_again(self, alice: ScopedMemory, mode: str) -> None:
+    async def test_filters_changed_in_place_are_validated_again(self, alice: ScopedMemory, mode: str) -> None:
         retriever = alice.as_retriever(filters={"topic": "food"})
         assert retriever.filters is not None
         retriever.filters["user_id"] = "u_bob"
@@ -220,7 +220,7 @@ class TestSearching:
             await ask(mode, retriever, "seat", None, k=0)
 
     @pytest.mark.parametrize("mode", MODES)
-    async def test_documents_carry_what_a_memory_does(self, alice: ScopedMemory, mode: str) -> None:
+    async def test_documents_have_the_fields_of_a_record(self, alice: ScopedMemory, mode: str) -> None:
         best = (await ask(mode, alice.as_retriever(), "vegetarian, no meat or fish"))[0]
         record = next(record for record in alice.get_all() if record["memory"] == DIET)
         assert best.page_content == DIET
@@ -235,7 +235,7 @@ class TestSearching:
         }
         assert str(record["created_at"]).startswith("2026-03-01")
 
-    def test_a_memorys_own_values_stand_over_metadata_of_the_same_name(self, client: mem0.Memory) -> None:
+    def test_record_fields_win_over_metadata_of_the_same_name(self, client: mem0.Memory) -> None:
         memory = ScopedMemory(new_user(), client=client)
         memory.add("I collect stamps", metadata={"score": 99, "topic": "hobby"}, infer=False)
         found = memory.search("stamps")
@@ -244,11 +244,11 @@ class TestSearching:
         assert document.metadata["topic"] == "hobby"
 
     @pytest.mark.parametrize("mode", MODES)
-    async def test_an_empty_query_is_an_input_error(self, alice: ScopedMemory, mode: str) -> None:
+    async def test_empty_query_raises(self, alice: ScopedMemory, mode: str) -> None:
         with pytest.raises(InputError):
             await ask(mode, alice.as_retriever(), " ")
 
-    async def test_batches(self, alice: ScopedMemory) -> None:
+    async def test_batch_and_abatch(self, alice: ScopedMemory) -> None:
         retriever = alice.as_retriever(k=1)
         queries = ["vegetarian food", "window seat", "vegetarian food"]
         found = retriever.batch(queries)
@@ -258,7 +258,7 @@ class TestSearching:
 
 class TestInChains:
     @pytest.mark.parametrize("mode", MODES)
-    async def test_a_rag_chain(self, alice: ScopedMemory, bob: ScopedMemory, mode: str) -> None:
+    async def test_rag_chain(self, alice: ScopedMemory, bob: ScopedMemory, mode: str) -> None:
         prompt = ChatPromptTemplate.from_template("Known: {context}\nAsked: {question}")
 
         def rag(memory: ScopedMemory) -> Runnable[str, str]:
@@ -271,7 +271,7 @@ class TestInChains:
         assert "steak" in await ask(mode, rag(bob), "Do I eat meat?")
 
     @pytest.mark.parametrize("mode", MODES)
-    async def test_a_retriever_tool(self, alice: ScopedMemory, mode: str) -> None:
+    async def test_retriever_tool(self, alice: ScopedMemory, mode: str) -> None:
         tool = create_retriever_tool(alice.as_retriever(k=1), "recall", "What is known about the user.")
         assert list(tool.args) == ["query"]
         forged = {"query": "vegetarian food", "user_id": "u_bob", "filters": {"user_id": "u_bob"}}
@@ -290,16 +290,16 @@ class TestInChains:
             "The canteen serves vegetarian food on Fridays",
         ]
 
-    def test_with_config_names_its_run(self, alice: ScopedMemory) -> None:
+    def test_with_config(self, alice: ScopedMemory) -> None:
         named = alice.as_retriever(k=1).with_config(run_name="recall", tags=["memory"])
         assert texts(named.invoke("vegetarian food")) == [DIET]
 
-    def test_as_part_of_a_fallback(self, alice: ScopedMemory) -> None:
+    def test_as_a_fallback(self, alice: ScopedMemory) -> None:
         failing: Runnable[str, list[Document]] = RunnableLambda(lambda query: alice.search(query, k=0).to_documents())
         safe = failing.with_fallbacks([alice.as_retriever(k=1)])
         assert texts(safe.invoke("vegetarian food")) == [DIET]
 
-    async def test_events_show_the_documents(self, alice: ScopedMemory) -> None:
+    async def test_events_have_the_documents(self, alice: ScopedMemory) -> None:
         chain = alice.as_retriever(k=1) | RunnableLambda(texts) | RunnableLambda(str) | ScriptedModel()
         events = [event async for event in chain.astream_events("vegetarian food", version="v2")]
         ended = [event for event in events if event["event"] == "on_retriever_end"]

@@ -35,14 +35,14 @@ def _memory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
         yield
 
 
-class _OnMemory:
+class _WithMemories:
     client_kind = "embedded"
     client: mem0.Memory
     user_id: str
     added: Any
 
 
-class TestRetriever(_OnMemory, RetrieversIntegrationTests):
+class TestRetriever(_WithMemories, RetrieversIntegrationTests):
     @property
     def retriever_constructor(self) -> type[BaseRetriever]:
         return ScopedMemoryRetriever
@@ -65,7 +65,7 @@ class TestRetrieverOnQdrant(TestRetriever):
         return {"user_id": self.user_id, "client": self.client, "threshold": 0.0}
 
 
-class _Tool(_OnMemory):
+class _Tool(_WithMemories):
     EXAMPLES: Final[dict[str, Callable[[str], dict[str, Any]]]] = {
         "search_memory": lambda _: {"query": "food", "k": 3},
         "remember": lambda _: {"text": "I moved to Porto"},
@@ -75,7 +75,7 @@ class _Tool(_OnMemory):
     }
 
     @pytest.fixture(autouse=True, params=EXAMPLES)
-    def _one_of_the_five(self, request: pytest.FixtureRequest) -> None:
+    def _each_tool(self, request: pytest.FixtureRequest) -> None:
         self.name: str = request.param
 
     @property

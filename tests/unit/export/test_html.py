@@ -87,7 +87,7 @@ def export(memory: ScopedMemory, mode: str, path: Any, **options: Any) -> Path:
 
 
 class TestContent:
-    def test_tells_what_where_from_when_and_how_to_erase_it(self) -> None:
+    def test_memory_with_source_date_and_contact(self) -> None:
         text = Page(page_of(ROW)).text
         for told in (
             "about u_alice and nobody else",
@@ -103,7 +103,7 @@ class TestContent:
         ):
             assert told in text, told
 
-    def test_an_extracted_fact_of_no_session(self) -> None:
+    def test_extracted_memory_without_a_session(self) -> None:
         text = Page(page_of(ROW | {"role": None, "metadata": {"a": [1, {"b": True}]}, "created_at": None})).text
         assert "Concluded from what was said" in text
         assert "In the conversation" not in text
@@ -121,13 +121,13 @@ class TestContent:
             (None, None),
         ],
     )
-    def test_until_when_it_is_used(self, last_day: str | None, told: str | None) -> None:
+    def test_expiration(self, last_day: str | None, told: str | None) -> None:
         text = Page(page_of(ROW, ROW | {"expiration_date": last_day})).text
         assert (told or "I am vegetarian") in text
         assert ("Memories no longer used1" in text) == ("No longer used" in text) == (last_day == "2026-03-01")
         assert ("Used until" in text) == (told is not None and told.startswith("Used"))
 
-    def test_conversations_word_for_word(self) -> None:
+    def test_conversation_is_verbatim(self) -> None:
         said = [
             HumanMessage("Hello"),
             AIMessage("", tool_calls=[{"name": "look", "args": {"for": "tea"}, "id": "c1"}]),
@@ -147,12 +147,12 @@ class TestContent:
         assert "example.com" not in page
 
     @pytest.mark.parametrize("kind", MESSAGES)
-    def test_any_message_can_be_shown(self, kind: str) -> None:
+    def test_any_message_can_be_rendered(self, kind: str) -> None:
         page = page_of(ROW, said=[Conversation("monday", [MESSAGES[kind]])])
         page.encode()
         Page(page)
 
-    def test_of_nobody_known(self) -> None:
+    def test_user_without_data(self) -> None:
         text = Page(page_of()).text
         assert "Nothing is remembered." in text
         assert "No conversation is kept here." in text
@@ -178,14 +178,14 @@ class TestContent:
             ("mailto:a@b?c@d e", None, "mailto:a@b?c@d e"),
         ],
     )
-    def test_whom_to_ask(self, contact: str, href: str | None, shown: str | None) -> None:
+    def test_contact(self, contact: str, href: str | None, shown: str | None) -> None:
         page = Page(page_of(contact=contact))
         links = [attrs.get("href") for tag, attrs in page.opened if tag == "a"]
         assert [link for link in links if link and not link.startswith("#")] == ([href] if href else [])
         assert (shown or "Ask here: privacy@example.com") in page.text
         assert "subject" not in page.text
 
-    def test_metadata_stands_apart_from_what_the_page_says_itself(self) -> None:
+    def test_metadata_is_apart_from_the_pages_own_facts(self) -> None:
         """A key may have the name of one of the page's own facts, and a model may have chosen it."""
         forged = {"Number": "1", "How it is known": "You said so", "No longer used": "erased", "Said": "never"}
         html = page_of(ROW | {"role": None, "metadata": forged})
@@ -199,14 +199,14 @@ class TestContent:
         assert '<div class="noted">' in html
         assert "Noted with it" not in Page(page_of(ROW | {"metadata": {"session_id": "monday"}})).text
 
-    def test_what_would_make_a_text_read_as_another_is_spelt_out(self) -> None:
+    def test_invisible_characters_are_escaped(self) -> None:
         row = {"memory": "pay\u202e001", "metadata": {"a\u200bb": "c\u2066d", "session_id": "s\u202dt"}}
         html = page_of(ROW | row, said=[Conversation("x\u202ey", [HumanMessage("e\ufefff", name="g\u202bh")])])
         for told in (r"pay\u202e001", r"a\u200bb", r"c\u2066d", r"s\u202dt", r"x\u202ey", r"e\ufefff", r"g\u202bh"):
             assert told in html, told
         assert not re.search("[\u200b\u202a-\u202e\u2066-\u2069\ufeff]", html)
 
-    def test_what_is_not_on_it_is_said(self) -> None:
+    def test_page_names_what_is_not_on_it(self) -> None:
         text = Page(page_of(ROW)).text
         assert "Not on this page are how each memory came about and the latest messages that are kept" in text
         assert "everything kept" not in (page.__doc__ or "")
@@ -224,7 +224,7 @@ class TestSafety:
         return render(text, [Known.of(row)], said, contact=text, made_at=NOW)
 
     @pytest.mark.parametrize("text", [*NASTY, HARD_TEXT])
-    def test_text_stays_text_wherever_it_stands(self, text: str) -> None:
+    def test_text_is_escaped_everywhere(self, text: str) -> None:
         html = self.hostile(text)
         # A date that is none is no <time>, and no row of the table; nothing else may differ.
         tags = Page(html).tags()
@@ -236,7 +236,7 @@ class TestSafety:
 
     @settings(max_examples=50)
     @given(st.text(st.characters(), min_size=1))
-    def test_any_text(self, text: str) -> None:
+    def test_any_text_is_escaped(self, text: str) -> None:
         page = Page(self.hostile(text))
         assert not any(name.startswith("on") for _, attrs in page.opened for name in attrs)
         assert text.isprintable() is False or text.strip() in page.text
@@ -249,7 +249,7 @@ class TestSafety:
         (policy,) = [str(attrs["content"]) for _, attrs in page.opened if "http-equiv" in attrs]
         assert unescape(policy).startswith("default-src 'none'; style-src 'sha256-")
 
-    def test_is_marked_up_for_those_who_do_not_see_it(self) -> None:
+    def test_markup_is_accessible(self) -> None:
         page = Page(page_of(ROW))
         assert ("html", {"lang": "en"}) in page.opened
         assert {"header", "nav", "main", "h1", "h2", "caption", "title"} <= set(page.tags())
@@ -262,7 +262,7 @@ class TestSafety:
 
 @pytest.mark.parametrize("mode", MODES)
 class TestExport:
-    def test_holds_one_user_and_what_they_said(self, local: mem0.Memory, mode: str, tmp_path: Path) -> None:
+    def test_page_has_one_user_only(self, local: mem0.Memory, mode: str, tmp_path: Path) -> None:
         alice, bob = (ScopedMemory(new_user(name), client=local) for name in ("alice", "bob"))
         alice.chat_history("monday").add_messages([HumanMessage("I am vegetarian"), AIMessage("Noted, no meat")])
         bob.chat_history("monday").add_messages([HumanMessage("I prefer a window seat")])
@@ -275,7 +275,7 @@ class TestExport:
         assert "window seat" not in text
         assert bob.user_id not in text
 
-    def test_is_for_its_owner_and_leaves_nothing_beside_it(self, local: mem0.Memory, mode: str, tmp_path: Path) -> None:
+    def test_file_is_private_and_alone(self, local: mem0.Memory, mode: str, tmp_path: Path) -> None:
         folder = tmp_path / "pages"
         folder.mkdir()
         (folder / "alice.html").write_text("an older page, longer than the new one" * 10_000)
@@ -285,16 +285,14 @@ class TestExport:
         assert (folder / "alice.html").read_text(encoding="utf-8").endswith("</html>\n")
 
     @pytest.mark.parametrize("path", ["", ".", "no/such/folder/alice.html", "a\0b.html", b"alice.html", None, 3])
-    def test_a_path_that_is_none_is_refused_before_anything_is_read(
-        self, local: mem0.Memory, mode: str, path: Any
-    ) -> None:
+    def test_invalid_path_raises_before_any_read(self, local: mem0.Memory, mode: str, path: Any) -> None:
         memory = ScopedMemory(new_user(), client=local)
         with Spy(local) as spy, pytest.raises(InputError, match="path"):
             export(memory, mode, path)
         assert spy.calls == []
 
     @pytest.mark.parametrize("contact", ["", "  \n", 3, b"mailto:a@b", ["x"]])
-    def test_a_contact_that_is_none_is_refused_before_anything_is_read(
+    def test_invalid_contact_raises_before_any_read(
         self, local: mem0.Memory, mode: str, tmp_path: Path, contact: Any
     ) -> None:
         memory = ScopedMemory(new_user(), client=local)
@@ -303,7 +301,7 @@ class TestExport:
         assert spy.calls == []
         assert not (tmp_path / "alice.html").exists()
 
-    def test_a_full_disk_leaves_the_page_before(
+    def test_full_disk_leaves_the_old_page(
         self, local: mem0.Memory, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         folder = tmp_path / "pages"
@@ -333,7 +331,7 @@ def scope_of(
 
 
 @pytest.mark.parametrize("mode", MODES)
-class TestEverything:
+class TestCompleteness:
     """Whatever is kept is on it, on every kind of client: on mem0's platform in tests/integration."""
 
     @pytest.fixture
@@ -347,7 +345,7 @@ class TestEverything:
     def text(self, memory: ScopedMemory, mode: str, folder: Path) -> str:
         return Page(export(memory, mode, folder / "page.html").read_text(encoding="utf-8")).text
 
-    def test_a_memory_whose_last_day_has_passed(self, alice: ScopedMemory, mode: str, tmp_path: Path) -> None:
+    def test_expired_memory_is_on_it(self, alice: ScopedMemory, mode: str, tmp_path: Path) -> None:
         alice.add("The old flat has green doors", expires_on="2001-01-02", at="2001-01-01")
         alice.add("The new flat has blue doors", expires_on="2999-12-31")
         alice.add("In between I slept in a tent", at="2002-01-01")
@@ -359,7 +357,7 @@ class TestEverything:
         assert text.count("No longer usedits last day was 2001-01-02") == text.count("No longer used") == 1
         assert text.count("Used until the end of2999-12-31") == text.count("Used until") == 1
 
-    def test_a_conversation_that_no_memory_names(self, alice: ScopedMemory, mode: str, tmp_path: Path) -> None:
+    def test_conversation_without_memories_is_on_it(self, alice: ScopedMemory, mode: str, tmp_path: Path) -> None:
         alice.chat_history("tuesday").add_messages([HumanMessage("I am vegetarian"), AIMessage("Noted")])
         alice.chat_history("monday").add_messages([SystemMessage("Be brief")])
         for record in alice.get_all():
@@ -370,7 +368,7 @@ class TestEverything:
         # In the order in which they began.
         assert -1 < text.find("tuesday (2 messages)YouI am vegetarian") < text.find("monday (1 message)")
 
-    def test_a_conversation_that_was_cleared_is_not(self, alice: ScopedMemory, mode: str, tmp_path: Path) -> None:
+    def test_cleared_conversation_is_not_on_it(self, alice: ScopedMemory, mode: str, tmp_path: Path) -> None:
         for session in ("cleared", "kept"):
             alice.chat_history(session).add_messages([SystemMessage("Be brief")])
         alice.chat_history("cleared").clear()
@@ -378,7 +376,7 @@ class TestEverything:
         assert "kept (1 message)" in text
         assert "cleared" not in text
 
-    def test_another_users_session_of_the_same_name_is_not(
+    def test_session_of_the_same_name_of_another_user_is_not_on_it(
         self, alice: ScopedMemory, bob: ScopedMemory, mode: str, tmp_path: Path
     ) -> None:
         for memory, words in ((alice, "green tea"), (bob, "black coffee")):
@@ -390,7 +388,7 @@ class TestEverything:
         for hidden in ("black coffee", bob.user_id):
             assert hidden not in text
 
-    def test_after_an_erasure_nothing(self, alice: ScopedMemory, bob: ScopedMemory, mode: str, tmp_path: Path) -> None:
+    def test_empty_after_erasure(self, alice: ScopedMemory, bob: ScopedMemory, mode: str, tmp_path: Path) -> None:
         for memory in (alice, bob):
             memory.chat_history("monday").add_messages([HumanMessage("I drink tea"), AIMessage("Noted")])
             memory.add("I drank milk", expires_on="2001-01-01")
@@ -413,7 +411,7 @@ class TestForeignRows:
         assert "secret" not in str(caught.value)
         assert not (folder / "page.html").exists()
 
-    def test_of_a_memory(self, scope_of: Any, mode: str, tmp_path: Path) -> None:
+    def test_foreign_memory_raises(self, scope_of: Any, mode: str, tmp_path: Path) -> None:
         alice, bob = scope_of(new_user("alice")), scope_of(new_user("bob"))
         alice.add("I drink tea")
         bob.add("Bob's secret", expires_on="2001-01-01")
@@ -430,7 +428,7 @@ class TestForeignRows:
         finally:
             del client.get_all
 
-    def test_of_a_conversation(self, tmp_path: Path, mode: str) -> None:
+    def test_foreign_conversation_raises(self, tmp_path: Path, mode: str) -> None:
         with client_with_transcripts("sql", tmp_path) as (client, where):
             alice = ScopedMemory("alice", client=client, transcripts=where)
             alice.chat_history("monday").add_messages([HumanMessage("I drink tea")])
@@ -440,7 +438,7 @@ class TestForeignRows:
             self.refused(alice, mode, tmp_path)
 
 
-async def test_whatever_takes_long_with_much_is_done_beside_the_event_loop(
+async def test_async_export_blocks_nothing_on_the_event_loop(
     local: mem0.Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice = ScopedMemory(new_user(), client=local)
@@ -474,7 +472,7 @@ async def test_whatever_takes_long_with_much_is_done_beside_the_event_loop(
     assert done == [(name, False) for name in names]
 
 
-def test_what_was_logged_before_transcripts_were_bound_elsewhere_is_on_it(tmp_path: Path) -> None:
+def test_transcripts_of_both_stores_are_on_it(tmp_path: Path) -> None:
     with opened("embedded", tmp_path) as client:
         client.transcripts.append("u_alice", "monday", dump_messages([HumanMessage("I drank milk")]))
         memory = ScopedMemory("u_alice", client=client, transcripts=f"sqlite:///{tmp_path / 'chats.db'}")
@@ -488,7 +486,7 @@ def test_what_was_logged_before_transcripts_were_bound_elsewhere_is_on_it(tmp_pa
 
 
 @pytest.mark.parametrize("body", ['{"type": "of its own", "data": {"content": "zebra"}}', "zebra", '["zebra"]', "5"])
-def test_a_row_that_other_code_wrote_is_a_clean_error(tmp_path: Path, body: str) -> None:
+def test_row_of_other_code_raises_a_clean_error(tmp_path: Path, body: str) -> None:
     with client_with_transcripts("sql", tmp_path) as (client, where):
         alice = ScopedMemory("alice", client=client, transcripts=where)
         alice.chat_history("monday").add_messages([HumanMessage("I drink tea")])
@@ -502,7 +500,7 @@ def test_a_row_that_other_code_wrote_is_a_clean_error(tmp_path: Path, body: str)
             assert caught.value.__cause__ is caught.value.__context__ is None
 
 
-def test_a_session_that_other_code_named_by_a_number(tmp_path: Path) -> None:
+def test_numeric_session_of_other_code(tmp_path: Path) -> None:
     with opened("embedded", tmp_path) as client:
         client.add("I drink tea", user_id="u_alice", infer=False, metadata={"session_id": 5})
         memory = ScopedMemory("u_alice", client=client)
@@ -511,7 +509,7 @@ def test_a_session_that_other_code_named_by_a_number(tmp_path: Path) -> None:
     assert "In the conversation5" in text
 
 
-def test_a_client_without_transcripts_has_no_conversations(tmp_path: Path) -> None:
+def test_client_without_transcripts_has_no_conversations(tmp_path: Path) -> None:
     with opened("qdrant", tmp_path) as client:
         memory = ScopedMemory("u_alice", client=client)
         memory.add("I am vegetarian", session_id="monday")

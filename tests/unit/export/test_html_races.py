@@ -88,9 +88,9 @@ def refused(future: Future[Path]) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("where", ["fsync", "replace"])
-class TestErased:
+class TestErasureDuringExport:
     @pytest.mark.parametrize("by", ["this process", "another"])
-    def test_nothing_is_there_after_the_receipt(
+    def test_no_page_after_the_receipt(
         self, client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str, where: str, by: str
     ) -> None:
         memory = ScopedMemory("u_alice", client=client)
@@ -108,7 +108,7 @@ class TestErased:
         # The same call, again, writes what there is now.
         assert SECRET not in begin().read_text(encoding="utf-8")
 
-    def test_though_the_user_is_back_already(
+    def test_no_page_if_the_user_has_new_memories(
         self, client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str, where: str
     ) -> None:
         memory = ScopedMemory("u_alice", client=client)
@@ -123,7 +123,7 @@ class TestErased:
         )
         assert list(folder.iterdir()) == []
 
-    def test_with_transcripts_in_sql(
+    def test_no_page_with_transcripts_in_sql(
         self, client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str, where: str, tmp_path: Path
     ) -> None:
         memory = ScopedMemory("u_alice", client=client, transcripts=f"sqlite:///{tmp_path / 'chats.db'}")
@@ -132,7 +132,7 @@ class TestErased:
         assert list(folder.iterdir()) == []
         close_transcripts(client)
 
-    def test_though_it_begins_between_the_erasure_of_memories_and_that_of_transcripts_in_sql(
+    def test_no_page_if_it_starts_between_both_parts_of_an_erasure(
         self, client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str, where: str, tmp_path: Path
     ) -> None:
         memory = ScopedMemory("u_alice", client=client, transcripts=f"sqlite:///{tmp_path / 'chats.db'}")
@@ -143,7 +143,7 @@ class TestErased:
         assert list(folder.iterdir()) == []
         close_transcripts(client)
 
-    def test_on_a_client_that_cannot_tell_a_conversation_that_has_gone_tells(
+    def test_lost_session_stops_a_client_that_cannot_detect_erasure(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str, where: str, tmp_path: Path
     ) -> None:
         with client_with_transcripts("sql", tmp_path) as (client, url):
@@ -154,7 +154,7 @@ class TestErased:
             )
             assert list(folder.iterdir()) == []
 
-    def test_another_users_erasure_stops_nothing(
+    def test_erasure_of_another_user_does_not_stop_it(
         self, client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str, where: str
     ) -> None:
         alice, bob = (ScopedMemory(name, client=client) for name in ("u_alice", "u_bob"))
@@ -166,7 +166,7 @@ class TestErased:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_older_page_stays_until_a_new_one_replaces_it(
+def test_older_page_is_kept_until_it_is_replaced(
     client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     memory = ScopedMemory("u_alice", client=client)
@@ -178,9 +178,7 @@ def test_an_older_page_stays_until_a_new_one_replaces_it(
         assert os.listdir(folder) == left
 
 
-def test_another_page_that_has_replaced_it_meanwhile_stays(
-    client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_page_that_replaced_it_is_kept(client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = ScopedMemory("u_alice", client=client)
     memory.add(SECRET)
     page = folder / "page.html"
@@ -194,7 +192,7 @@ def test_another_page_that_has_replaced_it_meanwhile_stays(
     assert page.read_text() == "somebody else's"
 
 
-def test_a_page_that_cannot_be_taken_back_is_named(
+def test_page_that_cannot_be_removed_is_named(
     client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = ScopedMemory("u_alice", client=client)
@@ -215,7 +213,7 @@ def test_a_page_that_cannot_be_taken_back_is_named(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_however_the_two_fall_together(
+def test_no_interleaving_leaves_a_page_after_the_receipt(
     client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     """Not forced: the erasure begins a little later each time, from before the page's beginning to after its end."""
