@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self, TypedDict
 
@@ -51,11 +50,11 @@ class HistorySettings:
     window: TranscriptWindow
 
     @classmethod
-    def of(cls, options: Mapping[str, object]) -> Self:
+    def of(cls, options: HistoryOptions) -> Self:
         """Validate options.
 
         Args:
-            options: `HistoryOptions`, as a function received them in `**options`.
+            options: As a function received them in `**options`.
 
         Raises:
             TypeError: There is no option of that name.
@@ -63,7 +62,7 @@ class HistorySettings:
         """
         if unknown := sorted(options.keys() - _DEFAULTS.keys()):
             raise TypeError(f"unknown option {unknown[0]!r}; the options are {', '.join(_DEFAULTS)}")
-        values = _DEFAULTS | options
+        values: HistoryOptions = {**_DEFAULTS, **options}
         return cls(
             validate_count(values["recall"], "recall", least=0),
             validate_remember(values["remember"]),
@@ -75,7 +74,7 @@ class HistorySettings:
         )
 
 
-_DEFAULTS: Final[dict[str, object]] = {
+_DEFAULTS: Final[HistoryOptions] = {
     "recall": 5,
     "remember": True,
     "max_messages": None,

@@ -1,15 +1,16 @@
-"""Transcripts and histories on a real PostgreSQL, through psycopg."""
+"""Transcripts and histories on a real PostgreSQL, through psycopg. What every store does is in conformance/."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 
 from langchain_mem0_scoped import BackendError, ScopedChatMessageHistory, ScopedMemory, local_memory
 from langchain_mem0_scoped.transcripts.base import dump_messages
@@ -17,12 +18,10 @@ from langchain_mem0_scoped.transcripts.sql import TABLE, SqlTranscripts, engine_
 from tests import postgres
 from tests.chat import (
     HARD_TEXT,
-    Place,
-    StoreContract,
+    OpenStore,
     all_at_once,
     assert_whole_turns,
     close_transcripts,
-    opening,
     turn,
 )
 from tests.support import new_user
@@ -37,41 +36,63 @@ def server() -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="module", params=["READ COMMITTED", "SERIALIZABLE"])
-def place(server: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
-    url = postgres.url_of(server)
-    engine = create_engine(url, isolation_level=request.param, pool_size=8)
-    yield Place(SqlTranscripts(engine), opening(url))
+@pytest.fixture
+def opened(server: Path) -> Iterator[OpenStore]:
+    engine = create_engine(postgres.url_of(server), pool_size=8)
+    yield OpenStore(SqlTranscripts(engine))
     engine.dispose()
 
 
-class TestStore(StoreContract):
-    """As PostgreSQL comes, and where transactions may fail for others' sake."""
-
-
 class TestServer:
-    def test_many_may_make_the_table_at_once(self, server: Path) -> None:
+    def test_stores_may_create_the_table_concurrently(self, server: Path) -> None:
         with create_engine(postgres.url_of(server), isolation_level="AUTOCOMMIT").connect() as connection:
             connection.execute(text("CREATE DATABASE fresh"))
         connection.engine.dispose()
         engines = [engine_for(parse_url(postgres.url_of(server, "fresh"))) for _ in range(8)]
-        stores = [Place(SqlTranscripts(engine), "") for engine in engines]
+        stores = [OpenStore(SqlTranscripts(engine)) for engine in engines]
         all_at_once([lambda store=store: store.append("u", "s1", turn("t")) for store in stores])  # type: ignore[misc]
         assert len(stores[0].texts("u")) == 16
         for engine in engines:
             engine.dispose()
 
-    def test_a_lock_of_somebody_else_is_waited_for(self, place: Place, server: Path) -> None:
+    def test_an_append_waits_for_a_lock_held_elsewhere(self, opened: OpenStore, server: Path) -> None:
         user = new_user()
-        place.append(user, "s1", turn("first"))
+        opened.append(user, "s1", turn("first"))
         engine = create_engine(postgres.url_of(server))
         with engine.connect() as connection:
             connection.execute(text(f"LOCK TABLE {TABLE}"))
-            all_at_once([lambda: place.append(user, "s1", turn("second")), connection.commit])
+            all_at_once([lambda: opened.append(user, "s1", turn("second")), connection.commit])
         engine.dispose()
-        assert place.texts(user) == ["first 0", "first 1", "second 0", "second 1"]
+        assert opened.texts(user) == ["first 0", "first 1", "second 0", "second 1"]
 
-    def test_a_server_that_goes_away_is_a_clean_retryable_error(self) -> None:
+    def test_a_turn_that_the_server_aborts_in_a_deadlock_is_stored_all_the_same(self, server: Path) -> None:
+        user, url = new_user(), postgres.url_of(server)
+        engine = create_engine(url, connect_args={"options": "-c deadlock_timeout=1s"})
+        opened, states = OpenStore(SqlTranscripts(engine)), list[str | None]()
+        opened.append(user, "s1", turn("first"))
+        event.listen(engine, "handle_error", lambda context: states.append(context.original_exception.sqlstate))
+        other = create_engine(url, connect_args={"options": "-c deadlock_timeout=1min"})
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        columns = "user_key, session_key, user_id, session_id, body"
+        same_position = (
+            f"INSERT INTO {TABLE} (position, {columns}) SELECT 2, {columns} FROM {TABLE} "
+            "WHERE user_id = :user AND position = 0"
+        )
+        with other.connect() as connection, ThreadPoolExecutor(1) as pool:
+            # The append waits for this row, and this connection for the append. The append looks for a deadlock first.
+            connection.execute(text(same_position), {"user": user})
+            appending = pool.submit(opened.append, user, "s1", turn("second"))
+            while not connection.scalar(waiting):
+                assert not appending.done()
+            connection.execute(text(f"LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE"))
+            connection.rollback()
+            assert appending.result(60) == [0, 1]
+        assert states == ["40P01"]
+        assert opened.texts(user) == ["first 0", "first 1", "second 0", "second 1"]
+        engine.dispose()
+        other.dispose()
+
+    def test_a_stopped_server_is_a_retryable_error_that_quotes_nothing(self) -> None:
         with postgres.cluster() as folder:
             engine = engine_for(parse_url(postgres.url_of(folder)))
             store = SqlTranscripts(engine)
@@ -89,9 +110,9 @@ class TestServer:
             assert "secret" not in str(raised.value)
         engine.dispose()
 
-    def test_rows_can_be_read_by_people(self, place: Place, server: Path) -> None:
+    def test_rows_are_readable_by_people(self, opened: OpenStore, server: Path) -> None:
         user = new_user()
-        place.append(user, "s1", [HumanMessage("Grüße")])
+        opened.append(user, "s1", [HumanMessage("Grüße")])
         engine = create_engine(postgres.url_of(server))
         query = text(f"SELECT session_id, body::json -> 'data' ->> 'content' FROM {TABLE} WHERE user_id = :user")
         with engine.connect() as connection:
@@ -107,7 +128,7 @@ class TestHistory:
         close_transcripts(client)
         client.close()
 
-    def test_sessions_recall_each_other_and_users_do_not(self, bound: dict[str, Any]) -> None:
+    def test_recall_reads_other_sessions_and_no_other_user(self, bound: dict[str, Any]) -> None:
         alice, bob = new_user("alice"), new_user("bob")
         ScopedChatMessageHistory(alice, "s1", **bound).add_messages([HumanMessage("I am vegetarian " + HARD_TEXT)])
         again = ScopedChatMessageHistory(alice, "s1", **bound, recall=0)
@@ -117,7 +138,7 @@ class TestHistory:
         for session in ("s1", "s2"):
             assert ScopedChatMessageHistory(bob, session, **bound).messages == []
 
-    def test_erasing_counts_the_rows(self, bound: dict[str, Any]) -> None:
+    def test_an_erasure_counts_the_messages(self, bound: dict[str, Any]) -> None:
         alice, bob = new_user("alice"), new_user("bob")
         for user in (alice, bob):
             for session in ("s1", "s2"):
@@ -126,7 +147,7 @@ class TestHistory:
         assert ScopedMemory(alice, client=bound["client"]).delete_all().transcripts == 0
         assert len(ScopedChatMessageHistory(bob, "s1", **bound, recall=0).messages) == 3
 
-    async def test_async_turns_at_once(self, bound: dict[str, Any]) -> None:
+    async def test_concurrent_async_turns_stay_whole(self, bound: dict[str, Any]) -> None:
         user = new_user()
         histories = [ScopedChatMessageHistory(user, "s1", **bound, recall=0, remember=False) for _ in range(16)]
         await asyncio.gather(*(history.aadd_messages(turn(f"t{n}", 3)) for n, history in enumerate(histories)))

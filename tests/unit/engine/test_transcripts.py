@@ -15,7 +15,7 @@ from langchain_mem0_scoped import BackendError, ErasureError, ScopedChatMessageH
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.sqlite import database
 from langchain_mem0_scoped.transcripts.base import StoredMessage
-from tests.chat import Place, StoreContract, turn
+from tests.chat import OpenStore, turn
 from tests.faults import told_by
 from tests.models import ScriptedModel, extracting
 from tests.support import new_user, texts_of
@@ -29,24 +29,9 @@ def client(tmp_path: Path) -> Iterator[EngineMemory]:
     client.close()
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """For a whole file; tests keep apart by taking new users."""
-    path = tmp_path_factory.mktemp("local") / "m.db"
-    client = local_memory(path, embeddings=WordEmbeddings())
-    imports = "import langchain_mem0_scoped as package, tests.worlds as worlds"
-    code = f"{imports}; store = package.local_memory({str(path)!r}, embeddings=worlds.WordEmbeddings()).transcripts"
-    yield Place(client.transcripts, code, lambda user_id: client.erase(user_id)["transcripts"])
-    client.close()
-
-
-class TestStore(StoreContract):
-    """In a file that memories share."""
-
-
 class TestBytes:
     def test_a_cleared_session_is_nowhere_in_the_files(self, client: EngineMemory, tmp_path: Path) -> None:
-        place, user = Place(client.transcripts, ""), new_user("someuser")
+        place, user = OpenStore(client.transcripts), new_user("someuser")
         place.append(
             user, "cleared-session", [HumanMessage("cleared-words", id="cleared-id"), *turn("cleared-turn", 40)]
         )
@@ -58,7 +43,7 @@ class TestBytes:
         assert place.texts(user, "kept-session") == ["kept-words"]
 
     def test_an_erased_user_is_nowhere_in_the_files(self, client: EngineMemory, tmp_path: Path) -> None:
-        place, user, other = Place(client.transcripts, ""), new_user("erased-user"), new_user()
+        place, user, other = OpenStore(client.transcripts), new_user("erased-user"), new_user()
         for number in range(20):
             place.append(user, f"erased-session-{number}", turn("erased-turn", 3))
         place.append(other, "erased", [HumanMessage("kept-words")])
@@ -69,7 +54,7 @@ class TestBytes:
 
     def test_ids_stand_in_no_index(self, client: EngineMemory, tmp_path: Path) -> None:
         """An index is rearranged, and so keeps copies: what people chose stands in `texts` alone."""
-        place, user = Place(client.transcripts, ""), new_user()
+        place, user = OpenStore(client.transcripts), new_user()
         place.append(user, "chosen-session", [HumanMessage("x", id="chosen-id")])
         with sqlite3.connect(f"file:{tmp_path / 'm.db'}?mode=ro", uri=True) as connection:
             for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
@@ -81,7 +66,7 @@ class TestBytes:
         self, client: EngineMemory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(database, "_TRUNCATE_SECONDS", 0.1)
-        place, user = Place(client.transcripts, ""), new_user()
+        place, user = OpenStore(client.transcripts), new_user()
         place.append(user, "s1", turn("t"))
         reader = sqlite3.connect(tmp_path / "m.db")
         reader.execute("BEGIN")
@@ -160,7 +145,7 @@ class TestTurns:
         history = self.history(client)
         history.add_messages(turn("t"))
         assert [one.text for one in self.history(client).messages] == ["t 0", "t 1"]
-        assert Place(client.transcripts, "").texts("bob", "default") == ["bob's 0", "bob's 1"]
+        assert OpenStore(client.transcripts).texts("bob", "default") == ["bob's 0", "bob's 1"]
         assert history.memory.count() == ScopedMemory("bob", client=client).count() == 2
         client.close()
 
@@ -224,7 +209,7 @@ class TestTurns:
 
 class TestTransactions:
     def test_a_turn_is_stored_whole_or_not_at_all(self, client: EngineMemory) -> None:
-        place, user = Place(client.transcripts, ""), new_user()
+        place, user = OpenStore(client.transcripts), new_user()
         place.append(user, "s1", turn("first"))
         half, bad = '{"type": "human", "data": {"content": "half"}}', "\ud800"
         bodies = [StoredMessage(None, text, HumanMessage("half")) for text in (half, bad)]
@@ -241,10 +226,10 @@ class TestTransactions:
     def test_what_was_said_survives_reopening(self, tmp_path: Path) -> None:
         for number in range(3):
             client = local_memory(tmp_path / "r.db", embeddings=WordEmbeddings())
-            Place(client.transcripts, "").append("u", "s1", turn(f"t{number}"))
+            OpenStore(client.transcripts).append("u", "s1", turn(f"t{number}"))
             client.close()
         client = local_memory(tmp_path / "r.db", embeddings=WordEmbeddings())
-        assert Place(client.transcripts, "").texts("u") == [f"t{n} {part}" for n in range(3) for part in range(2)]
+        assert OpenStore(client.transcripts).texts("u") == [f"t{n} {part}" for n in range(3) for part in range(2)]
         client.close()
 
     @pytest.mark.parametrize("what", ["the last messages", "the sessions"])
