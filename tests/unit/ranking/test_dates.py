@@ -1,4 +1,4 @@
-"""The periods a query names."""
+"""Dates: the periods a query names, and the rows that match them."""
 
 from datetime import UTC, datetime
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from langchain_mem0_scoped.ranking.dates import in_periods, parse_periods
 
 
-def said(*days: str) -> NDArray[np.int64]:
-    moments = [datetime.fromisoformat(day).replace(tzinfo=UTC) for day in days]
-    return np.array([(moment - datetime(1, 1, 1, tzinfo=UTC)).total_seconds() for moment in moments], np.int64)
+def timestamps(*days: str) -> NDArray[np.int64]:
+    times = [datetime.fromisoformat(day).replace(tzinfo=UTC) for day in days]
+    return np.array([(time - datetime(1, 1, 1, tzinfo=UTC)).total_seconds() for time in times], np.int64)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def said(*days: str) -> NDArray[np.int64]:
         ("", []),
     ],
 )
-def test_what_is_named(text: str, periods: list[tuple[int | None, int | None, int | None]]) -> None:
+def test_parses_periods(text: str, periods: list[tuple[int | None, int | None, int | None]]) -> None:
     assert parse_periods(text) == periods
 
 
@@ -50,24 +50,27 @@ def test_what_is_named(text: str, periods: list[tuple[int | None, int | None, in
         ("May 2023", ["2023-04-30", "2023-05-01", "2023-06-01"], ["2023-04-29", "2023-06-02", "2022-05-10"]),
         ("May", ["2022-05-10", "2023-05-31"], ["2023-06-02"]),
         ("2023", ["2022-12-31", "2023-07-01", "2024-01-01"], ["2024-01-02"]),
-        # People tell of a day afterwards.
-        ("8 May 2023", ["2023-05-07", "2023-05-08", "2023-05-22"], ["2023-05-06", "2023-05-24"]),
+        # A row may report a day up to two weeks afterwards.
+        ("8 May 2023", ["2023-05-07", "2023-05-08", "2023-05-23"], ["2023-05-06", "2023-05-24"]),
         ("25 December", ["2024-01-03", "2023-12-25"], ["2023-12-20"]),
+        # The only rows are in the year after or before the day that is meant.
+        ("25 December", ["2024-01-03"], []),
+        ("January", ["2023-12-31"], []),
         ("31 February 2023", [], ["2023-02-28", "2023-03-03"]),
         ("0001-01-01", ["0001-01-02"], ["2023-01-01"]),
         ("9999-12-31", ["9999-12-31"], ["2023-01-01"]),
     ],
 )
-def test_what_was_said_then(text: str, inside: list[str], outside: list[str]) -> None:
-    found = in_periods(said(*inside, *outside), parse_periods(text))
+def test_finds_rows_in_periods(text: str, inside: list[str], outside: list[str]) -> None:
+    found = in_periods(timestamps(*inside, *outside), parse_periods(text))
     assert found.tolist() == [True] * len(inside) + [False] * len(outside)
 
 
-def test_what_was_said_at_no_known_time_was_not_said_then() -> None:
+def test_unknown_timestamp_is_in_no_period() -> None:
     assert in_periods(np.zeros(3, np.int64), parse_periods("0001-01-01")).tolist() == [False] * 3
     assert in_periods(np.array([0, 86_400]), parse_periods("0001-01-01")).tolist() == [False, True]
 
 
 @given(st.text(st.sampled_from("0123456789-/. May\u5e74\u6708\u65e5thOct,")))
 def test_never_raises(text: str) -> None:
-    in_periods(said("0001-01-01", "2023-05-08", "9999-12-31"), parse_periods(text))
+    in_periods(timestamps("0001-01-01", "2023-05-08", "9999-12-31"), parse_periods(text))

@@ -1,4 +1,4 @@
-"""Ten memories in each of five languages, two of which write no spaces: the right one is first, by its words too."""
+"""Five languages, two without spaces between words: the matching memory ranks first, and mostly by words alone too."""
 
 import asyncio
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.ranking.tokenizer import tokenize
 from tests.partitions import partition, ranked
 
-_SAID = {
+_MEMORIES = {
     "English": [
         ("I adopted a grey cat from the shelter last week", "What cat did I adopt?"),
         ("My sister is a nurse in Leeds", "Where does my sister work as a nurse?"),
@@ -73,7 +73,7 @@ _SAID = {
         ("ฉันอยากเรียนภาษาอิตาลี", "ฉันอยากเรียนภาษาอะไร"),
     ],
 }
-_LANGUAGES = pytest.mark.parametrize("language", _SAID)
+_LANGUAGES = pytest.mark.parametrize("language", _MEMORIES)
 
 
 @pytest.fixture
@@ -84,41 +84,41 @@ def client(tmp_path: Path) -> Iterator[EngineMemory]:
 
 
 @_LANGUAGES
-def test_the_right_memory_is_first(client: EngineMemory, language: str) -> None:
+def test_matching_memory_ranks_first(client: EngineMemory, language: str) -> None:
     memory = ScopedMemory("u_alice", client=client)
-    memory.add([text for text, _ in _SAID[language]])
-    for text, question in _SAID[language]:
+    memory.add([text for text, _ in _MEMORIES[language]])
+    for text, question in _MEMORIES[language]:
         assert memory.search(question)[0]["memory"] == text
 
 
-def test_the_right_memory_is_first_among_all_languages(client: EngineMemory) -> None:
+def test_matching_memory_ranks_first_among_all_languages(client: EngineMemory) -> None:
     memory = ScopedMemory("u_alice", client=client)
-    for language in _SAID:
-        memory.add([text for text, _ in _SAID[language]], session_id=language)
-    for language in _SAID:
-        for text, question in _SAID[language]:
+    for language in _MEMORIES:
+        memory.add([text for text, _ in _MEMORIES[language]], session_id=language)
+    for language in _MEMORIES:
+        for text, question in _MEMORIES[language]:
             assert memory.search(question, k=1)[0]["memory"] == text
 
 
 @_LANGUAGES
-def test_words_alone_find_it_too(language: str) -> None:
-    """Without any vector: BM25 has something to go by for every question, and most often finds the right one."""
-    rows = partition([{"data": text, "session_id": str(at)} for at, (text, _) in enumerate(_SAID[language])])
-    found = [ranked(rows, question) for _, question in _SAID[language]]
-    assert all(one.words.any() for one in found)
-    assert sum(one.raw_score.argmax() == at for at, one in enumerate(found)) >= 8
+def test_words_alone_rank_it_first(language: str) -> None:
+    """Without vectors, BM25 scores some row for every question and ranks the matching row first for 8 of 10."""
+    rows = partition([{"data": text, "session_id": str(index)} for index, (text, _) in enumerate(_MEMORIES[language])])
+    rankings = [ranked(rows, question) for _, question in _MEMORIES[language]]
+    assert all(ranking.words.any() for ranking in rankings)
+    assert sum(ranking.raw_score.argmax() == index for index, ranking in enumerate(rankings)) >= 8
 
 
 @_LANGUAGES
 def test_every_text_has_terms(language: str) -> None:
-    for text, question in _SAID[language]:
+    for text, question in _MEMORIES[language]:
         assert len(tokenize(text)) > 1
         assert tokenize(question)
 
 
 @_LANGUAGES
-def test_async_too(client: EngineMemory, language: str) -> None:
-    text, question = _SAID[language][0]
+def test_async_search_ranks_it_first(client: EngineMemory, language: str) -> None:
+    text, question = _MEMORIES[language][0]
     memory = ScopedMemory("u_alice", client=client)
     memory.add(text)
     assert asyncio.run(memory.asearch(question))[0]["memory"] == text

@@ -1,4 +1,4 @@
-"""Terms: what a text of any language is found by, and how it is hidden."""
+"""Tokenizer: terms of texts in many languages, and their hashes."""
 
 from collections import Counter
 
@@ -11,7 +11,7 @@ from langchain_mem0_scoped.ranking.tokenizer import hash_terms, pack_terms, toke
 KEY = bytes(range(16))
 OTHER_KEY = bytes(range(1, 17))
 
-# Few words and short texts, so that terms are shared, repeated and missing in every combination.
+# Few words and short texts, so that terms are shared, repeated and missing in many combinations.
 words = st.sampled_from(["dog", "cat", "rome", "paris", "peanut", "allergy", "violin", "the", "and", "mountain"])
 texts = st.lists(words, max_size=12).map(" ".join)
 unicode_texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -42,21 +42,21 @@ class TestTokenize:
             ("?! … 😀", []),
         ],
     )
-    def test_levels_what_differs_only_in_form(self, text: str, terms: list[str]) -> None:
+    def test_splits_and_normalises(self, text: str, terms: list[str]) -> None:
         assert tokenize(text) == terms
 
-    def test_stop_words_alone_are_kept(self) -> None:
+    def test_text_of_stop_words_only_keeps_them(self) -> None:
         assert tokenize("Who are you?") == ["who", "are", "you"]
 
     @given(unicode_texts)
-    def test_never_raises_and_only_a_text_without_words_has_no_terms(self, text: str) -> None:
+    def test_any_text_with_words_has_terms(self, text: str) -> None:
         terms = tokenize(text)
         assert all(terms)
         if any(character.isalnum() for character in text):
             assert terms
 
     @given(st.text())
-    def test_lone_surrogates_are_no_words(self, text: str) -> None:
+    def test_lone_surrogates_do_not_raise(self, text: str) -> None:
         pack_terms(tokenize(text), KEY)
 
 
@@ -77,5 +77,5 @@ class TestTerms:
         assert {value >> 8: value & 255 for value in values} == expected
         assert len(values) == len(expected)
 
-    def test_a_frequency_stops_at_255(self) -> None:
+    def test_frequency_is_capped_at_255(self) -> None:
         assert pack_terms(["dog"] * 300, KEY) == [hash_terms(["dog"], KEY)[0] << 8 | 255]
