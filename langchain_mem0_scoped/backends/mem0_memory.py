@@ -11,12 +11,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary, ref
 
-from ..errors import BackendError, ErasureError, InputError, ScopedMemoryError
+from ..errors import BackendError, ErasureError, InputError
 from ..fork import INIT_LOCK
 from ..messages import TextMessage
 from ..requests import AddRequest, ErasureToken, ListRequest, SearchRequest, UpdateRequest
 from ..scope import Scope
 from .base import Backend, Changes, Paths, Row, Rows
+from .clean_errors import call_mem0
 from .mem0_history import Mem0History, mem0_history_of
 
 if TYPE_CHECKING:
@@ -60,17 +61,8 @@ class Mem0Backend(Backend):
 
     def _call(self, operation: str, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call mem0. What it raises becomes one error that has nothing chained to it."""
-        failure: ScopedMemoryError
-        try:
-            with self._store_lock:
-                return call(*args, **kwargs)
-        except ScopedMemoryError as error:
-            failure = error
-        except Exception as error:
-            failure = _backend_error(operation, error)
-        # The original error may quote a memory.
-        failure.__cause__ = failure.__context__ = None
-        raise failure
+        with self._store_lock:
+            return call_mem0(operation, call, *args, **kwargs)
 
     # -- adding
 
@@ -334,17 +326,6 @@ def _lock_for(client: mem0.Memory) -> AbstractContextManager[Any]:
     if type(store).__name__ == "FAISS":
         return _store_locks.setdefault(store, threading.RLock())
     return nullcontext()
-
-
-def _backend_error(operation: str, error: BaseException) -> BackendError:
-    chain = [error]
-    while (cause := chain[-1].__cause__) is not None and cause not in chain:
-        chain.append(cause)
-    names = " from ".join(type(link).__name__ for link in chain)
-    retryable = any(isinstance(link, (ConnectionError, TimeoutError)) for link in chain)
-    return BackendError(
-        f"mem0's {operation} failed: {names} (its text is withheld because it may quote a memory)", retryable=retryable
-    )
 
 
 def _erasure_unfinished(kinds: tuple[str, ...]) -> ErasureError:

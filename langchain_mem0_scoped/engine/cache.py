@@ -1,9 +1,7 @@
-"""Partitions as they were last read, laid out for scoring: kept while unchanged, the longest unused given up first."""
+"""Searched rows as they were last read, kept by user and kind with the version they were read at."""
 
 from __future__ import annotations
 
-import os
-import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -11,126 +9,179 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from weakref import WeakSet
 
+from ..fork import ForkHooks, register_fork_hooks
 from ..ranking import Rows, SearchIndex, build_index, build_rows, concat_rows, packed_row
-from ..sqlite.partitions import Partition, RowKind
+from .storage import RowKind, Snapshot, Storage, Version
 
-_CAPACITY: Final = 128 * 1024 * 1024
+CACHE_BYTES: Final = 128 * 1024 * 1024
 """Bytes of vectors and hashed words kept in memory."""
-_SAMPLED: Final = 256 * 1024
-"""Bytes of vectors that a layout copies, nearly."""
+_SAMPLED_BYTES: Final = 256 * 1024
+"""Bytes of vectors that an index copies, nearly."""
 
 
 @dataclass(slots=True)
-class Snapshot:
-    """The rows of one kind in one partition, in the order they were written.
+class SearchRows:
+    """A user's rows of one kind, in the order they were written, laid out for search. Its `repr` quotes no text.
 
     Attributes:
+        version: The version they were read at; None where that does not matter, for nothing more is read of them.
+        key: The partition's key.
         ids: 16 bytes each.
-        refs: Where each row's text lies.
-        rows: What is searched.
-        pending: Payloads by index that the current unit has not yet committed.
+        seqs: Where each row's body is found.
+        rows: What is ranked.
+        payloads: By index, the payloads of rows that a unit of work has not yet committed.
+        bodies: The body of each row, where they were read as well.
     """
 
+    version: Version | None
+    key: bytes = field(repr=False)
     ids: list[bytes]
-    refs: list[int]
-    rows: Rows
-    pending: dict[int, dict[str, Any]] = field(default_factory=dict, repr=False)
-    _layout: SearchIndex | None = field(default=None, init=False, repr=False)
+    seqs: list[int]
+    rows: Rows = field(repr=False)
+    payloads: dict[int, dict[str, Any]] = field(default_factory=dict, repr=False)
+    bodies: list[bytes] | None = field(default=None, repr=False)
+    _index: SearchIndex | None = field(default=None, init=False, repr=False)
 
     @property
-    def layout(self) -> SearchIndex:
-        """What searching takes from these rows alone; made by the first search."""
-        # Two threads may both make it: it is the same.
-        if self._layout is None:
-            self._layout = build_index(self.rows)
-        return self._layout
+    def index(self) -> SearchIndex:
+        """What ranking takes from these rows alone; built by the first search."""
+        # Two threads may both build it: it is the same.
+        if self._index is None:
+            self._index = build_index(self.rows)
+        return self._index
 
     @property
     def size(self) -> int:
-        """Bytes in memory, nearly; the layout included, whether it has been made or not."""
+        """Bytes in memory, nearly; the index included, whether it has been built or not."""
         rows = self.rows
-        sampled = min(rows.vectors.nbytes, _SAMPLED)
+        sampled = min(rows.vectors.nbytes, _SAMPLED_BYTES)
         return rows.vectors.nbytes + sampled + rows.terms.nbytes * 3 + 250 * len(self.ids) + 2_000
 
-    def followed_by(self, added: Snapshot) -> Snapshot:
-        """This with rows behind it that were written since."""
-        return Snapshot(self.ids + added.ids, self.refs + added.refs, concat_rows(self.rows, added.rows))
-
-    def each(self) -> Iterator[tuple[bytes, int, bytes, bytes, int]]:
-        """Yield (id, ref, vector, terms, length) of every row."""
+    def packed(self) -> Iterator[tuple[bytes, int, bytes, bytes, int]]:
+        """Yield (id, seq, vector, terms, length) of every row, as they are stored."""
         ends = self.rows.row_of_term.searchsorted(range(len(self.ids) + 1))
-        for index, (item_id, ref) in enumerate(zip(self.ids, self.refs, strict=True)):
+        for index, (row_id, seq) in enumerate(zip(self.ids, self.seqs, strict=True)):
             terms = packed_row(self.rows, index, ends[index], ends[index + 1])
-            yield item_id, ref, self.rows.vectors[index].tobytes(), terms, int(self.rows.lengths[index])
+            yield row_id, seq, self.rows.vectors[index].tobytes(), terms, int(self.rows.lengths[index])
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A snapshot and the partition as it was when it was read."""
+def search_rows(snapshot: Snapshot, known: SearchRows | None = None) -> SearchRows:
+    """Lay out a snapshot for search.
 
-    partition: Partition
-    snapshot: Snapshot
+    Args:
+        snapshot: What was read.
+        known: What was read before; where the snapshot holds only the rows that follow it, it is added to.
+    """
+    if known is None or not known.ids or snapshot.follows is None or snapshot.follows != known.version:
+        dims = len(snapshot.vectors[0]) // 4 if snapshot.vectors else 0
+        rows = build_rows(snapshot.vectors, snapshot.terms, snapshot.lengths, dims)
+        return SearchRows(snapshot.version, snapshot.key, snapshot.ids, snapshot.seqs, rows)
+    if not snapshot.ids:
+        same = SearchRows(snapshot.version, known.key, known.ids, known.seqs, known.rows)
+        same._index = known._index
+        return same
+    dims = known.rows.vectors.shape[1]
+    added = build_rows(snapshot.vectors, snapshot.terms, snapshot.lengths, dims)
+    rows = concat_rows(known.rows, added)
+    return SearchRows(snapshot.version, known.key, known.ids + snapshot.ids, known.seqs + snapshot.seqs, rows)
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is kept, and whether this process has changed the user's rows since."""
+
+    rows: SearchRows
+    outdated: bool = False
 
 
 class Cache:
-    """Snapshots by partition, each with the version it was read at: a change by any process is a new version."""
+    """Keeps what was read, and gives up what was not used for longest.
 
-    def __init__(self) -> None:
-        self._begin()
+    Every process of a storage may change rows, so what is kept is only as good as its version: a search that uses it
+    reads the rows' bodies at that version, and starts over where the storage has another one.
+
+    Args:
+        storage: Where rows are read.
+        capacity: Bytes that are kept at most; one user's rows are kept even where they are more.
+    """
+
+    def __init__(self, storage: Storage, capacity: int = CACHE_BYTES) -> None:
+        self._storage = storage
+        self.capacity = capacity
+        self.clear()
         _caches.add(self)
 
-    def _begin(self) -> None:
+    def clear(self) -> None:
+        """Give up everything."""
         self._lock = threading.Lock()
-        self._held: OrderedDict[tuple[int, RowKind], _Held] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, RowKind], _Entry] = OrderedDict()
         self._size = 0
 
-    def get(self, connection: sqlite3.Connection, partition: Partition, kind: RowKind) -> Snapshot:
-        """Return the rows of a partition as the connection's snapshot of the file has them."""
-        place = (partition.pid, kind)
+    @property
+    def size(self) -> int:
+        """Bytes that are kept, nearly."""
+        return self._size
+
+    @property
+    def entries(self) -> dict[tuple[str, RowKind], SearchRows]:
+        """What is kept, by user and kind, the longest unused first."""
         with self._lock:
-            held = self._held.get(place)
-            if held is not None and held.partition.version == partition.version:
-                self._held.move_to_end(place)
-                return held.snapshot
-        if held is not None and _merely_grown(held.partition, partition) and held.snapshot.ids:
-            added = _read(connection, place, held.partition.next_seq)
-            snapshot = held.snapshot.followed_by(added) if added.ids else held.snapshot
-        else:
-            snapshot = _read(connection, place, 0)
+            return {place: entry.rows for place, entry in self._entries.items()}
+
+    def get(self, user_id: str, kind: RowKind) -> tuple[SearchRows | None, bool]:
+        """Return what is kept, and whether it may be current as far as this process knows."""
         with self._lock:
-            self._drop(place)
-            self._held[place] = _Held(partition, snapshot)
-            self._size += snapshot.size
-            while self._size > _CAPACITY and len(self._held) > 1:
-                self._drop(next(iter(self._held)))
-        return snapshot
+            entry = self._entries.get((user_id, kind))
+            if entry is None:
+                return None, False
+            self._entries.move_to_end((user_id, kind))
+            return entry.rows, not entry.outdated
 
-    def _drop(self, place: tuple[int, RowKind]) -> None:
-        held = self._held.pop(place, None)
-        if held is not None:
-            self._size -= held.snapshot.size
+    def refresh(self, user_id: str, kind: RowKind, known: SearchRows | None) -> SearchRows | None:
+        """Read a user's rows, or those that were added since, and keep them.
 
-    def forget(self, pid: int) -> None:
-        """Let go of a partition: vectors of an erased user are not kept in memory either."""
+        Args:
+            user_id: Whose rows.
+            kind: Which rows.
+            known: What `get` or an earlier `refresh` returned.
+
+        Returns:
+            The rows as they are now; None where the user has none.
+        """
+        snapshot = self._storage.snapshot(user_id, kind, None if known is None else known.version)
+        if snapshot is None:
+            self._drop((user_id, kind))
+            return None
+        rows = search_rows(snapshot, known)
         with self._lock:
-            for place in [place for place in self._held if place[0] == pid]:
-                self._drop(place)
+            self._remove((user_id, kind))
+            if rows.ids:
+                self._entries[user_id, kind] = _Entry(rows)
+                self._size += rows.size
+            while self._size > self.capacity and len(self._entries) > 1:
+                self._remove(next(iter(self._entries)))
+        return rows
 
+    def outdate(self, user_id: str) -> None:
+        """Note that this process has changed a user's rows: the next search asks for those that were added."""
+        with self._lock:
+            for kind in (RowKind.MEMORY, RowKind.ENTITY):
+                if (entry := self._entries.get((user_id, kind))) is not None:
+                    entry.outdated = True
 
-def _merely_grown(before: Partition, now: Partition) -> bool:
-    # What is held may be newer than what this connection sees.
-    return before.rewrites == now.rewrites and before.version < now.version
+    def forget(self, user_id: str) -> None:
+        """Give up a user's rows: vectors of an erased user are not kept in memory either."""
+        for kind in (RowKind.MEMORY, RowKind.ENTITY):
+            self._drop((user_id, kind))
 
+    def _drop(self, place: tuple[str, RowKind]) -> None:
+        with self._lock:
+            self._remove(place)
 
-def _read(connection: sqlite3.Connection, place: tuple[int, RowKind], start: int) -> Snapshot:
-    found = connection.execute(
-        "SELECT id, ref, vector, terms, length FROM items WHERE pid = ? AND kind = ? AND parent = 0 AND seq >= ? "
-        "ORDER BY seq",
-        (*place, start),
-    ).fetchall()
-    ids, refs, vectors, terms, lengths = map(list, zip(*found, strict=True)) if found else ([], [], [], [], [])
-    width = len(vectors[0]) // 4 if vectors else 0
-    return Snapshot(ids, refs, build_rows(vectors, terms, lengths, width))
+    def _remove(self, place: tuple[str, RowKind]) -> None:
+        entry = self._entries.pop(place, None)
+        if entry is not None:
+            self._size -= entry.rows.size
 
 
 _caches: WeakSet[Cache] = WeakSet()
@@ -139,8 +190,7 @@ _caches: WeakSet[Cache] = WeakSet()
 def _after_fork_in_child() -> None:
     # Another thread may have been at work in it.
     for cache in list(_caches):
-        cache._begin()
+        cache.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+register_fork_hooks(ForkHooks(lambda: None, lambda: None, _after_fork_in_child))

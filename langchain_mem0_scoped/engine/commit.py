@@ -1,216 +1,244 @@
-"""Writing one unit in a transaction, against the rows as they are now: other calls may have changed them meanwhile."""
+"""Writing one unit of work, against the rows as they are now: other calls may have changed them meanwhile."""
 
 from __future__ import annotations
 
-import sqlite3
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ..errors import BackendError
 from ..ranking import pack_row, unix_seconds
-from ..sqlite import partitions
-from ..sqlite.partitions import NewRow, RowKind, dump, id_bytes, id_text, links_of
-from . import sessions
+from ..transcripts.base import ConcurrentWrite
+from .codec import dump, id_bytes, id_text, links_of, load
+from .sessions import rows_to_append
+from .storage import NewRow, Partition, RowKind, StoredRow, WriteTransaction
+from .unit_of_work import PendingRow, UnitOfWork
 
-if TYPE_CHECKING:
-    from .unit_of_work import Pending, UnitOfWork
-
-_MESSAGES_KEPT: Final = 10
+_KEPT_MESSAGES: Final = 10
 """How many messages of a session scope mem0 keeps for its next prompt (mem0.memory.storage.SQLiteManager)."""
 
-Name = tuple[str, Any, Any]
+EntityName = tuple[str, Any, Any]
 
 
-class Commit:
-    """One unit being written.
+def commit(transaction: WriteTransaction, unit: UnitOfWork) -> None:
+    """Write a unit of work.
 
     Args:
-        connection: Inside a write transaction.
-        salt: The file's.
-        unit: What to write.
-    """
+        transaction: Where it is written.
+        unit: What is written.
 
-    def __init__(self, connection: sqlite3.Connection, salt: bytes, unit: UnitOfWork) -> None:
-        self._connection = connection
-        self._salt = salt
+    Raises:
+        BackendError: The user was erased, or a row that is to be changed was, since the call began (retryable); or the
+            vectors cannot be compared with those that are stored.
+        ConcurrentWrite: Other messages are new than those that were expected.
+    """
+    partition = transaction.find_unless_erased(unit.user_id, unit.token)
+    if partition is None and unit.adds_rows:
+        partition = transaction.create(unit.user_id)
+    if partition is not None:
+        _Commit(transaction, partition, unit).run()
+
+
+class _Commit:
+    """One unit of work while it is written."""
+
+    def __init__(self, transaction: WriteTransaction, partition: Partition, unit: UnitOfWork) -> None:
+        self._transaction = transaction
+        self._partition = partition
         self._unit = unit
-        self._seqs: dict[str, int | None] = {}
-        self._names: dict[Name, str] | None = None
+        self._added: list[NewRow] = []
+        self._memories: dict[str, int] = {}
+        self._entities: dict[str, StoredRow] | None = None
+        self._entity_names: dict[EntityName, str] | None = None
         self._rewritten = False
-        self._appended: list[NewRow] = []
 
     def run(self) -> None:
-        """Write everything.
-
-        Raises:
-            BackendError: The user was erased, or a row that is to be changed was, since the call began (retryable); or
-                the vectors cannot be compared with those of the file.
-            Overtaken: Other messages are new than those that were expected.
-        """
-        unit, connection = self._unit, self._connection
-        found = partitions.find_unless_erased(connection, unit.user_id, self._salt, unit.began)
-        if found is None and not unit.messages and not unit.said and not any(unit.changes):
-            return
-        self._partition = found or partitions.create(connection, unit.user_id, self._salt)
-        if unit.said is not None:
-            said = unit.said
-            self._partition, self._appended, said.new = sessions.items_for(
-                connection, self._partition, said.session_id, said.messages
-            )
-            if said.expected not in (None, said.new):
-                raise sessions.ConcurrentWrite
+        unit = self._unit
+        self._append_messages()
         if unit.dimensions is not None:
-            partitions.keep_dimensions(connection, unit.dimensions)
-        unlinked = {
-            memory_id for memory_id, memory in unit.items[RowKind.MEMORY].items() if self._write(memory_id, memory)
-        }
-        for entity_id, entity in unit.items[RowKind.ENTITY].items():
+            self._transaction.require_dimensions(unit.dimensions)
+        self._memories = self._find_memories()
+        self._unlink(self._write_memories())
+        for entity_id, entity in unit.changes[RowKind.ENTITY].items():
             self._write_entity(entity_id, entity)
-        self._unlink(unlinked)
         for memory_id in unit.corrected:
-            self._forget_text(memory_id)
+            self._forget_earlier_texts(memory_id)
         for memory_id, row in unit.history:
             self._add_history(memory_id, row)
-        self._write_messages()
-        self._flush()
-        partitions.close(connection, self._partition, searched=bool(unit.changes), rewritten=self._rewritten)
+        self._write_kept_messages()
+        if self._added:
+            self._partition = self._transaction.insert(self._partition, self._added)
+        searched = unit.changes_searched_rows
+        self._transaction.bump_version(self._partition, searched=searched, rewritten=self._rewritten)
 
-    def _append(self, item: NewRow) -> int:
-        """Add a row behind all others; return its sequence number. It is written with the next `_flush`."""
-        self._appended.append(item)
-        return self._partition.next_seq + len(self._appended) - 1
+    def _add(self, row: NewRow) -> int:
+        """Add a row behind all others; return its sequence number. They are inserted at the end."""
+        self._added.append(row)
+        return self._partition.next_seq + len(self._added) - 1
 
-    def _flush(self) -> None:
-        self._partition = partitions.insert(self._connection, self._partition, self._appended)
-        self._appended = []
-
-    def _seq_of(self, kind: RowKind, item_id: str) -> int | None:
-        """Where this user's row lies now; None where it is gone, or is not his."""
-        if item_id not in self._seqs:
-            owner = partitions.owner_of(self._connection, id_bytes(item_id))
-            own = owner is not None and owner[1:3] == (self._partition.pid, kind)
-            self._seqs[item_id] = owner[3] if owner is not None and own else None
-        return self._seqs[item_id]
+    def _append_messages(self) -> None:
+        append = self._unit.append
+        if append is None:
+            return
+        rows, append.new = rows_to_append(self._transaction, self._partition, append.session_id, append.messages)
+        if append.expected not in (None, append.new):
+            raise ConcurrentWrite
+        self._added += rows
 
     # -- memories
 
-    def _write(self, memory_id: str, memory: Pending | None) -> bool:
-        """Write a memory; tell whether entities of its old text are to let go of it."""
-        if memory is not None and memory.fresh:
-            self._seqs[memory_id] = self._append(self._memory_item(memory_id, memory))
-            return False
-        self._rewritten = True
-        seq = self._seq_of(RowKind.MEMORY, memory_id)
-        if memory is None:
-            if seq is not None:
-                partitions.remove(self._connection, self._partition, RowKind.MEMORY, 0, [seq])
-                rows = partitions.rows_of(self._connection, self._partition.pid, RowKind.HISTORY, seq)
-                partitions.remove(self._connection, self._partition, RowKind.HISTORY, seq, [row[0] for row in rows])
-            return True
+    def _find_memories(self) -> dict[str, int]:
+        """Return where the memories lie now that this unit does not add; those that are gone are left out."""
+        unit, changed = self._unit, self._unit.changes[RowKind.MEMORY]
+        ids = {one for one, row in changed.items() if row is None or not row.is_new}
+        ids |= unit.corrected | {one for one, _ in unit.history}
+        raw = [id_bytes(one) for one in ids]
+        found = self._transaction.find_ids(self._partition, RowKind.MEMORY, raw) if raw else {}
+        return {id_text(one): seq for one, seq in found.items()}
+
+    def _write_memories(self) -> set[str]:
+        """Write the memories; return those that are gone, or have another text: entities let go of them."""
+        changed = self._unit.changes[RowKind.MEMORY]
+        kept = {one: row for one, row in changed.items() if row is not None and not row.is_new}
+        bodies = self._bodies(list(kept))
+        unlinked = set()
+        for memory_id, row in changed.items():
+            if row is None:
+                self._remove_memory(memory_id)
+                unlinked.add(memory_id)
+            elif row.is_new:
+                self._memories[memory_id] = self._add(self._memory_row(memory_id, row))
+            elif self._rewrite_memory(memory_id, row, bodies.get(memory_id)):
+                unlinked.add(memory_id)
+        return unlinked
+
+    def _bodies(self, memory_ids: list[str]) -> dict[str, bytes]:
+        seqs = sorted(self._memories[one] for one in memory_ids if one in self._memories)
+        rows = self._transaction.rows(self._partition, RowKind.MEMORY, seqs=seqs) if seqs else []
+        return {id_text(row.id): row.body for row in rows}
+
+    def _remove_memory(self, memory_id: str) -> None:
+        seq = self._memories.pop(memory_id, None)
         if seq is None:
+            return
+        self._rewritten = True
+        history = self._transaction.rows(self._partition, RowKind.HISTORY, seq)
+        self._transaction.remove(self._partition, RowKind.HISTORY, [row.seq for row in history], seq)
+        self._transaction.remove(self._partition, RowKind.MEMORY, [seq])
+        self._unit.removed.add(memory_id)
+
+    def _rewrite_memory(self, memory_id: str, memory: PendingRow, body: bytes | None) -> bool:
+        """Replace a memory; return whether its text changes."""
+        if body is None:
             raise BackendError("the memory was deleted while it was being corrected; nothing was stored")
-        body = partitions.body_at(self._connection, self._partition.pid, RowKind.MEMORY, seq)
-        if body != self._unit.bodies.get(memory_id):
+        read = self._unit.rows[RowKind.MEMORY].get(memory_id)
+        if read is None or body != read.body:
             raise BackendError(
                 "the memory was corrected by another call meanwhile; nothing of this one was stored, call again",
                 retryable=True,
             )
-        partitions.rewrite(
-            self._connection,
-            self._partition,
-            seq,
-            self._memory_item(memory_id, memory),
-            keep_vector=memory.vector is None,
-        )
-        return bool(partitions.load(body).get("data") != memory.payload.get("data"))
+        self._rewritten = True
+        row, seq = self._memory_row(memory_id, memory), self._memories[memory_id]
+        self._transaction.rewrite(self._partition, seq, row, keep_vector=memory.vector is None)
+        return bool(load(body).get("data") != memory.payload.get("data"))
 
-    def _memory_item(self, memory_id: str, memory: Pending) -> NewRow:
+    def _memory_row(self, memory_id: str, memory: PendingRow) -> NewRow:
         terms, length = pack_row(memory.payload, self._partition.key)
-        said = unix_seconds(memory.payload.get("created_at"))
-        return NewRow(
-            RowKind.MEMORY, id_bytes(memory_id), dump(memory.payload), 0, memory.vector or b"", terms, length, said
-        )
+        said_at = unix_seconds(memory.payload.get("created_at"))
+        vector = memory.vector or b""
+        return NewRow(RowKind.MEMORY, id_bytes(memory_id), dump(memory.payload), 0, vector, terms, length, said_at)
 
     # -- entities
 
-    def _write_entity(self, entity_id: str, entity: Pending | None) -> None:
-        """Apply what this call did to an entity's links to the entity as it is now: others may have linked it too."""
-        if entity is not None and entity.fresh:
-            same = self._entities_by_name().get(_name(entity.payload))
+    def _stored_entities(self) -> dict[str, StoredRow]:
+        """The entities as they are now: other calls may have added or linked some since this one looked."""
+        if self._entities is None:
+            rows: list[StoredRow] = []
+            if self._transaction.has_rows(self._partition, RowKind.ENTITY):
+                rows = self._transaction.rows(self._partition, RowKind.ENTITY)
+            self._entities = {id_text(row.id): row for row in rows}
+        return self._entities
+
+    def _stored_names(self) -> dict[EntityName, str]:
+        if self._entity_names is None:
+            self._entity_names = {_entity_name(load(row.body)): one for one, row in self._stored_entities().items()}
+        return self._entity_names
+
+    def _write_entity(self, entity_id: str, entity: PendingRow | None) -> None:
+        """Apply what this call did to an entity's links to the entity as it is now."""
+        if entity is not None and entity.is_new:
+            same = self._stored_names().get(_entity_name(entity.payload))
             if same is None:
-                self._append(NewRow(RowKind.ENTITY, id_bytes(entity_id), dump(entity.payload), 0, entity.vector or b""))
+                self._add(NewRow(RowKind.ENTITY, id_bytes(entity_id), dump(entity.payload), 0, entity.vector or b""))
                 return
             entity_id = same
-        self._rewritten = True
         wanted = frozenset() if entity is None else links_of(entity.payload)
-        base = self._unit.links.get(entity_id, frozenset())
-        seq = self._seq_of(RowKind.ENTITY, entity_id)
-        if seq is not None:
-            self._relink(entity_id, seq, added=wanted - base, removed=base - wanted)
-        elif entity is not None and entity.vector is not None and wanted - base:
-            payload = {**entity.payload, "linked_memory_ids": sorted(wanted - base)}
-            self._append(NewRow(RowKind.ENTITY, id_bytes(entity_id), dump(payload), 0, entity.vector))
+        read = self._unit.rows[RowKind.ENTITY].get(entity_id)
+        before = frozenset() if read is None else links_of(load(read.body))
+        if entity_id in self._stored_entities():
+            self._relink(entity_id, added=wanted - before, removed=before - wanted)
+        elif entity is not None and entity.vector is not None and wanted - before:
+            # Another call has removed it with its last link.
+            payload = {**entity.payload, "linked_memory_ids": sorted(wanted - before)}
+            self._add(NewRow(RowKind.ENTITY, id_bytes(entity_id), dump(payload), 0, entity.vector))
 
-    def _relink(self, entity_id: str, seq: int, *, added: frozenset[str], removed: frozenset[str]) -> None:
-        body = partitions.load(partitions.body_at(self._connection, self._partition.pid, RowKind.ENTITY, seq))
+    def _relink(self, entity_id: str, *, added: frozenset[str], removed: frozenset[str]) -> None:
+        stored = self._stored_entities()
+        row = stored[entity_id]
+        body = load(row.body)
         links = (links_of(body) | added) - removed
+        if links and links == links_of(body):
+            return
+        self._rewritten = True
         if links:
             body["linked_memory_ids"] = sorted(links)
-            item = NewRow(RowKind.ENTITY, id_bytes(entity_id), dump(body))
-            partitions.rewrite(self._connection, self._partition, seq, item, keep_vector=True)
+            stored[entity_id] = row._replace(body=dump(body))
+            new = NewRow(RowKind.ENTITY, row.id, stored[entity_id].body)
+            self._transaction.rewrite(self._partition, row.seq, new, keep_vector=True)
         else:
-            partitions.remove(self._connection, self._partition, RowKind.ENTITY, 0, [seq])
-
-    def _entities_by_name(self) -> dict[Name, str]:
-        """The entities there are: another call may have added one of the same name since this one looked."""
-        if self._names is None:
-            rows = partitions.rows_of(self._connection, self._partition.pid, RowKind.ENTITY)
-            self._names = {_name(body): id_text(item_id) for _, item_id, body in rows}
-        return self._names
+            del stored[entity_id]
+            self._transaction.remove(self._partition, RowKind.ENTITY, [row.seq])
 
     def _unlink(self, memory_ids: set[str]) -> None:
-        """Take memories that are gone, or say something else now, out of the entities mem0 did not look at."""
-        if not memory_ids or not partitions.has_rows(self._connection, self._partition.pid, RowKind.ENTITY):
+        """Take memories that are gone, or have another text, out of the entities mem0 did not look at."""
+        if not memory_ids:
             return
-        for seq, item_id, body in partitions.rows_of(self._connection, self._partition.pid, RowKind.ENTITY):
-            entity_id = id_text(item_id)
-            if entity_id not in self._unit.items[RowKind.ENTITY] and (gone := links_of(body) & memory_ids):
-                self._rewritten = True
-                self._relink(entity_id, seq, added=frozenset(), removed=gone)
+        for entity_id, row in list(self._stored_entities().items()):
+            changed = entity_id in self._unit.changes[RowKind.ENTITY]
+            if not changed and (gone := links_of(load(row.body)) & memory_ids):
+                self._relink(entity_id, added=frozenset(), removed=gone)
 
-    # -- history and messages
+    # -- history and mem0's kept messages
 
     def _add_history(self, memory_id: str, row: dict[str, Any]) -> None:
-        seq = self._seq_of(RowKind.MEMORY, memory_id)
-        if seq is not None and self._unit.items[RowKind.MEMORY].get(memory_id, ...) is not None:
-            self._append(NewRow(RowKind.HISTORY, b"", dump(row), parent=seq))
+        seq = self._memories.get(memory_id)
+        if seq is not None:
+            self._add(NewRow(RowKind.HISTORY, b"", dump(row), parent=seq))
 
-    def _forget_text(self, memory_id: str) -> None:
-        seq = self._seq_of(RowKind.MEMORY, memory_id)
+    def _forget_earlier_texts(self, memory_id: str) -> None:
+        seq = self._memories.get(memory_id)
         if seq is None:
             return
-        for row_seq, item_id, body in partitions.rows_of(self._connection, self._partition.pid, RowKind.HISTORY, seq):
-            body |= {"old_memory": None, "new_memory": None}
-            partitions.rewrite(
-                self._connection, self._partition, row_seq, NewRow(RowKind.HISTORY, item_id, dump(body), seq)
-            )
+        for row in self._transaction.rows(self._partition, RowKind.HISTORY, seq):
+            body = dump(load(row.body) | {"old_memory": None, "new_memory": None})
+            self._transaction.rewrite(self._partition, row.seq, NewRow(RowKind.HISTORY, row.id, body, seq))
 
-    def _write_messages(self) -> None:
-        if not self._unit.messages and not self._unit.forget_messages:
+    def _write_kept_messages(self) -> None:
+        unit, transaction = self._unit, self._transaction
+        if not unit.kept_messages and not unit.removes_text:
             return
-        rows = partitions.rows_of(self._connection, self._partition.pid, RowKind.MESSAGE)
-        kept = [(seq, body["scope"]) for seq, _, body in rows]
-        if self._unit.forget_messages:
-            partitions.remove(self._connection, self._partition, RowKind.MESSAGE, 0, [seq for seq, _ in kept])
-            kept = []
-        for scope, message in self._unit.messages:
-            kept.append((self._append(NewRow(RowKind.MESSAGE, b"", dump({"scope": scope, **message}))), scope))
-        self._flush()
-        for scope in {scope for scope, _ in self._unit.messages}:
-            old = [seq for seq, of in kept if of == scope][:-_MESSAGES_KEPT]
-            partitions.remove(self._connection, self._partition, RowKind.MESSAGE, 0, old)
+        stored = transaction.rows(self._partition, RowKind.MESSAGE)
+        if unit.removes_text:
+            transaction.remove(self._partition, RowKind.MESSAGE, [row.seq for row in stored])
+            stored = []
+        for scope in dict.fromkeys(scope for scope, _ in unit.kept_messages):
+            messages = [{"scope": scope, **message} for of, message in unit.kept_messages if of == scope]
+            seqs = [row.seq for row in stored if load(row.body)["scope"] == scope]
+            excess = max(len(seqs) + len(messages) - _KEPT_MESSAGES, 0)
+            transaction.remove(self._partition, RowKind.MESSAGE, seqs[:excess])
+            for message in messages[max(excess - len(seqs), 0) :]:
+                self._add(NewRow(RowKind.MESSAGE, b"", dump(message)))
 
 
-def _name(entity: dict[str, Any]) -> Name:
-    """A name as mem0 compares it (Memory._normalize_entity_text), in the run and of the agent it was said to."""
-    said = " ".join(str(entity.get("data", "")).lower().split())
-    return said, entity.get("run_id"), entity.get("agent_id")
+def _entity_name(entity: dict[str, Any]) -> EntityName:
+    """Return a name as mem0 compares it (Memory._normalize_entity_text), with the run and the agent it belongs to."""
+    text = " ".join(str(entity.get("data", "")).lower().split())
+    return text, entity.get("run_id"), entity.get("agent_id")

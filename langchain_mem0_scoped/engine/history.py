@@ -7,27 +7,26 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID, uuid5
 
+from ..errors import ScopeError
 from ..scope import parse_user_id
-from ..sqlite import partitions
-from ..sqlite.partitions import RowKind, id_bytes
-from .unit_of_work import UnitOfWorkFactory
-from .vector_store import EngineVectorStore, one_user
+from .codec import id_bytes, id_text, load
+from .payloads import require_user
+from .storage import RowKind
+from .units import UnitOfWorkFactory
 
 ADDED: Final = "ADD"
 """mem0's word for the first event of a memory."""
 
 
 class EngineHistory:
-    """The object mem0.Memory calls `db`.
+    """The object mem0.Memory calls `db`. Calls by a memory's id are about the user that `EngineVectorStore` says.
 
     Args:
-        work: The units of the file.
-        memories: Where the owner of a memory is looked up.
+        units: The storage's units of work.
     """
 
-    def __init__(self, work: UnitOfWorkFactory, memories: EngineVectorStore) -> None:
-        self._work = work
-        self._memories = memories
+    def __init__(self, units: UnitOfWorkFactory) -> None:
+        self._units = units
 
     def add_history(
         self,
@@ -42,9 +41,8 @@ class EngineHistory:
         actor_id: str | None = None,
         role: str | None = None,
     ) -> None:
-        """Append an event, without old text. A memory itself tells that it was added, and a deleted one has none."""
-        owner = self._memories.owner_of(memory_id)
-        if owner is None or is_deleted or event == ADDED:
+        """Append an event, without old text. A memory's own row says that it was added; a deleted one has no events."""
+        if is_deleted or event == ADDED:
             return
         row = {
             "old_memory": None,
@@ -55,8 +53,9 @@ class EngineHistory:
             "actor_id": actor_id,
             "role": role,
         }
-        with self._work.unit(owner) as unit:
-            unit.history.append((memory_id, row))
+        user_id = self._units.user_of_call("add_history")
+        with self._units.unit(user_id) as unit:
+            unit.history.append((id_text(id_bytes(memory_id)), row))
 
     def batch_add_history(self, records: Sequence[dict[str, Any]]) -> None:
         """Append several events."""
@@ -74,56 +73,60 @@ class EngineHistory:
             )
 
     def get_history(self, memory_id: str) -> list[dict[str, Any]]:
-        """Return a memory's events, the oldest first."""
+        """Return a memory's events, the oldest first; none where the user has no such memory."""
+        user_id = self._units.user_of_call("get_history")
         try:
             raw = id_bytes(memory_id)
         except ValueError:
             return []
-        with self._work.reading() as connection:
-            owner = partitions.owner_of(connection, raw)
-            if owner is None or owner[2] is not RowKind.MEMORY:
+        with self._units.reading() as transaction:
+            partition = transaction.find(user_id)
+            found = {} if partition is None else transaction.find_ids(partition, RowKind.MEMORY, [raw])
+            if partition is None or raw not in found:
                 return []
-            _, pid, kind, seq = owner
-            memory = partitions.load(partitions.body_at(connection, pid, kind, seq))
-            later = partitions.rows_of(connection, pid, RowKind.HISTORY, seq)
-        told = [(0, _added(memory, corrected=bool(later))), *((row_seq, body) for row_seq, _, body in later)]
+            seq = found[raw]
+            (memory,) = transaction.rows(partition, RowKind.MEMORY, seqs=[seq])
+            later = transaction.rows(partition, RowKind.HISTORY, seq)
+        events = [(0, _added(load(memory.body), corrected=bool(later)))]
+        events += [(row.seq, load(row.body)) for row in later]
         return [
-            {"id": str(uuid5(UUID(bytes=raw), str(place))), "memory_id": memory_id, **row, "is_deleted": False}
-            for place, row in told
+            {"id": str(uuid5(UUID(bytes=raw), str(seq))), "memory_id": memory_id, **event, "is_deleted": False}
+            for seq, event in events
         ]
 
     def save_messages(self, messages: Sequence[dict[str, Any]], session_scope: str) -> None:
         """Keep messages for the next extraction prompt of the same scope; the commit drops all but the last ten."""
         now = datetime.now(UTC).isoformat()
-        with self._work.unit(one_user(parse_user_id(session_scope))) as unit:
+        with self._units.unit(require_user(parse_user_id(session_scope))) as unit:
             for message in messages:
                 kept = {name: message.get(name) for name in ("role", "content", "name")}
-                unit.messages.append((session_scope, {**kept, "created_at": now}))
+                unit.kept_messages.append((session_scope, {**kept, "created_at": now}))
 
     def get_last_messages(self, session_scope: str, limit: int = 10) -> list[dict[str, Any]]:
         """Return the messages kept for a scope, the oldest first."""
-        database = self._work.database
-        with self._work.reading() as connection:
-            partition = partitions.find(connection, one_user(parse_user_id(session_scope)), database.salt)
-            if partition is None:
-                return []
-            kept = [
-                {name: body.get(name) for name in ("role", "content", "name", "created_at")}
-                for _, _, body in partitions.rows_of(connection, partition.pid, RowKind.MESSAGE)
-                if body["scope"] == session_scope
-            ]
+        user_id = require_user(parse_user_id(session_scope))
+        with self._units.reading() as transaction:
+            partition = transaction.find(user_id)
+            rows = [] if partition is None else transaction.rows(partition, RowKind.MESSAGE)
+        bodies = (load(row.body) for row in rows)
+        names = ("role", "content", "name", "created_at")
+        kept = [{name: body.get(name) for name in names} for body in bodies if body["scope"] == session_scope]
         return kept[-limit:]
 
     def reset(self) -> None:
-        """Refused, as the vector store's: it would delete everybody's history."""
-        self._memories.reset()
+        """Refuse: it would delete everybody's history.
+
+        Raises:
+            ScopeError: Always.
+        """
+        raise ScopeError("the engine erases one user at a time; to erase everybody, remove the storage itself")
 
     def close(self) -> None:
-        """Nothing of its own to close."""
+        """Do nothing: it has nothing of its own to close."""
 
 
 def _added(memory: dict[str, Any], *, corrected: bool) -> dict[str, Any]:
-    """What was written when a memory was added: nothing, for its own row tells it."""
+    """Return the event of a memory's adding, which its own row tells."""
     return {
         "old_memory": None,
         "new_memory": None if corrected else memory.get("data"),

@@ -18,17 +18,17 @@ from mem0.memory.utils import extract_json, remove_code_blocks
 from ..embeddings import OfflineEmbeddings
 from ..errors import BackendError
 from ..messages import validate_text
-from .unit_of_work import UnitOfWorkFactory
+from .units import UnitOfWorkFactory
 
 T = TypeVar("T")
 
 Vector = list[float]
 
-_BATCH: Final = 256
+EMBEDDING_BATCH: Final = 256
 """How many texts are embedded at once; providers cap a request at one or two thousand."""
 
-_ASKED: Final = 64
-"""How many queries' vectors are kept at most until what was asked is remembered."""
+_KEPT_QUERIES: Final = 64
+"""How many queries' vectors are kept at most, until what was asked is remembered."""
 
 _IDENTIFYING: Final = ("model", "model_name", "model_id", "repo_id", "deployment", "dimensions", "size")
 
@@ -49,57 +49,74 @@ def fingerprint_of(embeddings: Embeddings) -> str:
 
 
 class Embedder(EmbeddingBase):
-    """Documents by `embed_documents`, in batches; queries by `embed_query`."""
+    """Documents by `embed_documents`, in batches; queries by `embed_query`.
 
-    def __init__(self, embeddings: Embeddings, work: UnitOfWorkFactory | None = None) -> None:
+    Args:
+        embeddings: Any LangChain Embeddings.
+        units: Whose current unit a failure is reported to; None where there are no units.
+    """
+
+    def __init__(self, embeddings: Embeddings, units: UnitOfWorkFactory | None = None) -> None:
         super().__init__()
         self._embeddings = embeddings
-        self._work = work
+        self._units = units
         self._thread = local()
-        # Ours gives arrays, which mem0 only hands on to the store; lists and back would cost half as much again. Where
-        # there is no unit of work the store is another, which may insist on lists.
-        self._offline = embeddings if work is not None and type(embeddings) is OfflineEmbeddings else None
+        # The offline embedding returns arrays, which mem0 only passes on to the vector store; converting them to lists
+        # and back would cost half as much again. Without units the vector store is another, which may need lists.
+        self._offline = embeddings if units is not None and type(embeddings) is OfflineEmbeddings else None
         self.forget()
 
     def forget(self) -> None:
-        """Let go of what was asked."""
-        # By no more than a hash of who asked what; a place is taken over by whoever comes to it next.
-        self._asked: list[tuple[bytes, Vector] | None] = [None] * _ASKED
+        """Give up the queries that are kept."""
+        # By a hash of the user and the text alone. A place is taken over by the next that comes to it.
+        self._queries: list[tuple[bytes, Vector] | None] = [None] * _KEPT_QUERIES
 
-    def asked(self, user_id: str, text: str) -> Vector:
-        """Embed what a user asks.
+    @property
+    def kept_queries(self) -> dict[bytes, Vector]:
+        """The vectors of queries that are kept, by a hash of the user and the text."""
+        return dict(kept for kept in self._queries if kept is not None)
 
-        What a user says to a chain is first searched for and then remembered: where both give one vector it is kept.
+    def embed_query(self, user_id: str, text: str) -> Vector:
+        """Embed a user's query.
+
+        What a user says to a chain is first searched for and then remembered: where the embedding gives one vector for
+        both, it is kept.
         """
         vector = self.embed(text, "search")
         if self._offline is not None:
             digest = _digest(user_id, text)
-            self._asked[digest[0] % _ASKED] = digest, vector
+            self._queries[digest[0] % _KEPT_QUERIES] = digest, vector
         return vector
 
     @contextmanager
     def prefetch(self, user_id: str, texts: Sequence[str]) -> Iterator[None]:
         """Embed a user's texts at once that mem0 is going to ask for one by one."""
-        known = {text: self._known(user_id, text) for text in texts}
+        known = {text: self._kept(user_id, text) for text in texts}
         new = [text for text, vector in known.items() if vector is None]
-        self._thread.known = {**known, **dict(zip(new, self._documents(new), strict=True))}
+        self._thread.prefetched = {**known, **dict(zip(new, self._embed_documents(new), strict=True))}
         try:
             yield
         finally:
-            self._thread.known = {}
+            self._thread.prefetched = {}
 
     def embed(self, text: str, memory_action: str | None = None) -> Vector:
         """Embed one text: a query for "search", else a document."""
         if memory_action == "search":
-            return _reporting(self._work, "embedding", lambda: self._query(text))
-        known: dict[str, Vector] = getattr(self._thread, "known", {})
-        return known[text] if text in known else self._documents([text])[0]
+            return _reporting(self._units, "embedding", lambda: self._query(text))
+        prefetched: dict[str, Vector] = getattr(self._thread, "prefetched", {})
+        return prefetched[text] if text in prefetched else self._embed_documents([text])[0]
 
-    def _known(self, user_id: str, text: str) -> Vector | None:
+    def embed_batch(self, texts: Sequence[str], memory_action: str = "add") -> list[Vector]:
+        """Embed several texts."""
+        if memory_action == "search":
+            return [self.embed(text, memory_action) for text in texts]
+        return self._embed_documents(list(texts))
+
+    def _kept(self, user_id: str, text: str) -> Vector | None:
         if self._offline is None:
             return None
         digest = _digest(user_id, text)
-        kept = self._asked[digest[0] % _ASKED]
+        kept = self._queries[digest[0] % _KEPT_QUERIES]
         return kept[1] if kept is not None and kept[0] == digest else None
 
     def _query(self, text: str) -> Vector:
@@ -107,26 +124,20 @@ class Embedder(EmbeddingBase):
             return self._embeddings.embed_query(text)
         return self._offline.embed_array(text)  # type: ignore[return-value]
 
-    def _embed_documents(self, texts: list[str]) -> list[Vector]:
+    def _documents(self, texts: list[str]) -> list[Vector]:
         if self._offline is None:
             return self._embeddings.embed_documents(texts)
         return list(map(self._offline.embed_array, texts))  # type: ignore[arg-type]
 
-    def embed_batch(self, texts: Sequence[str], memory_action: str = "add") -> list[Vector]:
-        """Embed several texts."""
-        if memory_action == "search":
-            return [self.embed(text, memory_action) for text in texts]
-        return self._documents(list(texts))
-
-    def _documents(self, texts: list[str]) -> list[Vector]:
+    def _embed_documents(self, texts: list[str]) -> list[Vector]:
         def embedded() -> list[Vector]:
-            batches = (texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH))
-            vectors = [vector for batch in batches for vector in self._embed_documents(batch)]
+            batches = (texts[start : start + EMBEDDING_BATCH] for start in range(0, len(texts), EMBEDDING_BATCH))
+            vectors = [vector for batch in batches for vector in self._documents(batch)]
             if len(vectors) != len(texts):
                 raise ValueError(f"embed_documents returned {len(vectors)} vectors for {len(texts)} texts")
             return vectors
 
-        return _reporting(self._work, "embedding", embedded)
+        return _reporting(self._units, "embedding", embedded)
 
 
 def _digest(user_id: str, text: str) -> bytes:
@@ -137,10 +148,10 @@ def _digest(user_id: str, text: str) -> bytes:
 class ChatModel(LLMBase):
     """Any LangChain chat model as the one mem0 extracts facts with."""
 
-    def __init__(self, model: BaseChatModel, work: UnitOfWorkFactory) -> None:
+    def __init__(self, model: BaseChatModel, units: UnitOfWorkFactory) -> None:
         super().__init__()
         self._model = model
-        self._work = work
+        self._units = units
 
     def generate_response(
         self, messages: list[dict[str, str]], response_format: dict[str, str] | None = None, **_: Any
@@ -155,7 +166,7 @@ class ChatModel(LLMBase):
             text = self._model.invoke(messages).text
             return text if response_format is None else _checked_answer(text)
 
-        return _reporting(self._work, "the language model", answer)
+        return _reporting(self._units, "the language model", answer)
 
 
 def _checked_answer(answer: str) -> str:
@@ -184,8 +195,8 @@ def _facts(answer: str) -> list[dict[str, Any]]:
     return facts
 
 
-def _reporting(work: UnitOfWorkFactory | None, doing: str, call: Callable[[], T]) -> T:
-    unit = None if work is None else work.current
+def _reporting(units: UnitOfWorkFactory | None, doing: str, call: Callable[[], T]) -> T:
+    unit = None if units is None else units.current
     if unit is None:
         return call()
     with unit.record_failure(doing):

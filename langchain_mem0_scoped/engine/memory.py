@@ -1,66 +1,102 @@
-"""local_memory(): a mem0.Memory assembled on the file, each of whose calls is one transaction of one user."""
+"""EngineMemory: a mem0.Memory on a storage, each of whose calls is one transaction of one user."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from langchain_core.documents import BaseDocumentCompressor
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
 from mem0.configs.base import MemoryConfig
-from mem0.memory import main
 
-from ..errors import InputError
-from ..ranking import DEFAULT_THRESHOLD
-from ..sqlite import partitions
-from ..sqlite.database import Database
-from ..sqlite.partitions import RowKind
+from ..backends.base import Backend
+from ..errors import InputError, ScopeError
+from .backend import EngineBackend
 from .cache import Cache
+from .codec import id_bytes, id_text
 from .history import EngineHistory
 from .mem0_base import AssembledMemory
-from .mem0_models import ChatModel, Embedder, fingerprint_of
+from .mem0_models import ChatModel, Embedder
+from .memory_search import MemoryQuery, MemorySearch
+from .payloads import require_user
 from .reranking import Reranker
+from .row_search import RowSearch
+from .storage import RowKind, Storage
 from .transcripts import EngineTranscripts
-from .unit_of_work import UnitOfWorkFactory
-from .vector_store import EngineVectorStore, one_user
+from .unit_of_work import UnitOfWork
+from .units import UnitOfWorkFactory
+from .vector_store import EngineVectorStore
 
 
 class EngineMemory(AssembledMemory):
-    """mem0's own Memory; only what a call writes goes through a transaction, and what it removes leaves nothing."""
+    """mem0's own Memory; what a call writes goes through one transaction, and what it removes leaves nothing behind.
+
+    Args:
+        storage: Where rows are kept; closed with this.
+        embeddings: Any LangChain Embeddings.
+        llm: Any LangChain chat model, by which mem0 extracts facts; None to keep text verbatim.
+        reranker: Any LangChain document compressor, which chooses among the rows a search has found.
+
+    Attributes:
+        storage: Where rows are kept.
+        units: The storage's units of work.
+        cache: What was read for searches.
+        transcripts: The conversations that the storage keeps.
+    """
 
     def __init__(
         self,
-        path: Path,
+        storage: Storage,
         embeddings: Embeddings,
-        llm: BaseChatModel | None,
+        llm: BaseChatModel | None = None,
         reranker: BaseDocumentCompressor | None = None,
     ) -> None:
-        self._database = Database(path, fingerprint_of(embeddings))
-        self._cache = Cache()
-        self._work = UnitOfWorkFactory(self._database)
-        memories = EngineVectorStore(self._work, self._cache, RowKind.MEMORY)
+        self.storage = storage
+        self.cache = Cache(storage)
+        self.units = UnitOfWorkFactory(storage, self._after_commit)
+        embedder = Embedder(embeddings, self.units)
+        memories = RowSearch(self.units, self.cache, RowKind.MEMORY)
+        entities = RowSearch(self.units, self.cache, RowKind.ENTITY)
         super().__init__(
             MemoryConfig(),
-            embedding_model=Embedder(embeddings, self._work),
-            vector_store=memories,
-            entity_store=EngineVectorStore(self._work, self._cache, RowKind.ENTITY),
-            db=EngineHistory(self._work, memories),
-            llm=None if llm is None else ChatModel(llm, self._work),
+            embedding_model=embedder,
+            vector_store=EngineVectorStore(self.units, memories, RowKind.MEMORY),
+            entity_store=EngineVectorStore(self.units, entities, RowKind.ENTITY),
+            db=EngineHistory(self.units),
+            llm=None if llm is None else ChatModel(llm, self.units),
         )
-        # mem0 has rerankers of its own behind `reranker`.
-        self._reranking = None if reranker is None else Reranker(reranker)
-        self.transcripts = EngineTranscripts(self._work, at_once=llm is None)
+        # Not under mem0's name `reranker`: mem0 has rerankers of its own.
+        chooser = None if reranker is None else Reranker(reranker)
+        self.memory_search = MemorySearch(embedder, memories, self._compute_entity_boosts, chooser)
+        self._backend = EngineBackend(self)
+        self.transcripts = EngineTranscripts(self.units, self._backend.add, self.purge, has_model=llm is not None)
+        self._backend.transcripts = self.transcripts
+
+    @property
+    def backend(self) -> Backend:
+        """The calls a scope makes, each one transaction."""
+        return self._backend
+
+    def for_user(self, user_id: str) -> AbstractContextManager[None]:
+        """Name the user of this thread's calls by id, as long as the block runs.
+
+        mem0's calls by id name no user: those of `vector_store`, `entity_store` and `db`.
+        """
+        return self.units.for_user(require_user(user_id))
+
+    # -- mem0's interface
 
     def add(self, messages: Any, *, user_id: str | None = None, infer: bool = True, **options: Any) -> dict[str, Any]:
         """As mem0's; all of it is stored in one transaction, or nothing."""
         if infer and self.llm is None:
-            raise InputError("infer=True needs a language model: local_memory(path, llm=…), or infer=False")
-        ahead = [] if infer else _texts(messages)
-        named = _named(user_id)
-        with self._work.unit(named), self.embedding_model.prefetch(named, ahead):
+            raise InputError(
+                "infer=True needs a language model, and this client has none: build it with llm=…, or pass infer=False"
+            )
+        user = _trimmed_user(user_id)
+        texts = [] if infer else _texts(messages)
+        with self.units.unit(user), self.embedding_model.prefetch(user, texts):
             answer: dict[str, Any] = super().add(messages, user_id=user_id, infer=infer, **options)
         return answer
 
@@ -78,120 +114,74 @@ class EngineMemory(AssembledMemory):
         explain: bool = False,
         show_expired: bool = False,
     ) -> list[dict[str, Any]]:
-        """What mem0's search calls once it has checked its arguments."""
-        if self._reranking is None:
-            return self._ranked(query, filters, limit, threshold, explain, show_expired)
-        found = self._ranked(query, filters, self._reranking.candidates(limit), threshold, explain, show_expired)
-        return self._reranking.best(query, found, limit)
+        # What mem0's search calls once it has checked its arguments.
+        return self.memory_search.find(MemoryQuery(query, filters, limit, threshold, explain, show_expired))
 
-    def _ranked(
-        self,
-        query: str,
-        filters: dict[str, Any],
-        limit: int,
-        threshold: float | None,
-        explain: bool,
-        show_expired: bool,
-    ) -> list[dict[str, Any]]:
-        """The best rows by this package's ranking.
+    def get(self, memory_id: str, *, user_id: str | None = None) -> dict[str, Any] | None:
+        """As mem0's, of the named user.
 
-        mem0's own asks a store for four times what it shows, to weigh words and entities afterwards, and drops expired
-        rows then. This store weighs words itself and knows what has expired, so only entities can ask for more.
+        Raises:
+            ScopeError: No user is named.
         """
-        vector = self.embedding_model.asked(one_user(filters.get("user_id")), query)
-        entities = main.extract_entities(query)
-        boosts = self._compute_entity_boosts(entities, filters) if entities else {}
-        min_score, min_top_score = (0.0, DEFAULT_THRESHOLD) if threshold is None else (threshold, 0.0)
-        hits = self.vector_store.ranked(
-            query,
-            vector,
-            max(limit * 4, 60) if boosts else limit,
-            filters,
-            show_expired=show_expired,
-            min_score=min_score,
-            min_top_score=0.0 if boosts else min_top_score,
-        )
-        if not boosts and not explain:
-            return [_shown(hit.id, hit.payload, hit.score) for hit in hits]
-        found = [{"id": hit.id, "score": hit.score, "payload": hit.payload} for hit in hits]
-        best = main.score_and_rank(found, {}, boosts, min_score, limit, explain)
-        if best and best[0]["score"] < min_top_score:
-            return []
-        return [
-            _shown(row["id"], row["payload"], row["score"])
-            | ({"score_details": row["score_details"]} if explain else {})
-            for row in best
-        ]
+        with self.units.for_user(_named_user(user_id, "get")):
+            row: dict[str, Any] | None = super().get(memory_id)
+        return row
 
-    def update(self, memory_id: str, *args: Any, **options: Any) -> dict[str, Any]:
-        """As mem0's; the old text is then nowhere in the file."""
-        with self._work.unit(self._owner(memory_id)) as unit:
-            unit.corrected.add(memory_id)
-            unit.forget_messages = True
-            answer: dict[str, Any] = super().update(memory_id, *args, **options)
-        self._leave_no_trace()
+    def history(self, memory_id: str, *, user_id: str | None = None) -> list[dict[str, Any]]:
+        """As mem0's, of the named user; text that was corrected is no longer in it.
+
+        Raises:
+            ScopeError: No user is named.
+        """
+        with self.units.for_user(_named_user(user_id, "history")):
+            events: list[dict[str, Any]] = super().history(memory_id)
+        return events
+
+    def update(self, memory_id: str, *args: Any, user_id: str | None = None, **options: Any) -> dict[str, Any]:
+        """As mem0's, of the named user; the old text is then nowhere in the storage.
+
+        Raises:
+            ScopeError: No user is named.
+            ValueError: The user has no memory of that id.
+        """
+        row_id = _row_id(memory_id)
+        with self.units.unit(_named_user(user_id, "update"), memory_ids=[row_id]) as unit:
+            unit.corrected.add(row_id)
+            unit.removes_text = True
+            answer: dict[str, Any] = super().update(row_id, *args, **options)
         return answer
 
-    def delete(self, memory_id: str) -> dict[str, Any]:
-        """As mem0's; the text is then nowhere in the file."""
-        with self._work.unit(self._owner(memory_id)) as unit:
-            unit.forget_messages = True
-            answer: dict[str, Any] = super().delete(memory_id)
-        self._leave_no_trace()
+    def delete(self, memory_id: str, *, user_id: str | None = None) -> dict[str, Any]:
+        """As mem0's, of the named user; the text is then nowhere in the storage.
+
+        Raises:
+            ScopeError: No user is named.
+            ValueError: The user has no memory of that id, or another call has removed it meanwhile.
+        """
+        row_id = _row_id(memory_id)
+        is_joined = self.units.current is not None
+        with self.units.unit(_named_user(user_id, "delete"), memory_ids=[row_id]) as unit:
+            unit.removes_text = True
+            answer: dict[str, Any] = super().delete(row_id)
+        if not is_joined and row_id not in unit.removed:
+            raise ValueError("this user has no memory of that id any more")
         return answer
 
     def delete_all(
         self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
     ) -> dict[str, Any]:
         """As mem0's; a user as a whole is erased, history, messages and entities with the memories."""
+        user = _trimmed_user(user_id)
         if agent_id is None and run_id is None:
-            self.erase(_named(user_id))
+            self.erase(user)
             return {"message": "Memories deleted successfully!"}
-        with self._work.unit(_named(user_id)) as unit:
-            unit.forget_messages = True
+        with self.units.unit(user) as unit:
+            unit.removes_text = True
             answer: dict[str, Any] = super().delete_all(user_id=user_id, agent_id=agent_id, run_id=run_id)
-        self._leave_no_trace()
         return answer
 
-    def beginning(self, user_id: str) -> partitions.ErasureToken:
-        """Note where a user stands, for a call that begins now and writes later."""
-        return self._work.beginning(user_id)
-
-    def since(self, beginning: Sequence[Any] | None) -> AbstractContextManager[None]:
-        """Have this thread's calls go by where the user stood then: an erasure since stops them."""
-        return self._work.since(None if beginning is None else partitions.ErasureToken(*beginning))
-
-    def check_not_erased(self, user_id: str, since: Sequence[Any]) -> None:
-        """Let a call that began then go on.
-
-        Raises:
-            BackendError: The user was erased since.
-        """
-        with self._database.reading() as connection:
-            partitions.find_unless_erased(connection, user_id, self._database.salt, partitions.ErasureToken(*since))
-
-    def erase(self, user_id: str) -> Mapping[str, int]:
-        """Remove a user in one transaction and count the rows by kind.
-
-        Raises:
-            ErasureError: The rows are gone, but a reader keeps the log in use in which their bytes still stand.
-            BackendError: The file cannot be written; nothing was removed.
-        """
-        with self._database.writing() as connection:
-            partition = partitions.find(connection, user_id, self._database.salt)
-            counts = partitions.erase(connection, user_id, self._database.salt, partition)
-        if partition is not None:
-            self._cache.forget(partition.pid)
-        self._leave_no_trace()
-        return counts
-
-    def _leave_no_trace(self) -> None:
-        """What was removed is not kept in memory or in the write-ahead log either."""
-        self.embedding_model.forget()
-        self._database.truncate()
-
     def reset(self) -> None:
-        """Refused: it would erase everybody.
+        """Refuse: it would erase everybody.
 
         Raises:
             ScopeError: Always.
@@ -199,49 +189,70 @@ class EngineMemory(AssembledMemory):
         self.vector_store.reset()
 
     def close(self) -> None:
-        """Close the file. A call after that is a BackendError."""
-        self._database.close()
+        """Close the storage. A call after that is a BackendError."""
+        self.storage.close()
 
-    def _owner(self, memory_id: str) -> str:
-        owner: str | None = self.vector_store.owner_of(memory_id)
-        if owner is None:
-            raise ValueError("no memory of that id")
-        return owner
+    # -- erasing
+
+    def erase(self, user_id: str) -> Mapping[str, int]:
+        """Remove everything of a user in one transaction.
+
+        Returns:
+            How many rows of each kind there were, in the words of `ErasureReceipt`.
+
+        Raises:
+            ErasureError: Something is still there; or the rows are gone, but not yet their bytes.
+            BackendError: The storage failed; nothing was removed.
+        """
+        with self.storage.writing() as transaction:
+            counts = transaction.erase(user_id)
+        self.cache.forget(user_id)
+        self.purge()
+        return {
+            "memories": counts[RowKind.MEMORY],
+            # That a memory was added is told by its own row alone.
+            "history": counts[RowKind.HISTORY] + counts[RowKind.MEMORY],
+            "messages": counts[RowKind.MESSAGE],
+            "entities": counts[RowKind.ENTITY],
+            "transcripts": counts[RowKind.TRANSCRIPT],
+        }
+
+    def purge(self) -> None:
+        """Make what was removed unrecoverable: it is not kept in memory either.
+
+        Raises:
+            ErasureError: The rows are gone, but not yet their bytes.
+        """
+        self.embedding_model.forget()
+        self.storage.purge()
+
+    def _after_commit(self, unit: UnitOfWork) -> None:
+        if unit.changes_searched_rows:
+            self.cache.outdate(unit.user_id)
+        if unit.removes_text:
+            self.purge()
 
 
-_PROMOTED: Final = frozenset({"user_id", "agent_id", "run_id", "actor_id", "role", "attributed_to", "expiration_date"})
-_NOT_METADATA: Final = frozenset({"data", "hash", "created_at", "updated_at", "id", "text_lemmatized"})
+def _named_user(user_id: str | None, call: str) -> str:
+    if user_id is None:
+        raise ScopeError(f"name the user: {call}(memory_id, user_id=…)")
+    return require_user(user_id)
 
 
-def _shown(memory_id: str, payload: dict[str, Any], score: float) -> dict[str, Any]:
-    """A row in the form in which mem0 shows it."""
-    row = {
-        "id": memory_id,
-        "memory": payload.get("data", ""),
-        "hash": payload.get("hash"),
-        "metadata": None,
-        "score": score,
-        "created_at": payload.get("created_at"),
-        "updated_at": payload.get("updated_at"),
-    }
-    metadata = {}
-    for key, value in payload.items():
-        if key in _PROMOTED:
-            row[key] = value
-        elif key not in _NOT_METADATA:
-            metadata[key] = value
-    if metadata:
-        row["metadata"] = metadata
-    return row
-
-
-def _named(user_id: str | None) -> str:
+def _trimmed_user(user_id: str | None) -> str:
     # As mem0 trims it (mem0.memory.main._validate_and_trim_entity_id).
-    return one_user(user_id.strip() if isinstance(user_id, str) else user_id)
+    return require_user(user_id.strip() if isinstance(user_id, str) else user_id)
+
+
+def _row_id(memory_id: str) -> str:
+    try:
+        return id_text(id_bytes(memory_id))
+    except ValueError:
+        raise ValueError("a memory's id must be a UUID") from None
 
 
 def _texts(messages: Any) -> list[str]:
-    """The texts mem0 will embed for `infer=False`."""
+    """Return the texts mem0 will embed for `infer=False`."""
     if isinstance(messages, str):
         return [messages]
     several = [messages] if isinstance(messages, dict) else messages

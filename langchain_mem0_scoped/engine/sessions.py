@@ -1,105 +1,123 @@
-"""One session's rows inside a user's partition: where they lie, how messages are appended to it."""
+"""Sessions as rows of a user: a row for each session, and below it the rows of its messages, in order."""
 
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from ..sqlite import partitions
-from ..sqlite.partitions import NewRow, Partition, RowKind
+from ..transcripts.base import StoredMessage
+from .codec import dump, load
+from .storage import NewRow, Partition, ReadTransaction, RowKind, WriteTransaction
 
 
-class ConcurrentWrite(Exception):
-    """Another writer has meanwhile logged or removed messages that this one went by."""
+def find_session(transaction: ReadTransaction, partition: Partition, session_id: str) -> int | None:
+    """Return the sequence number of a session's row, or None where the session has no messages."""
+    key = session_key(partition, session_id)
+    return transaction.find_ids(partition, RowKind.SESSION, [key]).get(key)
 
 
-Message = tuple[str | None, str, object]
-"""A message's id, if it has one, its body as JSON, and the message itself, of which nothing is stored."""
+def rows_to_append(
+    transaction: ReadTransaction, partition: Partition, session_id: str, messages: Sequence[StoredMessage]
+) -> tuple[list[NewRow], list[int]]:
+    """Return the rows that append those messages whose id is not in the session yet.
 
+    Args:
+        transaction: Reads what is there.
+        partition: Whose session. The rows must be the next ones that are inserted into it.
+        session_id: Which session.
+        messages: In order.
 
-def items_for(
-    connection: sqlite3.Connection, partition: Partition, session_id: str, messages: Sequence[Message]
-) -> tuple[Partition, list[NewRow], list[int]]:
-    """What is to be inserted to append the messages whose id is not there yet, and the positions of these.
-
-    A session that is new is made; the partition is returned as it is then.
+    Returns:
+        rows: The messages' rows; before them the session's own row, if the session is new.
+        new: The positions, in `messages`, of those that are appended.
     """
-    partition, session = _found_or_made(connection, partition, session_id)
-    keys = [_key(partition, session, message_id) for message_id, _, _ in messages]
-    new = _new(connection, keys)
-    items = [NewRow(RowKind.TRANSCRIPT, keys[position], messages[position][1].encode(), session) for position in new]
-    return partition, items, new
+    session = find_session(transaction, partition, session_id)
+    new = _new_positions(transaction, partition, session, messages)
+    rows = []
+    if session is None and new:
+        session = partition.next_seq
+        rows.append(NewRow(RowKind.SESSION, session_key(partition, session_id), dump({"session_id": session_id})))
+    for position in new:
+        message_id, text, _ = messages[position]
+        key = message_key(partition, session, message_id) if message_id and session is not None else b""
+        rows.append(NewRow(RowKind.TRANSCRIPT, key, text.encode(), parent=session or 0))
+    return rows, new
 
 
-def known(
-    connection: sqlite3.Connection, partition: Partition | None, session_id: str, ids: Collection[str]
-) -> set[str]:
-    """Return which of these ids messages of a session have."""
-    session = None if partition is None else find(connection, partition, session_id)
-    if partition is None or session is None:
-        return set()
-    return {one for one in ids if partitions.has_id(connection, _key(partition, session, one))}
-
-
-def new_in(
-    connection: sqlite3.Connection, partition: Partition | None, session_id: str, messages: Sequence[Message]
+def new_positions(
+    transaction: ReadTransaction, partition: Partition | None, session_id: str, messages: Sequence[StoredMessage]
 ) -> list[int]:
-    """The positions of messages whose id is not there yet."""
-    session = None if partition is None else find(connection, partition, session_id)
-    if partition is None or session is None:
-        return _first([message_id for message_id, _, _ in messages])
-    return _new(connection, [_key(partition, session, message_id) for message_id, _, _ in messages])
+    """Return the positions of those messages whose id is not in the session yet, nor that of an earlier one."""
+    session = None if partition is None else find_session(transaction, partition, session_id)
+    return _new_positions(transaction, partition, session, messages)
 
 
-def _new(connection: sqlite3.Connection, keys: Sequence[bytes]) -> list[int]:
-    return [
-        position for position in _first(keys) if not keys[position] or not partitions.has_id(connection, keys[position])
-    ]
+def existing_ids(
+    transaction: ReadTransaction, partition: Partition | None, session_id: str, ids: Collection[str]
+) -> set[str]:
+    """Return those of these message ids that are in a session already."""
+    session = None if partition is None else find_session(transaction, partition, session_id)
+    if partition is None or session is None or not ids:
+        return set()
+    by_key = {message_key(partition, session, one): one for one in ids}
+    found = transaction.find_ids(partition, RowKind.TRANSCRIPT, list(by_key))
+    return {by_key[key] for key in found}
 
 
-def _first(ids: Sequence[str | bytes | None]) -> list[int]:
-    """The positions of those that have no id, or one that none before them has."""
-    before = {one: position for position, one in reversed(list(enumerate(ids)))}
-    return [position for position, one in enumerate(ids) if not one or before[one] == position]
-
-
-def read(
-    connection: sqlite3.Connection, partition: Partition | None, session_id: str, last: int | None
+def read_session(
+    transaction: ReadTransaction, partition: Partition | None, session_id: str, last: int | None
 ) -> list[dict[str, Any]]:
     """Return a session's messages in order, or the last so many."""
-    session = None if partition is None else find(connection, partition, session_id)
+    session = None if partition is None else find_session(transaction, partition, session_id)
     if partition is None or session is None:
         return []
-    rows = partitions.rows_of(connection, partition.pid, RowKind.TRANSCRIPT, session, last=last)
-    return [body for _, _, body in rows]
+    return [load(row.body) for row in transaction.rows(partition, RowKind.TRANSCRIPT, session, last=last)]
 
 
-def _found_or_made(connection: sqlite3.Connection, partition: Partition, session_id: str) -> tuple[Partition, int]:
-    """The number of a session, made where it is new."""
-    session = find(connection, partition, session_id)
+def session_ids(transaction: ReadTransaction, partition: Partition | None) -> list[str]:
+    """Return the sessions in which a user has messages, in the order of their first message."""
+    if partition is None:
+        return []
+    # A session's row is written with its first message and removed with its last.
+    return [str(load(row.body)["session_id"]) for row in transaction.rows(partition, RowKind.SESSION)]
+
+
+def remove_session(transaction: WriteTransaction, partition: Partition, session_id: str) -> None:
+    """Remove a session and its messages."""
+    session = find_session(transaction, partition, session_id)
     if session is not None:
-        return partition, session
-    item = NewRow(RowKind.SESSION, _digest(partition, session_id), partitions.dump({"session_id": session_id}))
-    return partitions.insert(connection, partition, [item]), partition.next_seq
+        rows = transaction.rows(partition, RowKind.TRANSCRIPT, session)
+        transaction.remove(partition, RowKind.TRANSCRIPT, [row.seq for row in rows], session)
+        transaction.remove(partition, RowKind.SESSION, [session])
 
 
-def find(connection: sqlite3.Connection, partition: Partition, session_id: str) -> int | None:
-    """The number of a session, or None where it has no messages."""
-    row = connection.execute(
-        "SELECT seq FROM ids WHERE id = ? AND pid = ? AND kind = ?",
-        (_digest(partition, session_id), partition.pid, RowKind.SESSION),
-    ).fetchone()
-    return None if row is None else int(row[0])
+def session_key(partition: Partition, session_id: str) -> bytes:
+    """Return the id of a session's row: a hash under the user's own key, so that it tells nothing."""
+    return _keyed_hash(partition, session_id)
 
 
-def _key(partition: Partition, session: int, message_id: str | None) -> bytes:
-    return b"" if message_id is None else _digest(partition, str(session), message_id)
+def message_key(partition: Partition, session: int, message_id: str) -> bytes:
+    """Return the id of a message's row: a hash of its id and its session, under the user's own key."""
+    return _keyed_hash(partition, str(session), message_id)
 
 
-def _digest(partition: Partition, *names: str) -> bytes:
-    """A session, or a message of a session, as an id that tells nothing: hashed under the user's own key."""
+def _new_positions(
+    transaction: ReadTransaction, partition: Partition | None, session: int | None, messages: Sequence[StoredMessage]
+) -> list[int]:
+    first = {message_id: position for position, (message_id, _, _) in reversed(list(enumerate(messages)))}
+    distinct = [position for position, (one, _, _) in enumerate(messages) if not one or first[one] == position]
+    keys = {}
+    if partition is not None and session is not None:
+        ids = ((position, messages[position][0]) for position in distinct)
+        keys = {position: message_key(partition, session, one) for position, one in ids if one}
+    if partition is None or not keys:
+        return distinct
+    known = transaction.find_ids(partition, RowKind.TRANSCRIPT, list(keys.values()))
+    return [position for position in distinct if keys.get(position) not in known]
+
+
+def _keyed_hash(partition: Partition, *names: str) -> bytes:
     digest = hashlib.blake2b(key=partition.key, digest_size=16)
     for name in names:
         encoded = name.encode("utf-8", "surrogatepass")

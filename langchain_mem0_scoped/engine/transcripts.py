@@ -1,147 +1,240 @@
-"""The transcripts of conversations in the embedded file, each session inside its user's partition."""
+"""The transcripts that a storage keeps beside memories: each session inside its user's partition."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..sqlite import partitions
-from ..sqlite.partitions import ErasureToken, RowKind
+from ..backends.base import Rows
+from ..backends.clean_errors import call_mem0
+from ..requests import AddRequest, ErasureToken
+from ..transcripts.base import StoredMessage, Turn
 from . import sessions
-from .unit_of_work import Said, UnitOfWork, UnitOfWorkFactory
+from .storage import Storage
+from .unit_of_work import SessionAppend, UnitOfWork
+from .units import UnitOfWorkFactory
+
+Remember = Callable[[str, AddRequest], Rows]
+"""Stores memories of a user, in the unit of work the thread is in."""
 
 
 class EngineTranscripts:
-    """What `transcripts.TranscriptStore` promises, on the file that holds the memories.
+    """A `transcripts.base.TranscriptStore` in the storage that holds the memories.
 
     Args:
-        work: The file's units of work.
-        at_once: Whether a turn is remembered in the transaction that logs it: what a model is to extract from it must
-            not keep it from being logged.
+        units: The storage's units of work.
+        remember: Stores memories of a user.
+        purge: Called after text was removed.
+        has_model: Whether a language model extracts what is remembered: then a turn's messages are stored before it is
+            asked, so that nothing it does can lose them.
     """
 
     detects_erasure = True
 
-    def __init__(self, work: UnitOfWorkFactory, *, at_once: bool) -> None:
-        self._work = work
-        self._database = work.database
-        self._at_once = at_once
+    def __init__(
+        self, units: UnitOfWorkFactory, remember: Remember, purge: Callable[[], None], *, has_model: bool
+    ) -> None:
+        self._units = units
+        self._remember = remember
+        self._purge = purge
+        self._has_model = has_model
+
+    @property
+    def _storage(self) -> Storage:
+        return self._units.storage
+
+    # -- writing
 
     def append(
-        self,
-        user_id: str,
-        session_id: str,
-        messages: Sequence[sessions.Message],
-        since: Sequence[Any] | None = None,
+        self, user_id: str, session_id: str, messages: Sequence[StoredMessage], token: ErasureToken | None = None
     ) -> list[int]:
-        """Append messages in one transaction; return the positions of those that were not there yet."""
-        said = Said(session_id, messages)
-        with self._unit(user_id, since) as unit:
-            unit.said = said
-        return said.new
+        """Append messages in one transaction; return the positions of those that are new."""
+        append = SessionAppend(session_id, messages)
+        if messages:
+            with self._units.unit(user_id, token, independent=True) as unit:
+                unit.append = append
+        return append.new
 
-    def append_and(
-        self,
-        user_id: str,
-        session_id: str,
-        messages: Sequence[sessions.Message],
-        since: Sequence[Any] | None,
-        then: Callable[[list[int]], Callable[[], object] | None],
-    ) -> tuple[list[int], Exception | None]:
-        """As `append`, with what `then` adds; return what kept that from being stored as well."""
-        new = None if self._at_once else self.append(user_id, session_id, messages, since)
+    @contextmanager
+    def turn(self, user_id: str, session_id: str, token: ErasureToken | None) -> Iterator[Turn]:
+        """Store a turn's messages, and what is remembered of them, in one transaction when the block ends.
+
+        Where a language model is asked, the messages are stored at once, and what is remembered in a second one. The
+        block runs in no transaction, and a turn is never part of a unit of work that the thread is in already.
+
+        Args:
+            user_id: Whose turn.
+            session_id: Which session.
+            token: Made when the turn began; None for one that begins now.
+
+        Yields:
+            The turn. Where the block raises, its messages are stored alone, and the error is raised on.
+
+        Raises:
+            ConcurrentWrite: Another writer has stored some of these messages meanwhile; nothing was stored.
+            BackendError: The storage failed, or the user was erased since the token was made.
+        """
+        if token is None:
+            with self._storage.reading() as transaction:
+                token = transaction.token(user_id)
+        if self._has_model:
+            yield _AppendFirstTurn(self, self._units, self._remember, user_id, session_id, token)
+            return
+        turn = _SingleCommitTurn(self._units, self._remember, user_id, session_id, token)
         try:
-            if new is None:
-                return self._append_with(user_id, session_id, messages, since, then), None
-            if (remember := then(new)) is not None:
-                remember()
-        except Exception as error:
-            failure = error
-        else:
-            return new, None
-        # What was said is kept whatever becomes of what is known.
-        return self.append(user_id, session_id, messages, since) if new is None else new, failure
+            yield turn
+        except BaseException:
+            turn.commit_messages()
+            raise
+        turn.commit()
 
-    def _append_with(
-        self,
-        user_id: str,
-        session_id: str,
-        messages: Sequence[sessions.Message],
-        since: Sequence[Any] | None,
-        then: Callable[[list[int]], Callable[[], object] | None],
-    ) -> list[int]:
-        while True:
-            new = self._new(user_id, session_id, messages)
-            # Asked outside the unit: what is to be remembered may be decided by a chain that remembers, too.
-            remember = then(new)
-            with suppress(sessions.ConcurrentWrite):
-                with self._unit(user_id, since) as unit:
-                    unit.said = Said(session_id, messages, expected=new)
-                    if remember is not None:
-                        remember()
-                return new
+    def clear(self, user_id: str, session_id: str) -> None:
+        """Remove a session's messages.
 
-    def _unit(self, user_id: str, since: Sequence[Any] | None) -> AbstractContextManager[UnitOfWork]:
-        return self._work.unit(user_id, None if since is None else ErasureToken(*since), apart=True)
+        Raises:
+            ErasureError: The rows are gone, but not yet their bytes.
+        """
+        with self._storage.writing() as transaction:
+            partition = transaction.find(user_id)
+            if partition is not None:
+                sessions.remove_session(transaction, partition, session_id)
+        self._purge()
 
-    def _new(self, user_id: str, session_id: str, messages: Sequence[sessions.Message]) -> list[int]:
-        """The positions of those that are not there yet; another writer may be about to log them too."""
-        if all(message_id is None for message_id, _, _ in messages):
-            return list(range(len(messages)))
-        with self._database.reading() as connection:
-            partition = partitions.find(connection, user_id, self._database.salt)
-            return sessions.new_in(connection, partition, session_id, messages)
+    def erase(self, user_id: str) -> int:
+        """Return 0: erasing the partition has removed its transcripts."""
+        return 0
 
-    def known(self, user_id: str, session_id: str, ids: Collection[str]) -> set[str]:
-        """Return which of these ids messages of a session have."""
-        with self._database.reading() as connection:
-            partition = partitions.find(connection, user_id, self._database.salt)
-            return sessions.known(connection, partition, session_id, ids)
+    # -- reading
 
-    def begin(
-        self, user_id: str, session_id: str, last: int | None = None
-    ) -> tuple[ErasureToken, list[dict[str, Any]]]:
-        """Note where a user stands, and read a session in the same transaction."""
-        with self._database.reading() as connection:
-            partition = partitions.find(connection, user_id, self._database.salt)
-            return partitions.beginning_at(connection, partition), sessions.read(
-                connection, partition, session_id, last
-            )
+    def existing_ids(self, user_id: str, session_id: str, ids: Collection[str]) -> set[str]:
+        """Return those of these message ids that are in a session already."""
+        with self._storage.reading() as transaction:
+            return sessions.existing_ids(transaction, transaction.find(user_id), session_id, ids)
 
     def read(self, user_id: str, session_id: str, last: int | None = None) -> list[dict[str, Any]]:
         """Return a session's messages in order, or the last so many."""
-        return self.begin(user_id, session_id, last)[1]
+        with self._storage.reading() as transaction:
+            return sessions.read_session(transaction, transaction.find(user_id), session_id, last)
+
+    def read_with_token(
+        self, user_id: str, session_id: str, last: int | None = None
+    ) -> tuple[ErasureToken, list[dict[str, Any]]]:
+        """As `read`, and return a token that was made in the same transaction."""
+        with self._storage.reading() as transaction:
+            messages = sessions.read_session(transaction, transaction.find(user_id), session_id, last)
+            return transaction.token(user_id), messages
 
     def sessions(self, user_id: str) -> list[str]:
-        """Return the sessions in which a user has messages, in the order of their first ones."""
-        with self._database.reading() as connection:
-            partition = partitions.find(connection, user_id, self._database.salt)
-            if partition is None:
-                return []
-            rows = partitions.parents(connection, partition.pid, RowKind.SESSION, RowKind.TRANSCRIPT)
-            return [str(body["session_id"]) for body in rows]
+        """Return the sessions in which a user has messages, in the order of their first message."""
+        with self._storage.reading() as transaction:
+            return sessions.session_ids(transaction, transaction.find(user_id))
 
     def files(self) -> list[Path]:
-        """Return the file that holds the memories as well."""
-        return [self._database.path]
+        """Return the files of this machine that hold transcripts: the memories' own."""
+        return self._storage.files()
 
-    def clear(self, user_id: str, session_id: str) -> None:
-        """Remove a session's messages, their bytes included.
+
+class _AppendFirstTurn(Turn):
+    """Appends at once, so that a language model cannot lose what was said; then remembers."""
+
+    def __init__(
+        self,
+        transcripts: EngineTranscripts,
+        units: UnitOfWorkFactory,
+        remember: Remember,
+        user_id: str,
+        session_id: str,
+        token: ErasureToken,
+    ) -> None:
+        self._transcripts = transcripts
+        self._units = units
+        self._remember = remember
+        self._user_id = user_id
+        self._session_id = session_id
+        self._token = token
+
+    def append(self, messages: Sequence[StoredMessage]) -> list[int]:
+        new = self._transcripts.append(self._user_id, self._session_id, messages, self._token)
+        self.appended = True
+        return new
+
+    def remember(self, request: AddRequest) -> object:
+        return call_mem0("add", self._remember_at_once, request)
+
+    def _remember_at_once(self, request: AddRequest) -> Rows:
+        with self._units.unit(self._user_id, self._token, independent=True):
+            return self._remember(self._user_id, request)
+
+
+class _SingleCommitTurn(Turn):
+    """Collects what is appended and remembered in one unit of work.
+
+    The unit is the thread's only while something is remembered: the block of a turn may run a chain that remembers,
+    too, and what that stores is not part of this turn.
+    """
+
+    def __init__(
+        self,
+        units: UnitOfWorkFactory,
+        remember: Remember,
+        user_id: str,
+        session_id: str,
+        token: ErasureToken,
+    ) -> None:
+        self._units = units
+        self._remember = remember
+        self._user_id = user_id
+        self._session_id = session_id
+        self._token = token
+        self._append: SessionAppend | None = None
+        self._unit: UnitOfWork | None = None
+
+    def append(self, messages: Sequence[StoredMessage]) -> list[int]:
+        new = self._find_new(messages)
+        if new:
+            self._append = SessionAppend(self._session_id, messages, expected=new)
+        self.appended = True
+        return new
+
+    def _find_new(self, messages: Sequence[StoredMessage]) -> list[int]:
+        if not any(message.id for message in messages):
+            return list(range(len(messages)))
+        with self._units.storage.reading() as transaction:
+            partition = transaction.find_unless_erased(self._user_id, self._token)
+            return sessions.new_positions(transaction, partition, self._session_id, messages)
+
+    def remember(self, request: AddRequest) -> object:
+        return call_mem0("add", self._collect, request)
+
+    def _collect(self, request: AddRequest) -> Rows:
+        unit = self._units.start(self._user_id, self._token)
+        with self._units.inside(unit):
+            rows = self._remember(self._user_id, request)
+        # Kept only where nothing failed: half of what was to be remembered is not stored.
+        self._unit = unit
+        return rows
+
+    def commit(self) -> None:
+        """Store everything.
 
         Raises:
-            ErasureError: The rows are gone, but a reader keeps the log in use in which their bytes still stand.
+            ConcurrentWrite: Other messages are new than `append` returned.
+            BackendError: The user was erased meanwhile, or the storage failed.
         """
-        with self._database.writing() as connection:
-            partition = partitions.find(connection, user_id, self._database.salt)
-            session = None if partition is None else sessions.find(connection, partition, session_id)
-            if partition is not None and session is not None:
-                rows = partitions.rows_of(connection, partition.pid, RowKind.TRANSCRIPT, session)
-                partitions.remove(connection, partition, RowKind.TRANSCRIPT, session, [row[0] for row in rows])
-                partitions.remove(connection, partition, RowKind.SESSION, 0, [session])
-        self._database.truncate()
+        unit = self._unit or self._units.start(self._user_id, self._token)
+        unit.append = self._append
+        self._commit(unit)
 
-    def erase(self, user_id: str) -> int:
-        """Nothing is left to do: erasing the partition has taken the transcripts with it."""
-        return 0
+    def commit_messages(self) -> None:
+        """Store what was appended alone, whichever of it is new by now."""
+        if self._append is not None:
+            unit = self._units.start(self._user_id, self._token)
+            unit.append = SessionAppend(self._session_id, self._append.messages)
+            self._commit(unit)
+
+    def _commit(self, unit: UnitOfWork) -> None:
+        appended, self.appended = self.appended, False
+        self._units.commit(unit)
+        self.appended = appended

@@ -1,98 +1,135 @@
-"""One call of mem0 as one transaction: its writes are collected while models are asked, then committed or dropped."""
+"""UnitOfWork: what one call has read and will change, collected while models are asked. No I/O of its own."""
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from ..errors import BackendError, ScopedMemoryError
-from ..sqlite import partitions
-from ..sqlite.database import Database
-from ..sqlite.partitions import RowKind
-from .commit import Commit
-from .sessions import Message
-
-_TIDY_SECONDS: Final = 60.0
+from ..requests import ErasureToken
+from ..transcripts.base import StoredMessage
+from .cache import SearchRows
+from .codec import id_bytes, id_text
+from .storage import ReadTransaction, RowKind, StoredRow
 
 
 @dataclass(slots=True)
-class Pending:
+class PendingRow:
     """A memory or an entity as it will be. Its `repr` leaves out what it says.
 
     Attributes:
-        payload: mem0's payload, the user left out.
+        payload: mem0's payload, without the user.
         vector: float32 bytes; None to keep the one there is.
-        fresh: Whether the row is new.
+        is_new: Whether the row is added, rather than replaced.
     """
 
     payload: dict[str, Any] = field(repr=False)
     vector: bytes | None = field(repr=False)
-    fresh: bool
+    is_new: bool
 
 
 @dataclass(slots=True)
-class Said:
-    """What was said in a session, to be logged. Its `repr` leaves it out.
+class SessionAppend:
+    """Messages to be appended to a session. Its `repr` leaves out what they say.
 
     Attributes:
-        session_id: Which.
+        session_id: Which session.
         messages: In order.
-        expected: The positions of those that must be the ones not there yet; None for whichever are.
-        new: The positions of those that were not there yet; known once it is committed.
+        expected: The positions of those that must be new; None for whichever are new.
+        new: The positions of those that were new; known after the commit.
     """
 
     session_id: str
-    messages: Sequence[Message] = field(repr=False)
+    messages: Sequence[StoredMessage] = field(repr=False)
     expected: list[int] | None = None
     new: list[int] = field(default_factory=list)
 
 
+def _by_kind() -> dict[RowKind, dict[str, Any]]:
+    return {RowKind.MEMORY: {}, RowKind.ENTITY: {}}
+
+
 @dataclass(slots=True)
 class UnitOfWork:
-    """What one call of mem0 will change, for one user, and what it has gone by. Its `repr` quotes no text.
+    """What one call of mem0 has read and will change, for one user. Its `repr` quotes no text.
 
     Attributes:
-        user_id: The user; a unit never spans two.
-        began: Where the user stood when the call began.
-        items: Memories and entities by id; None for one that is to be removed.
-        bodies: Memories by id as the call first read them.
-        links: The memories an entity was linked to when the call first read it.
+        user_id: Whose rows; a unit never spans two users.
+        token: Made when the call began; an erasure since stops the commit.
+        rows: Memories and entities by id, as the call first read them; None for an id without a row.
+        all_entities: Whether `rows` holds every entity of the user.
+        entity_rows: These entities laid out for search; made by the first search.
+        changes: Memories and entities by id, as they will be; None for one that is to be removed.
         history: (memory id, row) to append.
-        messages: (session scope, message) to append.
-        said: What is to be logged.
-        corrected: Memories whose earlier texts are to leave the history.
-        forget_messages: Whether the messages kept for the next prompt are to go.
+        kept_messages: (session scope, message) to append.
+        append: What is to be appended to a session.
+        corrected: Memories whose earlier texts leave the history.
+        removes_text: Whether text is corrected or removed: then mem0's kept messages go as well.
         dimensions: How many the vectors of this call have.
-        failure: The first inner failure; mem0 swallows most of them.
+        failure: The first failure inside; mem0 swallows most of them.
+        removed: The memories that the commit removed; known after it.
     """
 
     user_id: str
-    began: partitions.ErasureToken
-    items: dict[RowKind, dict[str, Pending | None]] = field(
-        default_factory=lambda: {RowKind.MEMORY: {}, RowKind.ENTITY: {}}
-    )
-    bodies: dict[str, bytes] = field(default_factory=dict, repr=False)
-    links: dict[str, frozenset[str]] = field(default_factory=dict)
+    token: ErasureToken
+    rows: dict[RowKind, dict[str, StoredRow | None]] = field(default_factory=_by_kind, repr=False)
+    all_entities: bool = False
+    entity_rows: SearchRows | None = field(default=None, repr=False)
+    changes: dict[RowKind, dict[str, PendingRow | None]] = field(default_factory=_by_kind)
     history: list[tuple[str, dict[str, Any]]] = field(default_factory=list, repr=False)
-    messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list, repr=False)
-    said: Said | None = None
+    kept_messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list, repr=False)
+    append: SessionAppend | None = None
     corrected: set[str] = field(default_factory=set)
-    forget_messages: bool = False
+    removes_text: bool = False
     dimensions: int | None = None
     failure: ScopedMemoryError | None = None
+    removed: set[str] = field(default_factory=set)
 
     @property
-    def changes(self) -> list[Pending | None]:
-        """What becomes of memories and entities."""
-        return [pending for of_kind in self.items.values() for pending in of_kind.values()]
+    def changes_searched_rows(self) -> bool:
+        """Whether any memory or entity changes."""
+        return any(self.changes.values())
+
+    @property
+    def adds_rows(self) -> bool:
+        """Whether there is anything to store for a user without rows."""
+        changed = (row for rows in self.changes.values() for row in rows.values())
+        return bool(self.kept_messages or self.append is not None or any(changed))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to commit."""
+        others = self.history or self.kept_messages or self.append is not None or self.corrected or self.removes_text
+        return not (others or self.changes_searched_rows)
+
+    def read_memories(self, transaction: ReadTransaction, memory_ids: Sequence[str]) -> None:
+        """Read memories that were not read yet."""
+        known = self.rows[RowKind.MEMORY]
+        raw = {id_bytes(one): one for one in memory_ids if one not in known}
+        known.update(dict.fromkeys(raw.values()))
+        partition = transaction.find(self.user_id)
+        found = {} if partition is None or not raw else transaction.find_ids(partition, RowKind.MEMORY, list(raw))
+        if partition is not None and found:
+            for row in transaction.rows(partition, RowKind.MEMORY, seqs=sorted(found.values())):
+                known[raw[row.id]] = row
+
+    def read_entities(self, transaction: ReadTransaction) -> None:
+        """Read all entities of the user, which a call that needs any of them reads anyway."""
+        partition = transaction.find(self.user_id)
+        if partition is not None and transaction.has_rows(partition, RowKind.ENTITY):
+            for row in transaction.rows(partition, RowKind.ENTITY):
+                self.rows[RowKind.ENTITY].setdefault(id_text(row.id), row)
+        self.all_entities = True
+
+    @property
+    def entities(self) -> list[StoredRow]:
+        """The user's entities that were read, in the order they were written."""
+        return sorted((row for row in self.rows[RowKind.ENTITY].values() if row is not None), key=lambda row: row.seq)
 
     def fail(self, doing: str, error: Exception) -> None:
-        """Remember an inner failure, so that the call is given up even where mem0 would go on."""
+        """Record a failure inside, so that the call is given up even where mem0 would go on."""
         if self.failure is not None:
             return
         if isinstance(error, ScopedMemoryError):
@@ -103,10 +140,10 @@ class UnitOfWork:
             self.failure = BackendError(text, retryable=retryable)
 
     def check(self) -> None:
-        """Go no further once something inside has failed.
+        """Return if nothing inside has failed.
 
         Raises:
-            BackendError: It has.
+            BackendError: Something has.
         """
         if self.failure is not None:
             raise self.failure from None
@@ -120,90 +157,3 @@ class UnitOfWork:
         except Exception as error:
             self.fail(doing, error)
             raise
-
-
-class UnitOfWorkFactory:
-    """The units of one embedded store: each thread is in one at most."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
-        self._thread = threading.local()
-        self._tidied = float("-inf")
-
-    @property
-    def current(self) -> UnitOfWork | None:
-        """The unit this thread is in, if any."""
-        unit: UnitOfWork | None = getattr(self._thread, "unit", None)
-        return unit
-
-    def beginning(self, user_id: str) -> partitions.ErasureToken:
-        """Note where a user stands."""
-        with self.database.reading() as connection:
-            return partitions.beginning(connection, user_id, self.database.salt)
-
-    @contextmanager
-    def since(self, beginning: partitions.ErasureToken | None) -> Iterator[None]:
-        """Let this thread's next unit have begun then: it may go by what was read at that time."""
-        self._thread.since = beginning
-        try:
-            yield
-        finally:
-            self._thread.since = None
-
-    def unit(
-        self, user_id: str, began: partitions.ErasureToken | None = None, *, apart: bool = False
-    ) -> AbstractContextManager[UnitOfWork]:
-        """Collect what the block writes and commit it when the block ends. Within a unit, join it.
-
-        Args:
-            user_id: Whose rows.
-            began: Where the user stood when what is written was begun; None for now.
-            apart: Never join: a model that is asked within a unit may have a turn of its own logged.
-
-        Raises:
-            BackendError: Something inside failed, or the user was erased meanwhile (retryable).
-            Overtaken: What was to be logged is not what was expected.
-        """
-        current = self.current
-        if current is None or apart:
-            return self._unit(user_id, began)
-        if current.user_id != user_id:
-            raise BackendError("one call of the embedded store may write for one user only")
-        return current.record_failure("the store")
-
-    @contextmanager
-    def _unit(self, user_id: str, began: partitions.ErasureToken | None) -> Iterator[UnitOfWork]:
-        around = self.current
-        since = getattr(self._thread, "since", None) if around is None else None
-        unit = UnitOfWork(user_id, began or since or self.beginning(user_id))
-        self._thread.unit = unit
-        try:
-            yield unit
-        except Exception:
-            # Whatever mem0 made of it, this is the cause.
-            unit.check()
-            raise
-        finally:
-            self._thread.unit = around
-        unit.check()
-        if unit.changes or unit.history or unit.messages or unit.said or unit.corrected or unit.forget_messages:
-            with self.database.writing() as connection:
-                Commit(connection, self.database.salt, unit).run()
-                self._tidy(connection)
-
-    def _tidy(self, connection: sqlite3.Connection) -> None:
-        """Now and then, forget who was erased long ago."""
-        now = time.monotonic()
-        if now - self._tidied > _TIDY_SECONDS:
-            partitions.forget_old_erasures(connection)
-            self._tidied = now
-
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """One snapshot of the file; failing to read it fails the current unit."""
-        current = self.current
-        with (
-            nullcontext() if current is None else current.record_failure("the store"),
-            self.database.reading() as connection,
-        ):
-            yield connection

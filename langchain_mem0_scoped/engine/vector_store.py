@@ -1,72 +1,43 @@
-"""mem0's vector store interface over the file: exact search inside one user's partition of memories or entities."""
+"""mem0's vector store interface over a storage: one kind of rows, memories or entities, one user at a time."""
 
 from __future__ import annotations
 
-import sqlite3
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any, Final
 
 import numpy as np
-from mem0.memory.main import _payload_is_expired
 from mem0.vector_stores.base import VectorStoreBase
-from numpy.typing import NDArray
 
 from ..errors import BackendError, ScopeError
 from ..filters import matches_filters
-from ..ranking import (
-    EMPTY_PACKED_ROW,
-    build_rows,
-    cosine,
-    hash_terms,
-    pack_row,
-    rank,
-    session_hash,
-    tokenize,
-    top,
-    unit_vector,
-)
-from ..scope import SESSION_KEY, validate_id
-from ..sqlite import partitions
-from ..sqlite import text_table as texts
-from ..sqlite.partitions import Partition, RowKind, id_bytes, id_text, links_of
-from .cache import Cache, Snapshot
-from .unit_of_work import Pending, UnitOfWork, UnitOfWorkFactory
+from ..ranking import unit_vector
+from .codec import id_bytes, id_text, load
+from .payloads import require_user, split_filters, stored_payload, with_user
+from .row_search import Hit, RowQuery, RowSearch
+from .storage import RowKind, StoredRow
+from .unit_of_work import PendingRow, UnitOfWork
+from .units import UnitOfWorkFactory
 
-# Recomputed where it is needed, and a second copy of the text otherwise.
-_NOT_STORED: Final = frozenset({"user_id", "text_lemmatized"})
-_FETCHED_AT_ONCE: Final = 500
-
-
-@dataclass(slots=True)
-class Hit:
-    """A row as mem0 reads it. Its `repr` leaves out what it says.
-
-    Attributes:
-        id: A UUID.
-        payload: mem0's payload.
-        score: 0 to 1, higher is better; None where nothing was searched for.
-    """
-
-    id: str
-    payload: dict[str, Any] = field(repr=False)
-    score: float | None = None
+_NO_ROW: Final = "this user has no row of that id"
 
 
 class EngineVectorStore(VectorStoreBase):
-    """One kind of rows, memories or entities, of every user: but each call sees one user's only.
+    """One kind of rows of every user; each call sees one user's only.
+
+    mem0's calls by id name no user. They are about the user of the unit of work, or of the `for_user` block, in which
+    they are made; outside of both they raise ScopeError.
 
     Args:
-        work: The units of the file.
-        cache: Where partitions that were read are kept.
+        units: The storage's units of work.
+        search: Searches rows of this kind.
         kind: Which rows.
     """
 
-    def __init__(self, work: UnitOfWorkFactory, cache: Cache, kind: RowKind) -> None:
-        self._work = work
-        self._database = work.database
-        self._cache = cache
+    def __init__(self, units: UnitOfWorkFactory, search: RowSearch, kind: RowKind) -> None:
+        self._units = units
+        self._search = search
         self._kind = kind
 
     # -- reading
@@ -74,168 +45,92 @@ class EngineVectorStore(VectorStoreBase):
     def search(
         self, query: str, vectors: Sequence[float], top_k: int = 5, filters: dict[str, Any] | None = None
     ) -> list[Hit]:
-        """Rank one user's rows: memories by meaning and words together, entities by meaning alone."""
-        return self.ranked(query, vectors, top_k, filters, show_expired=True)
-
-    def ranked(
-        self,
-        query: str,
-        vectors: Sequence[float],
-        top_k: int,
-        filters: dict[str, Any] | None = None,
-        *,
-        show_expired: bool,
-        min_score: float = 0.0,
-        min_top_score: float = 0.0,
-    ) -> list[Hit]:
-        """As `search`, where expired rows and low scores may be left out before they take the place of others.
-
-        Whatever is left out has been weighed with the rest: a score depends on the user's rows and the query alone, not
-        on what the search is narrowed to or what day it is.
+        """Rank one user's rows, expired ones too.
 
         Args:
             query: What is asked.
             vectors: Its vector.
             top_k: At most so many rows.
-            filters: Whose rows, and what their payload must meet.
-            show_expired: Whether expired rows are rows.
-            min_score: The min_score score of a row.
-            min_top_score: The min_score score of the best row: where it has less, there are none.
+            filters: The user, and what the rows' payloads must meet.
         """
-        user_id, conditions = _user_and_rest(filters)
-        vector = np.asarray(vectors)
-        with self._work.reading() as connection:
-            partition = partitions.find(connection, user_id, self._database.salt)
-            snapshot = self._snapshot(connection, user_id, partition)
-            if snapshot is None or not snapshot.ids:
-                return []
-            if vector.size != snapshot.rows.vectors.shape[1]:
-                raise partitions.other_dimensions(vector.size, snapshot.rows.vectors.shape[1])
-            key = _key_of(partition)
-            raw_score, score = self._ranking(snapshot, query, vector, key)
-            among = _of_session(snapshot, conditions, key)
-            narrowed = len(conditions) > (among is not None)
-            hits: list[Hit] = []
-            for places in _best_first(raw_score, score, among, top_k * 3 if narrowed else top_k, min_score):
-                for index, payload in self._payloads(connection, snapshot, places, user_id):
-                    if (show_expired or not _payload_is_expired(payload)) and (
-                        not conditions or matches_filters(payload, conditions)
-                    ):
-                        shown = score(index)
-                        if not hits and shown < min_top_score:
-                            return []
-                        hits.append(Hit(id_text(snapshot.ids[index]), payload, shown))
-                        if len(hits) == top_k:
-                            return hits
-            return hits
-
-    def _ranking(
-        self, snapshot: Snapshot, query: str, vector: NDArray[Any], key: bytes
-    ) -> tuple[NDArray[np.floating], Callable[[int], float]]:
-        """What speaks for each row, and how to score one."""
-        if self._kind is RowKind.ENTITY:
-            cosines = cosine(snapshot.rows.vectors, vector)
-            return cosines, lambda row: float(cosines[row])
-        terms = hash_terms(tokenize(query), key)
-        found = rank(snapshot.rows, snapshot.layout, vector, terms, query)
-        return found.raw_score, found.score
-
-    def _payloads(
-        self, connection: sqlite3.Connection, snapshot: Snapshot, indices: Sequence[int], user_id: str
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        refs = [snapshot.refs[index] for index in indices if index not in snapshot.pending]
-        bodies: dict[int, bytes] = {}
-        for start in range(0, len(refs), _FETCHED_AT_ONCE):
-            some = refs[start : start + _FETCHED_AT_ONCE]
-            marks = ",".join("?" * len(some))
-            bodies.update(connection.execute(f"SELECT ref, body FROM texts WHERE ref IN ({marks})", some))
-        for index in indices:
-            pending = snapshot.pending.get(index)
-            body = partitions.load(bodies[snapshot.refs[index]]) if pending is None else dict(pending)
-            self._note(snapshot.ids[index], body)
-            yield index, _with_owner(body, user_id)
-
-    def _snapshot(self, connection: sqlite3.Connection, user_id: str, partition: Partition | None) -> Snapshot | None:
-        stored = None if partition is None else self._cache.get(connection, partition, self._kind)
-        unit = self._work.current
-        changes = {} if unit is None or unit.user_id != user_id else unit.items[self._kind]
-        return stored if not changes else _overlaid(stored, changes, self._kind, _key_of(partition))
+        user_id, conditions = split_filters(filters)
+        return self._search.find(RowQuery(user_id, query, np.asarray(vectors), top_k, conditions, show_expired=True))
 
     def keyword_search(self, query: str, top_k: int = 5, filters: dict[str, Any] | None = None) -> None:
-        """None: words are weighed in `search` already."""
+        """Return None: `search` ranks by words already."""
         return None
 
     def get(self, vector_id: str) -> Hit | None:
-        """Read a row by its id, whosever it is."""
-        owner = self.owner_of(vector_id)
-        if owner is None:
-            return None
-        unit = self._work.current
-        if unit is not None and vector_id in unit.items[self._kind]:
-            pending = unit.items[self._kind][vector_id]
-            return None if pending is None else Hit(vector_id, _with_owner(dict(pending.payload), owner))
-        with self._work.reading() as connection:
-            row = connection.execute(
-                "SELECT body FROM ids JOIN items USING (pid, kind, seq, id) JOIN texts USING (ref) "
-                "WHERE id = ? AND parent = 0",
-                (id_bytes(vector_id),),
-            ).fetchone()
-        if row is None:
-            return None
-        if unit is not None:
-            unit.bodies.setdefault(vector_id, texts.unpadded(row[0]))
-        body = partitions.load(row[0])
-        self._note(id_bytes(vector_id), body)
-        return Hit(vector_id, _with_owner(body, owner))
+        """Read a row of the user whom the call is about."""
+        user_id = self._units.user_of_call("get")
+        row_id = _usual_spelling(vector_id)
+        payload = None if row_id is None else self._payload(user_id, row_id)
+        return None if row_id is None or payload is None else Hit(row_id, with_user(payload, user_id))
 
-    def _note(self, raw: bytes, body: dict[str, Any]) -> None:
-        """Remember what the current call goes by, before mem0 writes into it."""
-        unit = self._work.current
-        if unit is not None and self._kind is RowKind.ENTITY:
-            unit.links.setdefault(id_text(raw), links_of(body))
+    def _payload(self, user_id: str, row_id: str) -> dict[str, Any] | None:
+        """Return a copy of a row's payload, as the current unit has it."""
+        unit = self._units.current_of(user_id)
+        if unit is not None and row_id in unit.changes[self._kind]:
+            pending = unit.changes[self._kind][row_id]
+            return None if pending is None else dict(pending.payload)
+        row = self._read(user_id, row_id) if unit is None else self._read_in(unit, row_id)
+        return None if row is None else load(row.body)
 
-    def owner_of(self, vector_id: str) -> str | None:
-        """Whose row this is, or None where there is none."""
-        unit = self._work.current
-        if unit is not None and vector_id in unit.items[self._kind]:
-            return unit.user_id
-        try:
-            raw = id_bytes(vector_id)
-        except ValueError:
-            return None
-        with self._work.reading() as connection:
-            owner = partitions.owner_of(connection, raw)
-        return None if owner is None or owner[2] is not self._kind else owner[0]
+    def _read(self, user_id: str, row_id: str) -> StoredRow | None:
+        raw = id_bytes(row_id)
+        with self._units.reading() as transaction:
+            partition = transaction.find(user_id)
+            found = {} if partition is None else transaction.find_ids(partition, self._kind, [raw])
+            if partition is None or raw not in found:
+                return None
+            return next(iter(transaction.rows(partition, self._kind, seqs=[found[raw]])), None)
+
+    def _read_in(self, unit: UnitOfWork, row_id: str) -> StoredRow | None:
+        if self._kind is RowKind.MEMORY:
+            return self._units.read_memory(unit, row_id)
+        self._units.read_entities(unit)
+        return unit.rows[RowKind.ENTITY].get(row_id)
 
     def list(self, filters: dict[str, Any] | None = None, top_k: int | None = None) -> list[list[Hit]]:
-        """List one user's rows, what was said last first."""
-        user_id, conditions = _user_and_rest(filters)
+        """List one user's rows by their date (`created_at`), the latest first, expired ones too."""
+        user_id, conditions = split_filters(filters)
         wanted = sys.maxsize if top_k is None else top_k
         hits: list[Hit] = []
-        for item_id, payload in self._latest(user_id):
-            if len(hits) >= wanted:
-                break
-            if not conditions or matches_filters(payload, conditions):
-                hits.append(Hit(item_id, payload))
+        with closing(self.latest(user_id)) as rows:
+            for row_id, payload in rows:
+                if len(hits) >= wanted:
+                    break
+                if not conditions or matches_filters(payload, conditions):
+                    hits.append(Hit(row_id, payload))
         return [hits]
 
-    def _latest(self, user_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        unit = self._work.current
-        changes = {} if unit is None or unit.user_id != user_id else unit.items[self._kind]
-        for item_id, pending in reversed(changes.items()):
-            if pending is not None and pending.fresh:
-                yield item_id, _with_owner(dict(pending.payload), user_id)
-        with self._work.reading() as connection:
-            partition = partitions.find(connection, user_id, self._database.salt)
+    def latest(self, user_id: str) -> Generator[tuple[str, dict[str, Any]]]:
+        """Yield the id and the payload of one user's rows, the latest first; what is not yet committed comes first."""
+        unit = self._units.current_of(user_id)
+        changes = {} if unit is None else unit.changes[self._kind]
+        for row_id, pending in reversed(changes.items()):
+            if pending is not None and pending.is_new:
+                yield row_id, with_user(dict(pending.payload), user_id)
+        for row in self._latest_rows(user_id, unit):
+            row_id = id_text(row.id)
+            pending = changes.get(row_id)
+            if row_id in changes and pending is None:
+                continue
+            yield row_id, with_user(load(row.body) if pending is None else dict(pending.payload), user_id)
+
+    def _latest_rows(self, user_id: str, unit: UnitOfWork | None) -> Iterator[StoredRow]:
+        if unit is not None and self._kind is RowKind.ENTITY:
+            self._units.read_entities(unit)
+            yield from reversed(unit.entities)
+            return
+        with self._units.reading() as transaction:
+            partition = transaction.find(user_id)
             if partition is None:
                 return
-            for raw, body in partitions.latest_rows(connection, partition.pid, self._kind):
-                item_id = id_text(raw)
-                pending = changes.get(item_id)
-                if item_id in changes and pending is None:
-                    continue
-                self._note(raw, body)
-                yield item_id, _with_owner(dict(pending.payload) if pending else body, user_id)
+            for row in transaction.latest(partition, self._kind):
+                if unit is not None:
+                    unit.rows[self._kind].setdefault(id_text(row.id), row)
+                yield row
 
     # -- writing
 
@@ -247,110 +142,85 @@ class EngineVectorStore(VectorStoreBase):
     ) -> None:
         """Add rows, each for the user its payload names."""
         if payloads is None or ids is None:
-            raise ValueError("the embedded store needs a payload and an id for every vector")
-        for vector, payload, item_id in zip(vectors, payloads, ids, strict=True):
-            user_id = one_user(payload.get("user_id"))
-            with self._work.unit(user_id) as unit:
-                id_bytes(item_id)
-                unit.items[self._kind][item_id] = Pending(_stored(payload), _packed(unit, vector), fresh=True)
+            raise ValueError("the engine needs a payload and an id for every vector")
+        for vector, payload, row_id in zip(vectors, payloads, ids, strict=True):
+            with self._units.unit(require_user(payload.get("user_id"))) as unit:
+                new = PendingRow(stored_payload(payload), _packed(unit, vector), is_new=True)
+                unit.changes[self._kind][id_text(id_bytes(row_id))] = new
 
     def update(
         self, vector_id: str, vector: Sequence[float] | None = None, payload: Mapping[str, Any] | None = None
     ) -> None:
-        """Replace a row's vector, its payload, or both. Its user cannot be changed."""
-        owner = self._owner(vector_id)
-        if payload is not None and payload.get("user_id", owner) != owner:
+        """Replace a row's vector, its payload, or both, of the user whom the call is about."""
+        user_id = self._units.user_of_call("update")
+        if payload is not None and payload.get("user_id", user_id) != user_id:
             raise ScopeError("a row cannot be moved to another user")
-        with self._work.unit(owner) as unit:
-            current = self.get(vector_id)
-            if current is None:
-                raise ValueError("no row of that id")
-            changed = _stored(current.payload if payload is None else payload)
-            packed = self._vector_of(vector_id) if vector is None else _packed(unit, vector)
-            before = unit.items[self._kind].get(vector_id)
-            if before is None:
-                unit.items[self._kind][vector_id] = Pending(changed, packed, fresh=False)
-            else:
-                before.payload, before.vector = changed, packed or before.vector
+        row_id = _usual_spelling(vector_id)
+        with self._units.unit(user_id) as unit:
+            current = None if row_id is None else self._payload(user_id, row_id)
+            if row_id is not None and current is not None:
+                changed = stored_payload(current if payload is None else payload)
+                packed = self._stored_vector(unit, row_id) if vector is None else _packed(unit, vector)
+                pending = unit.changes[self._kind].get(row_id)
+                if pending is None:
+                    unit.changes[self._kind][row_id] = PendingRow(changed, packed, is_new=False)
+                else:
+                    pending.payload, pending.vector = changed, packed or pending.vector
+        # Raised here, where it does not fail the unit.
+        if current is None:
+            raise ValueError(_NO_ROW)
 
-    def _owner(self, vector_id: str) -> str:
-        owner = self.owner_of(vector_id)
-        if owner is None:
-            raise ValueError("no row of that id")
-        return owner
-
-    def _vector_of(self, vector_id: str) -> bytes | None:
-        """The vector there is; an entity's is needed again where another call removes the entity meanwhile."""
-        if self._kind is not RowKind.ENTITY:
-            return None
-        with self._work.reading() as connection:
-            row = connection.execute(
-                "SELECT vector FROM ids JOIN items USING (pid, kind, seq, id) WHERE id = ? AND parent = 0",
-                (id_bytes(vector_id),),
-            ).fetchone()
-        return None if row is None else bytes(row[0])
+    def _stored_vector(self, unit: UnitOfWork, row_id: str) -> bytes | None:
+        """Return an entity's vector, which is needed again where another call removes the entity meanwhile."""
+        row = unit.rows[RowKind.ENTITY].get(row_id) if self._kind is RowKind.ENTITY else None
+        return None if row is None else row.vector
 
     def delete(self, vector_id: str) -> None:
-        """Remove a row."""
-        with self._work.unit(self._owner(vector_id)) as unit:
-            self.get(vector_id)
-            before = unit.items[self._kind].get(vector_id)
-            if before is not None and before.fresh:
-                del unit.items[self._kind][vector_id]
-                return
-            unit.items[self._kind][vector_id] = None
+        """Remove a row of the user whom the call is about."""
+        user_id = self._units.user_of_call("delete")
+        row_id = _usual_spelling(vector_id)
+        with self._units.unit(user_id) as unit:
+            exists = row_id is not None and self._payload(user_id, row_id) is not None
+            if row_id is not None and exists:
+                pending = unit.changes[self._kind].get(row_id)
+                if pending is not None and pending.is_new:
+                    del unit.changes[self._kind][row_id]
+                else:
+                    unit.changes[self._kind][row_id] = None
+        if not exists:
+            raise ValueError(_NO_ROW)
 
     # -- the rest of mem0's interface, which has no meaning here
 
     def create_col(self, name: str, vector_size: int, distance: str) -> None:
-        """Nothing to create: the file holds one collection."""
+        """Do nothing: there is one collection of each kind."""
 
     def list_cols(self) -> Sequence[str]:
-        """The one collection there is."""
+        """Return the one collection there is."""
         return [self._kind.name.lower()]
 
     def col_info(self) -> dict[str, Any]:
-        """Its name."""
+        """Return its name."""
         return {"name": self._kind.name.lower()}
 
     def delete_col(self) -> None:
-        """Refused, as `reset`."""
+        """Refuse, as `reset`."""
         self.reset()
 
     def reset(self) -> None:
-        """Refused: it would delete everybody.
+        """Refuse: it would delete everybody's rows.
 
         Raises:
             ScopeError: Always.
         """
-        raise ScopeError(
-            "the embedded store erases one user at a time; for everybody, close every client and delete its files"
-        )
+        raise ScopeError("the engine erases one user at a time; to erase everybody, remove the storage itself")
 
 
-def _user_and_rest(filters: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
-    conditions = dict(filters or {})
-    return one_user(conditions.pop("user_id", None)), conditions
-
-
-def one_user(user_id: object) -> str:
-    """Take the one user every call on this store is about.
-
-    Raises:
-        ScopeError: There is none, or one that could stand for several; see `scope.validate_id`.
-    """
-    if user_id is None:
-        raise ScopeError("the embedded store is partitioned by user: every call must name exactly one user_id")
-    return validate_id(user_id, "user_id")
-
-
-def _with_owner(body: dict[str, Any], user_id: str) -> dict[str, Any]:
-    body["user_id"] = user_id
-    return body
-
-
-def _stored(payload: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in payload.items() if key not in _NOT_STORED}
+def _usual_spelling(row_id: str) -> str | None:
+    try:
+        return id_text(id_bytes(row_id))
+    except ValueError:
+        return None
 
 
 def _packed(unit: UnitOfWork, vector: Sequence[float]) -> bytes:
@@ -361,76 +231,3 @@ def _packed(unit: UnitOfWork, vector: Sequence[float]) -> bytes:
         raise BackendError("the embedding returned vectors of different dimensions")
     unit.dimensions = given.size
     return unit_vector(given).tobytes()
-
-
-def _key_of(partition: Partition | None) -> bytes:
-    """The key a user's words are hashed under; one of no worth where nothing of the user is stored yet."""
-    return bytes(16) if partition is None else partition.key
-
-
-def _of_session(snapshot: Snapshot, conditions: Mapping[str, Any], key: bytes) -> NDArray[np.intp] | None:
-    """The rows of the session a search is narrowed to, or of all others; None where it names none.
-
-    Told by the sessions' hashes, before any text is read.
-    """
-    wanted = conditions.get(SESSION_KEY)
-    operator, session_id = (
-        next(iter(wanted.items())) if isinstance(wanted, dict) and len(wanted) == 1 else ("eq", wanted)
-    )
-    if not isinstance(session_id, str) or session_id == "*" or operator not in ("eq", "ne"):
-        return None
-    of_session = snapshot.rows.sessions == session_hash(session_id, key)
-    return np.flatnonzero(of_session if operator == "eq" else ~of_session)
-
-
-def _best_first(
-    raw_score: NDArray[np.floating],
-    score: Callable[[int], float],
-    among: NDArray[np.intp] | None,
-    at_once: int,
-    min_score: float,
-) -> Iterator[list[int]]:
-    """Yield rows, ever more at once: most often the first few are what is wanted."""
-    weighed = raw_score if among is None else raw_score[among]
-    seen, wanted = 0, min(at_once, len(weighed))
-    while seen < wanted:
-        best = top(weighed, wanted)[seen:]
-        rows = best if among is None else among[best].tolist()
-        scores = list(map(score, rows))
-        # A score of 0 has nothing in common with the query, though one after it may.
-        yield [row for row, shown in zip(rows, scores, strict=True) if shown and shown >= min_score]
-        if 0.0 < scores[-1] < min_score:
-            return
-        seen, wanted = wanted, min(wanted * 4, len(weighed))
-
-
-def _overlaid(
-    stored: Snapshot | None, changes: Mapping[str, Pending | None], kind: RowKind, key: bytes
-) -> Snapshot | None:
-    """A partition as it will be once the current unit is committed: so that a call reads its own writes."""
-    width = 0 if stored is None else stored.rows.vectors.shape[1]
-    rows: list[tuple[bytes, int, bytes, bytes, int, dict[str, Any] | None]] = []
-    for item_id, ref, vector, terms, length in () if stored is None else stored.each():
-        change = changes.get(id_text(item_id), ...)
-        if isinstance(change, Pending):
-            packed = _packed_words(change, kind, key)
-            rows.append((item_id, ref, change.vector or vector, *packed, change.payload))
-        elif change is not None:
-            rows.append((item_id, ref, vector, terms, length, None))
-    for new_id, pending in changes.items():
-        if pending is not None and pending.fresh and pending.vector is not None:
-            rows.append((id_bytes(new_id), -1, pending.vector, *_packed_words(pending, kind, key), pending.payload))
-    if not rows:
-        return None
-    return Snapshot(
-        ids=[row[0] for row in rows],
-        refs=[row[1] for row in rows],
-        rows=build_rows(
-            [row[2] for row in rows], [row[3] for row in rows], [row[4] for row in rows], width or len(rows[-1][2]) // 4
-        ),
-        pending={index: row[5] for index, row in enumerate(rows) if row[5] is not None},
-    )
-
-
-def _packed_words(pending: Pending, kind: RowKind, key: bytes) -> tuple[bytes, int]:
-    return pack_row(pending.payload, key) if kind is RowKind.MEMORY else (EMPTY_PACKED_ROW, 0)

@@ -1,0 +1,111 @@
+"""What a search of memories does: embed the query, weigh its entities, rank, and let a reranker choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from mem0.memory import main
+
+from ..ranking import DEFAULT_THRESHOLD
+from .mem0_models import Embedder
+from .payloads import format_row, split_filters
+from .reranking import Reranker
+from .row_search import RowQuery, RowSearch
+
+EntityBoosts = Callable[[Sequence[tuple[str, str]], dict[str, Any]], dict[str, float]]
+"""mem0's Memory._compute_entity_boosts: of a query's entities and the filters, each memory's boost by its id."""
+
+_BOOSTED_POOL: Final = 60
+"""How many rows entities choose from at least; mem0's own number."""
+
+
+class MemoryQuery(NamedTuple):
+    """One search. Its `repr` leaves out the query.
+
+    Attributes:
+        text: The query.
+        filters: The user, and what the memories' payloads must meet.
+        k: At most so many memories.
+        threshold: The lowest score; None for the best k where the very best has `DEFAULT_THRESHOLD`, else nothing.
+        explain: Whether each row says how its score came about ("score_details").
+        show_expired: Whether expired memories are returned.
+    """
+
+    text: str
+    filters: Mapping[str, Any]
+    k: int
+    threshold: float | None = None
+    explain: bool = False
+    show_expired: bool = False
+
+    def __repr__(self) -> str:
+        return f"MemoryQuery(k={self.k}, threshold={self.threshold})"
+
+
+class MemorySearch:
+    """Searches one user's memories.
+
+    Args:
+        embedder: Embeds queries.
+        rows: Ranks memories.
+        entity_boosts: Weighs a query's entities.
+        reranker: Chooses among the best rows; None for none.
+    """
+
+    def __init__(
+        self, embedder: Embedder, rows: RowSearch, entity_boosts: EntityBoosts, reranker: Reranker | None
+    ) -> None:
+        self._embedder = embedder
+        self._rows = rows
+        self._entity_boosts = entity_boosts
+        self._reranker = reranker
+
+    def find(self, query: MemoryQuery) -> list[dict[str, Any]]:
+        """Return the best memories as mem0 returns them, best first.
+
+        Raises:
+            ScopeError: The filters do not name exactly one user.
+            BackendError: The embedding, the storage or the reranker failed.
+        """
+        if self._reranker is None:
+            return self._ranked(query)
+        found = self._ranked(query._replace(k=self._reranker.candidates(query.k)))
+        return self._reranker.best(query.text, found, query.k)
+
+    def _ranked(self, query: MemoryQuery) -> list[dict[str, Any]]:
+        """Return the best rows by this package's ranking.
+
+        mem0's own search fetches four times what it returns, weighs words and entities afterwards, and drops expired
+        rows then. This one ranks by words already and knows what has expired, so only entities need more rows.
+        """
+        user_id, conditions = split_filters(query.filters)
+        vector = self._embedder.embed_query(user_id, query.text)
+        # Through the module, which is where mem0 looks it up.
+        entities = main.extract_entities(query.text)
+        boosts = self._entity_boosts(entities, dict(query.filters)) if entities else {}
+        min_score, min_top_score = (0.0, DEFAULT_THRESHOLD) if query.threshold is None else (query.threshold, 0.0)
+        hits = self._rows.find(
+            RowQuery(
+                user_id,
+                query.text,
+                np.asarray(vector),
+                max(query.k * 4, _BOOSTED_POOL) if boosts else query.k,
+                conditions,
+                query.show_expired,
+                min_score,
+                0.0 if boosts else min_top_score,
+            )
+        )
+        if not boosts and not query.explain:
+            return [format_row(hit.id, hit.payload, hit.score) for hit in hits]
+        candidates = [{"id": hit.id, "score": hit.score, "payload": hit.payload} for hit in hits]
+        best = main.score_and_rank(candidates, {}, boosts, min_score, query.k, query.explain)
+        if best and best[0]["score"] < min_top_score:
+            return []
+        return [
+            format_row(row["id"], row["payload"], row["score"])
+            | ({"score_details": row["score_details"]} if query.explain else {})
+            for row in best
+        ]
