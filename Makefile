@@ -9,7 +9,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips in one environment would break it
-.PHONY: help demo test notebooks browser upstream dist lint type format bench recall compare clean
+.PHONY: help demo test mutants notebooks browser upstream dist lint type format bench recall compare clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -19,6 +19,9 @@ demo: $(VENV)/.demo ## the walk-through: no key, no network
 
 test: $(VENV)/.dev ## all tests, on two cores; ARGS="-k scope" passes on to pytest
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+mutants: $(VENV)/.dev ## one-line changes of the code that tests must notice; ARGS="scope erasure" names areas
+	$(BIN)/python -m tests.mutants.run $(ARGS)
 
 notebooks: $(VENV)/.dev ## execute the notebooks and compare; ARGS=--update stores what they show now
 	$(BIN)/python -m tests.notebooks $(ARGS)
