@@ -91,7 +91,7 @@ class Module:
         for node in ast.walk(self.tree):
             names: list[str] = []
             if isinstance(node, ast.ImportFrom):
-                names = [alias.name for alias in node.names]
+                names = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
             elif isinstance(node, ast.Attribute) and not _is_self(node.value) and node.attr not in own:
                 names = [node.attr]
             elif isinstance(node, ast.Call) and (name := _named_attribute(node)) is not None and name not in own:
