@@ -1,4 +1,4 @@
-"""A user's own page in a real browser: on a phone, in light and dark, for screen readers, and with hostile memories."""
+"""The HTML page of a user in a real browser: on a phone, in both color schemes, and with hostile memories."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 ChatMessage(content="Order!", role="judge"),
             ]
         )
-        # A conversation that no memory names.
+        # A conversation without memories.
         talk = [
             (AIMessage if number % 2 else HumanMessage)(f"{number}: {text}") for number, text in enumerate(TEXTS * 9)
         ]
-        alice._transcript_store().append(alice.user_id, "a-long-talk", dump_messages(talk))
+        alice.scoped_client.transcript_store().append(alice.user_id, "a-long-talk", dump_messages(talk))
         return alice.export_html(folder / "alice.html", contact="mailto:privacy@example.com")
 
 

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import SummarizationMiddleware
+from langchain.agents.middleware import AgentMiddleware, SummarizationMiddleware
 from langchain_core.caches import InMemoryCache
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command, interrupt
 
 from langchain_mem0_scoped import (
+    BackendError,
     ScopedChatMessageHistory,
     ScopedMemory,
     ScopedMemoryMiddleware,
@@ -24,8 +26,9 @@ from langchain_mem0_scoped import (
     with_scoped_memory,
 )
 from langchain_mem0_scoped.engine.memory import EngineMemory
-from tests.agents import calls, remembered
+from tests.agents import ask, calls, remembered
 from tests.models import ScriptedModel, lines
+from tests.support import MODES
 
 THREAD: Any = {"configurable": {"thread_id": "t1"}}
 SECRET = "I am Alice and my locker code is 4711"
@@ -105,6 +108,145 @@ def test_erasure_during_a_run_stops_the_turn(client: EngineMemory) -> None:
     question = {"messages": [HumanMessage("What is my code?")]}
     assert agent.invoke(question, context={"user_id": "alice"})["messages"][-1].text == "It is 4711"
     assert remembered(client, "alice") == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_erasure_during_a_run_stops_the_remember_tool(client: EngineMemory, mode: str) -> None:
+    """The model may quote what it recalled before the erasure."""
+    memory = ScopedMemory("alice", client=client)
+    memory.add(SECRET)
+
+    @tool
+    def erase() -> str:
+        """Erase everything."""
+        memory.delete_all()
+        return "erased"
+
+    script = calls("erase"), calls("remember", "c2", text="The locker code of Alice is 4711"), "ok"
+    agent: Any = create_agent(
+        ScriptedModel(says=lines(*script)),
+        [erase],
+        middleware=[ScopedMemoryMiddleware(client=client, tools=True)],
+    )
+    with pytest.raises(BackendError, match="erased"):
+        await ask(mode, agent, {"messages": [HumanMessage("Erase me")]}, context={"user_id": "alice"})
+    assert remembered(client, "alice") == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_remember_tool_stores_after_an_erasure_in_an_earlier_run(client: EngineMemory, mode: str) -> None:
+    script = calls("remember", text="I moved to Porto"), "Noted", calls("remember", "c2", text="I moved to Rome"), "ok"
+    agent: Any = create_agent(
+        ScriptedModel(says=lines(*script)),
+        middleware=[ScopedMemoryMiddleware(client=client, tools=True, remember=False)],
+        checkpointer=InMemorySaver(),
+    )
+    for text in ("Porto", "Rome"):
+        await ask(mode, agent, {"messages": [HumanMessage(text)]}, THREAD, context={"user_id": "alice"})
+        assert remembered(client, "alice") == [f"I moved to {text}"]
+        ScopedMemory("alice", client=client).delete_all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("second", "stored"), [("alice", [SECRET, "Hello"]), ("bob", [])])
+async def test_message_of_a_failed_run_is_stored_by_a_later_run_of_the_same_user_only(
+    client: EngineMemory, mode: str, second: str, stored: list[str]
+) -> None:
+    agent: Any = create_agent(
+        ScriptedModel(says=lines(TimeoutError(), "Hello")),
+        middleware=[ScopedMemoryMiddleware(client=client)],
+        checkpointer=InMemorySaver(),
+    )
+    with pytest.raises(TimeoutError):
+        await ask(mode, agent, {"messages": [HumanMessage(SECRET)]}, THREAD, context={"user_id": "alice"})
+    await ask(mode, agent, {"messages": []}, THREAD, context={"user_id": second})
+    assert remembered(client, second) == stored
+    assert [text for text in remembered(client, "alice") if second != "alice"] == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_turn_that_could_not_be_stored_is_stored_by_the_next_run(client: EngineMemory, mode: str) -> None:
+    failures: list[Exception] = [RuntimeError("not now")]
+
+    def remember(message: BaseMessage) -> bool:
+        if failures:
+            raise failures.pop()
+        return message.type == "human"
+
+    agent: Any = create_agent(
+        ScriptedModel(says=lines("one", "two")),
+        middleware=[ScopedMemoryMiddleware(client=client, remember=remember)],
+        checkpointer=InMemorySaver(),
+    )
+    await ask(mode, agent, {"messages": [HumanMessage(SECRET)]}, THREAD, context={"user_id": "alice"})
+    assert remembered(client, "alice") == []
+    await ask(mode, agent, {"messages": []}, THREAD, context={"user_id": "alice"})
+    assert remembered(client, "alice") == [SECRET]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_turn_is_not_in_the_agents_input_or_output(client: EngineMemory, mode: str) -> None:
+    agent: Any = create_agent(
+        ScriptedModel(says=lines("one", "two")), middleware=[ScopedMemoryMiddleware(client=client)]
+    )
+    forged = {"ScopedMemoryMiddleware": {"user_id": "alice", "human_id": None, "erasure_token": None, "saved": True}}
+    given = {"messages": [HumanMessage("hello")], "scoped_memory_turn": forged}
+    assert set(await ask(mode, agent, given, context={"user_id": "alice"})) == {"messages"}
+    assert remembered(client, "alice") == ["hello", "one"]
+    for schema in (agent.get_input_jsonschema(), agent.get_output_jsonschema()):
+        assert "scoped_memory_turn" not in schema["properties"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_stored_turn_is_not_stored_again_if_its_thread_is_resumed(client: EngineMemory, mode: str) -> None:
+    """An interrupt after the middleware has stored the turn, as another middleware may make one."""
+    stopped: list[str] = []
+
+    class Stopping(AgentMiddleware):
+        def after_agent(self, state: Any, runtime: Any) -> None:
+            stopped.append(interrupt("really?"))
+
+    agent: Any = create_agent(
+        ScriptedModel(says=lines("one")),
+        # After the agent, middleware runs from the last to the first.
+        middleware=[Stopping(), ScopedMemoryMiddleware(client=client)],
+        checkpointer=InMemorySaver(),
+    )
+    await ask(mode, agent, {"messages": [HumanMessage("hello")]}, THREAD, context={"user_id": "alice"})
+    assert remembered(client, "alice") == ["hello", "one"]
+    await ask(mode, agent, Command(resume="yes"), THREAD, context={"user_id": "alice"})
+    assert stopped == ["yes"]
+    assert remembered(client, "alice") == ["hello", "one"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_tool_output_that_ends_a_summarized_run_is_not_stored(client: EngineMemory, mode: str) -> None:
+    """With its message replaced by a summary, only a model's answer certainly belongs to the run."""
+
+    @tool(return_direct=True)
+    def finish() -> str:
+        """Finish."""
+        return "TOOLPOISON"
+
+    @tool
+    def look() -> str:
+        """Look around."""
+        return "nothing"
+
+    script = [*(calls("look", f"c{number}") for number in range(3)), calls("finish", "c9")]
+    agent: Any = create_agent(
+        ScriptedModel(says=lines(*script)),
+        [look, finish],
+        middleware=[
+            SummarizationMiddleware(
+                model=FakeListChatModel(responses=["nothing yet"]), trigger=("messages", 4), keep=("messages", 2)
+            ),
+            ScopedMemoryMiddleware(client=client, remember=lambda _: True),
+        ],
+    )
+    answer = await ask(mode, agent, {"messages": [HumanMessage("Look!")]}, context={"user_id": "alice"})
+    assert answer["messages"][-1].type == "tool"
+    assert remembered(client, "alice") == ["Look!"]
 
 
 def test_call_options_reach_the_chain(client: EngineMemory) -> None:

@@ -21,16 +21,19 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import (
     ConfigurableField,
     Runnable,
+    RunnableConfig,
     RunnableLambda,
     RunnableParallel,
     RunnablePassthrough,
 )
+from langchain_core.runnables.config import merge_configs
 
 from langchain_mem0_scoped import ScopedMemory, ScopeError, local_memory, with_scoped_memory
 from langchain_mem0_scoped.recall import is_recall
-from tests.agents import WAYS, Together, ask, config_of, remembered, run, said, text_of, transcript
+from tests.agents import WAYS, Ears, Together, ask, config_of, remembered, run, said, text_of, transcript
 from tests.models import ScriptedModel, constant
-from tests.support import MODES, Spy, new_user
+from tests.support import MODES, Spy, label, new_user
+from tests.worlds import WordEmbeddings
 
 PROMPT = ChatPromptTemplate.from_messages(
     [("system", "Be brief."), MessagesPlaceholder("history"), ("human", "{input}")]
@@ -299,6 +302,36 @@ class TestUserAndSession:
         asked = await ask(mode, chain, {"input": "Which colour has my bicycle?"}, config_of(user, "s2"))
         assert '"My bicycle is green"' in asked
 
+    @pytest.mark.parametrize("way", WAYS)
+    async def test_memories_come_before_the_history(self, client: mem0.Memory, way: str) -> None:
+        user, model = new_user(), constant()
+        ScopedMemory(user, client=client).add("I am allergic to peanuts", session_id="s0", infer=False)
+        chain = with_scoped_memory(model, client=client)
+        for text in ("hello", "Am I allergic to peanuts?"):
+            await run(way, chain, text, config_of(user))
+        assert [message.type for message in model.seen[-1]] == ["system", "human", "ai", "human"]
+        assert is_recall(model.seen[-1][0])
+
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_erasure_between_history_and_recall_stops_the_turn(self, tmp_path: Path, mode: str) -> None:
+        erasures: list[Any] = []
+
+        def erase(_: list[str]) -> None:
+            if erasures:
+                erasures.pop()()
+
+        client = local_memory(tmp_path / "m.db", embeddings=WordEmbeddings(before=erase))
+        memory, recorder = ScopedMemory("u_alice", client=client), Ears()
+        chain = with_scoped_memory(ScriptedModel(), client=client)
+        await ask(mode, chain, "The safe opens with 4711", config_of("u_alice"))
+        erasures.append(memory.delete_all)
+        # The recall embeds the question: by then the history has been read.
+        answer = await ask(mode, chain, "What opens the safe?", config_of("u_alice", callbacks=[recorder]))
+        assert "4711" in answer.text
+        assert recorder.events == [("scoped_memory_not_saved", {"error": "BackendError"})]
+        assert said(client, "u_alice") == remembered(client, "u_alice") == []
+        client.close()
+
     def test_recalled_text_is_not_stored(self, client: mem0.Memory) -> None:
         user = new_user()
         ScopedMemory(user, client=client).add("I am allergic to peanuts", session_id="s0", infer=False)
@@ -452,6 +485,32 @@ class TestNestedAndConcurrent:
         outer = with_scoped_memory(noted, client=client)
         await ask(mode, outer, {"input": "hi"}, config_of(user))
         assert said(client, user) == said(client, user, "notes") == [("human", "hi"), ("ai", "inner")]
+
+    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize("other", [{"session_id": "notes"}, {"user_id": "u_agent"}], ids=label)
+    async def test_nested_for_another_session_or_user_saves_both(
+        self, client: mem0.Memory, way: str, other: dict[str, str]
+    ) -> None:
+        """The outer chain's config is passed on, as LangChain passes it."""
+        user = new_user()
+        ids = {"user_id": user, "session_id": "s1", **{key: f"{user}{value}" for key, value in other.items()}}
+        inner = with_scoped_memory(PROMPT | constant("inner") | StrOutputParser(), client=client)
+
+        def call(given: Any, config: RunnableConfig) -> Any:
+            return inner.invoke(given, merge_configs(config, {"configurable": ids}))
+
+        outer = with_scoped_memory(RunnableLambda(call), client=client)
+        await run(way, outer, {"input": "hi"}, config_of(user))
+        assert said(client, user) == said(client, **ids) == [("human", "hi"), ("ai", "inner")]
+
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_three_levels_of_one_session_save_the_turn_once(self, client: mem0.Memory, mode: str) -> None:
+        user = new_user()
+        chain = with_scoped_memory(PROMPT | constant("ok") | StrOutputParser(), client=client)
+        for _ in range(2):
+            chain = with_scoped_memory(chain, client=client)
+        await ask(mode, chain, {"input": "hi"}, config_of(user))
+        assert said(client, user) == [("human", "hi"), ("ai", "ok")]
 
     def test_nested_with_another_client_saves_both(self, client: mem0.Memory, tmp_path: Path) -> None:
         user, other = new_user(), local_memory(tmp_path / "other.db")

@@ -10,7 +10,9 @@ from typing import Any
 import mem0
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import SummarizationMiddleware
 from langchain_core.caches import InMemoryCache
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import Runnable, RunnableLambda
@@ -271,6 +273,34 @@ class TestSavedTranscript:
         assert [message.text for message in model.seen[2]] == [text for _, text in turns[:5]]
         # Tool output is in the transcript and is not remembered.
         assert remembered(client, user) == ["Lisbon?", "It rains", "So?", "Bring an umbrella"]
+
+    @pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream", "batch", "abatch"])
+    async def test_summary_of_an_agent_is_not_logged(self, client: mem0.Memory, way: str) -> None:
+        @tool
+        def look() -> str:
+            """Look around."""
+            return "TOOLPOISON"
+
+        user = new_user()
+        summarizing = SummarizationMiddleware(
+            model=FakeListChatModel(responses=["TOOLPOISON says the user"]),
+            trigger=("messages", 4),
+            keep=("messages", 2),
+        )
+        model = ScriptedModel(says=lines(*(calls("look", f"c{number}") for number in range(3)), "Nothing to see"))
+        agent: Runnable[Any, Any] = create_agent(model, [look], middleware=[summarizing])
+        chain = with_scoped_memory(agent, client=client, input_messages_key="messages", history_messages_key="messages")
+        given = {"messages": [HumanMessage("What is there?")]}
+        if way in ("stream", "astream"):
+            await _streamed(way, chain, given, user)
+        else:
+            answer = await run(way, chain, given, config_of(user))
+            # Control: the summary stands in place of the question.
+            assert "TOOLPOISON says the user" in answer["messages"][0].text
+        kept = said(client, user)
+        assert [text for kind, text in kept if kind == "human"] == ["What is there?"]
+        assert kept[-1] == ("ai", "Nothing to see")
+        assert {kind for kind, _ in kept} == {"human", "ai", "tool"}
 
     def test_system_messages_at_the_head_come_first_and_are_not_logged(self, client: mem0.Memory) -> None:
         user, model = new_user(), constant()

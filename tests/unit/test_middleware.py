@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import mem0
@@ -20,7 +21,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.runtime import RunControl
 from pydantic import BaseModel
 
-from langchain_mem0_scoped import BackendError, InputError, ScopedMemory, ScopedMemoryMiddleware, ScopeError
+from langchain_mem0_scoped import BackendError, InputError, MemoryList, ScopedMemory, ScopedMemoryMiddleware, ScopeError
 from langchain_mem0_scoped.middleware import ScopedMemoryMiddleware as Middleware
 from tests.agents import (
     ALLERGY,
@@ -38,7 +39,7 @@ from tests.agents import (
     thread,
 )
 from tests.models import ScriptedModel, lines
-from tests.support import MODES, NOBODYS_ID, run_python, texts_of
+from tests.support import MODES, NOBODYS_ID, label, run_python, texts_of
 
 
 @dataclass
@@ -48,6 +49,12 @@ class Context:
 
 class Model(BaseModel):
     user_id: str
+
+
+class Mapped(dict[str, Any]):
+    """A mapping with an attribute of the same name, which is not what counts."""
+
+    user_id = "mallory"
 
 
 @pytest.fixture
@@ -379,8 +386,48 @@ class TestConstruction:
         one: Any = create_agent(ScriptedModel(says=lines(*["ok"] * 3)), [], middleware=[middleware])
         for user in ("alice", "bob", "carol"):
             one.invoke(human(ALLERGY), context={"user_id": user})
-        assert not middleware._memo
-        assert not middleware._humans
+        assert not middleware._recalls
+        assert not middleware._human_messages
+
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_holds_a_bounded_number_of_unfinished_runs(
+        self, client: mem0.Memory, monkeypatch: pytest.MonkeyPatch, mode: str
+    ) -> None:
+        monkeypatch.setattr("langchain_mem0_scoped.middleware._MAX_HELD", 2)
+        middleware = ScopedMemoryMiddleware(client=client)
+        script = lines(*[ConnectionError("gone")] * 4)
+        one: Any = create_agent(ScriptedModel(says=script), [], middleware=[middleware])
+        for number in range(4):
+            with pytest.raises(ConnectionError):
+                await ask(mode, one, human(f"question {number}"), context={"user_id": "alice"})
+        # The latest are held.
+        assert [text for _, _, text in middleware._recalls] == ["question 2", "question 3"]
+        assert [message.text for message in middleware._human_messages.values()] == ["question 2", "question 3"]
+
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_recall_that_found_nothing_is_held_too(
+        self, client: mem0.Memory, monkeypatch: pytest.MonkeyPatch, mode: str
+    ) -> None:
+        asked: list[str] = []
+
+        def recall(client: Any, text: str, *_: Any) -> MemoryList:
+            asked.append(text)
+            return MemoryList()
+
+        async def arecall(*given: Any) -> MemoryList:
+            return recall(*given)
+
+        monkeypatch.setattr("langchain_mem0_scoped.middleware.recall_other_sessions", recall)
+        monkeypatch.setattr("langchain_mem0_scoped.middleware.arecall_other_sessions", arecall)
+        one, model = agent(client, calls("look", where="drawer"), "ok", offers=[look])
+        await ask(mode, one, human(ALLERGY), context={"user_id": "nobody"})
+        assert (asked, len(model.seen)) == ([ALLERGY], 2)
+
+    @pytest.mark.parametrize("context", [Mapped(user_id="alice"), MappingProxyType({"user_id": "alice"})], ids=label)
+    def test_user_is_a_key_of_any_mapping(self, client: mem0.Memory, context: Any) -> None:
+        one, _ = agent(client, "ok")
+        one.invoke(human("hello"), context=context)
+        assert "hello" in remembered(client, "alice")
 
     async def test_streamed_runs_are_stored(self, client: mem0.Memory) -> None:
         one, _ = agent(client, "ok", "ok")

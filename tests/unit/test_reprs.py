@@ -13,7 +13,7 @@ from langchain_mem0_scoped.backends.platform import requests
 from langchain_mem0_scoped.engine.cache import Snapshot
 from langchain_mem0_scoped.engine.unit_of_work import Pending, Said, UnitOfWork
 from langchain_mem0_scoped.engine.vector_store import Hit
-from langchain_mem0_scoped.export.html import Conversation, Known
+from langchain_mem0_scoped.export.html import Conversation, PageMemory
 from langchain_mem0_scoped.messages import TextMessage
 from langchain_mem0_scoped.ranking.index import Rows
 from langchain_mem0_scoped.records import MemoryList, MemoryRecord, record_from
@@ -74,7 +74,7 @@ HOLDERS: dict[str, Any] = {
     "rows that are searched": Snapshot([b"id"], [1], rows(), {0: DATA}),
     "a transaction": unit(),
     "a message of a transcript": StoredMessage(None, TEXT, HumanMessage(TEXT)),
-    "a memory on a page": Known(memory()),
+    "a memory on a page": PageMemory(memory()),
     "a conversation on a page": Conversation("s", [HumanMessage(TEXT)]),
 } | {f"a tool call: {action.name}": action.arguments.model_construct(text=TEXT, query=TEXT) for action in ACTIONS}
 

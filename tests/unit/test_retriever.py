@@ -21,7 +21,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_mem0_scoped import InputError, ScopedMemory, ScopedMemoryRetriever, ScopeError
 from tests.agents import ask
 from tests.models import ScriptedModel
-from tests.support import MODES, TEXTS, Spy, new_user
+from tests.support import MODES, TEXTS, Spy, new_user, texts_of
 from tests.worlds import WordEmbeddings
 
 DIET, SEAT = TEXTS[0], TEXTS[1]
@@ -218,6 +218,15 @@ class TestSearching:
         assert len(await ask(mode, retriever, "window seat on a flight", None, k=2)) == 2
         with pytest.raises(InputError):
             await ask(mode, retriever, "seat", None, k=0)
+
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_threshold_applies(self, alice: ScopedMemory, mode: str) -> None:
+        query, found = "a window seat on a flight", {}
+        for threshold in (None, 0.0, 0.3, 1.0):
+            retriever = alice.as_retriever(k=50, threshold=threshold)
+            found[threshold] = texts(await ask(mode, retriever, query))
+            assert found[threshold] == texts_of(alice.search(query, k=50, threshold=threshold))
+        assert found[0.0] != found[1.0] == []
 
     @pytest.mark.parametrize("mode", MODES)
     async def test_documents_have_the_fields_of_a_record(self, alice: ScopedMemory, mode: str) -> None:

@@ -14,10 +14,18 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, ValidationError
 
-from langchain_mem0_scoped import BackendError, InputError, ScopedMemory, ScopeError, create_memory_tools, local_memory
+from langchain_mem0_scoped import (
+    BackendError,
+    InputError,
+    ScopedChatMessageHistory,
+    ScopedMemory,
+    ScopeError,
+    create_memory_tools,
+    local_memory,
+)
 from tests.agents import FailingEmbeddings, ask
 from tests.models import constant
-from tests.support import MODES, NOBODYS_ID, Spy, new_user, texts_of
+from tests.support import MODES, NOBODYS_ID, Spy, label, new_user, texts_of
 
 NAMES = ["search_memory", "remember", "list_memories", "correct_memory", "forget_memory"]
 ARGUMENTS = {
@@ -74,10 +82,19 @@ class TestSchemas:
         shown = convert_to_openai_tool(tools_of(ScopedMemory("u_alice"))[name])
         assert all(shape["description"] for shape in shown["function"]["parameters"]["properties"].values())
 
-    @pytest.mark.parametrize("memory", [None, "u_alice", {"user_id": "u_alice"}, object()])
+    @pytest.mark.parametrize("memory", [None, "u_alice", {"user_id": "u_alice"}, object(), ScopedMemory], ids=label)
     def test_object_without_a_scoped_client_raises(self, memory: Any) -> None:
-        with pytest.raises(InputError, match="ScopedMemory"):
+        with pytest.raises(InputError, match=rf"takes a ScopedMemory, .* got {type(memory).__name__}$"):
             create_memory_tools(memory)
+
+    def test_object_with_a_scoped_client_is_accepted(self, client: mem0.Memory) -> None:
+        user = new_user()
+        ScopedMemory(user, client=client).add("I live in Lisbon", infer=False)
+        history = ScopedChatMessageHistory(user, "s1", client=client)
+        for source in (history, ScopedMemory(user, client=client)):
+            assert told({tool.name: tool for tool in create_memory_tools(source)}["list_memories"].invoke({})) == [
+                "I live in Lisbon"
+            ]
 
     def test_construction_does_no_io(self, client: mem0.Memory) -> None:
         with Spy(client) as spy:

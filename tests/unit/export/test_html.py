@@ -1,4 +1,4 @@
-"""A user's own page: it says everything, holds text as text, loads nothing, and is written whole or not at all."""
+"""The HTML page of a user: it is complete, escapes every text, loads nothing, and is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 
 from langchain_mem0_scoped import BackendError, InputError, ScopedMemory, ScopeError
 from langchain_mem0_scoped.export import html as page
-from langchain_mem0_scoped.export.html import _CONCLUDED, Conversation, Known, render
+from langchain_mem0_scoped.export.html import _INFERRED, Conversation, PageMemory, render
 from langchain_mem0_scoped.scope import Scope
 from langchain_mem0_scoped.transcripts.base import dump_messages
 from tests.chat import HARD_TEXT, MESSAGES, client_with_transcripts, close_transcripts
@@ -43,7 +43,7 @@ ROW: dict[str, Any] = {
 
 
 class Page(HTMLParser):
-    """Reads a page back: its tags, and what an assistive technology would read of it."""
+    """Parses a page: its tags, and the text that assistive technology reads."""
 
     VOID = frozenset({"meta", "br", "link"})
 
@@ -73,7 +73,7 @@ class Page(HTMLParser):
 
 
 def page_of(*rows: dict[str, Any], said: list[Conversation] | None = None, contact: str | None = None) -> str:
-    return render("u_alice", [Known.of(row) for row in rows], said or [], contact=contact, made_at=NOW)
+    return render("u_alice", [PageMemory.from_row(row) for row in rows], said or [], contact=contact, made_at=NOW)
 
 
 @pytest.fixture
@@ -186,12 +186,12 @@ class TestContent:
         assert "subject" not in page.text
 
     def test_metadata_is_apart_from_the_pages_own_facts(self) -> None:
-        """A key may have the name of one of the page's own facts, and a model may have chosen it."""
+        """A key may have the name of one of the page's own facts. A model may have chosen it."""
         forged = {"Number": "1", "How it is known": "You said so", "No longer used": "erased", "Said": "never"}
         html = page_of(ROW | {"role": None, "metadata": forged})
         text = Page(html).text
         own, _, noted = text.partition("Noted with it")
-        assert f"How it is known{_CONCLUDED}" in own
+        assert f"How it is known{_INFERRED}" in own
         assert f"Number{ROW['id']}" in own
         for key, value in forged.items():
             assert f"{key}{value}" not in own
@@ -221,12 +221,12 @@ class TestSafety:
         said = [Conversation(text, [HumanMessage(text)])]
         row = ROW | {"memory": text, "metadata": {"session_id": text, "topic": text}, "created_at": text}
         row["expiration_date"] = text
-        return render(text, [Known.of(row)], said, contact=text, made_at=NOW)
+        return render(text, [PageMemory.from_row(row)], said, contact=text, made_at=NOW)
 
     @pytest.mark.parametrize("text", [*NASTY, HARD_TEXT])
     def test_text_is_escaped_everywhere(self, text: str) -> None:
         html = self.hostile(text)
-        # A date that is none is no <time>, and no row of the table; nothing else may differ.
+        # An invalid date gives no <time> and no row of the table. Nothing else may differ.
         tags = Page(html).tags()
         for tag in {*self.CLEAN, *tags} - {"time", "tr", "th", "td"}:
             assert tags.count(tag) == self.CLEAN.count(tag), tag
@@ -325,14 +325,14 @@ class TestExport:
 def scope_of(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], ScopedMemory]]:
-    """Users of each kind of client; the one that keeps no transcripts has them in SQL."""
+    """Build users on each kind of client: one with its own transcripts, one with transcripts in SQL."""
     with client_with_transcripts(request.param, tmp_path_factory.mktemp(request.param)) as (client, where):
         yield partial(ScopedMemory, client=client, transcripts=where)
 
 
 @pytest.mark.parametrize("mode", MODES)
 class TestCompleteness:
-    """Whatever is kept is on it, on every kind of client: on mem0's platform in tests/integration."""
+    """Everything stored is on the page. tests/integration shows it for mem0's platform."""
 
     @pytest.fixture
     def alice(self, scope_of: Callable[[str], ScopedMemory]) -> ScopedMemory:
@@ -352,7 +352,7 @@ class TestCompleteness:
         assert "The old flat has green doors" not in texts_of(alice.get_all())
         text = self.text(alice, mode, tmp_path)
         assert "Memories3Memories no longer used1" in text
-        # What was said last comes first.
+        # The latest comes first.
         assert text.index("blue doors") < text.index("a tent") < text.index("green doors")
         assert text.count("No longer usedits last day was 2001-01-02") == text.count("No longer used") == 1
         assert text.count("Used until the end of2999-12-31") == text.count("Used until") == 1
@@ -403,7 +403,7 @@ class TestCompleteness:
 
 @pytest.mark.parametrize("mode", MODES)
 class TestForeignRows:
-    """A store that mixes its users up: nothing is written."""
+    """A store that returns another user's rows: nothing is written."""
 
     def refused(self, memory: ScopedMemory, mode: str, folder: Path) -> None:
         with pytest.raises(ScopeError) as caught:
@@ -432,7 +432,7 @@ class TestForeignRows:
         with client_with_transcripts("sql", tmp_path) as (client, where):
             alice = ScopedMemory("alice", client=client, transcripts=where)
             alice.chat_history("monday").add_messages([HumanMessage("I drink tea")])
-            store: Any = alice._transcript_store()
+            store: Any = alice.scoped_client.transcript_store()
             with store._engine.begin() as connection:
                 connection.execute(store._table.update().values(user_id="bob", session_id="secret"))
             self.refused(alice, mode, tmp_path)
@@ -458,7 +458,7 @@ async def test_async_export_blocks_nothing_on_the_event_loop(
         (local, "beginning"),
         (local, "get_all"),
         (Scope, "require_own"),
-        (Known, "of"),
+        (PageMemory, "from_row"),
         (local.transcripts, "sessions"),
         (local.transcripts, "read"),
         (page, "render"),
@@ -467,7 +467,7 @@ async def test_async_export_blocks_nothing_on_the_event_loop(
     ):
         record_failure(owner, name)
     await alice.aexport_html(tmp_path / "page.html")
-    names = ["beginning", "get_all", "require_own", "of", "sessions", "read", "render", "fsync"]
+    names = ["beginning", "get_all", "require_own", "from_row", "sessions", "read", "render", "fsync"]
     names += ["check_not_erased"] * 2
     assert done == [(name, False) for name in names]
 
@@ -480,7 +480,7 @@ def test_transcripts_of_both_stores_are_on_it(tmp_path: Path) -> None:
         text = Page(memory.export_html(tmp_path / "alice.html").read_text(encoding="utf-8")).text
         close_transcripts(client)
     assert "Conversations1Messages in them2" in text
-    # Where a conversation lies is nothing to the person who had it.
+    # The page does not say in which store a conversation is.
     assert text.count("monday (2 messages)") == text.count("monday") == 1
     assert text.index("I drank milk") < text.index("Be brief")
 
@@ -490,7 +490,7 @@ def test_row_of_other_code_raises_a_clean_error(tmp_path: Path, body: str) -> No
     with client_with_transcripts("sql", tmp_path) as (client, where):
         alice = ScopedMemory("alice", client=client, transcripts=where)
         alice.chat_history("monday").add_messages([HumanMessage("I drink tea")])
-        store: Any = alice._transcript_store()
+        store: Any = alice.scoped_client.transcript_store()
         with store._engine.begin() as connection:
             connection.execute(store._table.update().values(body=body))
         for read in (lambda: alice.export_html(tmp_path / "page.html"), lambda: alice.chat_history("monday").messages):

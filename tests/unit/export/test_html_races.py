@@ -1,4 +1,4 @@
-"""A page under way while its user is erased: after the receipt, nothing that was erased is written anywhere."""
+"""An export while its user is erased: after the receipt, no file has anything that was erased."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
@@ -22,6 +22,8 @@ from tests.children import erase_in_another_process
 from tests.faults import PATIENCE
 from tests.support import MODES
 from tests.worlds import WordEmbeddings
+
+T = TypeVar("T")
 
 SECRET = "My cat is called Zephyrine"
 
@@ -47,7 +49,7 @@ def export(memory: ScopedMemory, mode: str, path: Path) -> Path:
 def meanwhile(
     monkeypatch: pytest.MonkeyPatch, where: str, begin: Callable[[], Path], act: Callable[[], Any]
 ) -> Future[Path]:
-    """Begin an export in a thread, act while it stands just before os.fsync or just after os.replace, let it go on."""
+    """Start an export in a thread, act while it waits before os.fsync or after os.replace, then let it go on."""
     arrived, go_on = threading.Event(), threading.Event()
     done = getattr(os, where)
 
@@ -105,7 +107,7 @@ class TestErasureDuringExport:
         begin = partial(export, memory, mode, folder / "alice.html")
         refused(meanwhile(monkeypatch, where, begin, erase))
         assert list(folder.iterdir()) == []
-        # The same call, again, writes what there is now.
+        # The same call again writes what is left.
         assert SECRET not in begin().read_text(encoding="utf-8")
 
     def test_no_page_if_the_user_has_new_memories(
@@ -137,9 +139,10 @@ class TestErasureDuringExport:
     ) -> None:
         memory = ScopedMemory("u_alice", client=client, transcripts=f"sqlite:///{tmp_path / 'chats.db'}")
         memory.chat_history("monday").add_messages([SystemMessage(SECRET)])
-        memory._backend().erase("u_alice")
+        client.backend.erase("u_alice")
         begin = partial(export, memory, mode, folder / "alice.html")
-        refused(meanwhile(monkeypatch, where, begin, memory._erase_transcripts))
+        erase_transcripts = partial(memory.scoped_client.transcript_store().erase, "u_alice")
+        refused(meanwhile(monkeypatch, where, begin, erase_transcripts))
         assert list(folder.iterdir()) == []
         close_transcripts(client)
 
@@ -216,36 +219,49 @@ def test_page_that_cannot_be_removed_is_named(
 def test_no_interleaving_leaves_a_page_after_the_receipt(
     client: EngineMemory, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    """Not forced: the erasure begins a little later each time, from before the page's beginning to after its end."""
-    memory, page, tries = ScopedMemory("u_alice", client=client), folder / "alice.html", 40
+    """Nothing is stopped here: the export and the erasure run side by side, from one before the other to after it."""
+    memory, page = ScopedMemory("u_alice", client=client), folder / "alice.html"
     texts = [f"{SECRET} {number}" for number in range(200)]
-    replaced_at = [0.0]
+    replaced_at, erased_at = [0.0], [0.0]
     replace = os.replace
 
-    def noted(*given: Any) -> None:
+    def replace_and_note(*given: Any) -> None:
         replace(*given)
         replaced_at[0] = time.monotonic()
 
-    monkeypatch.setattr(os, "replace", noted)
+    def erase() -> None:
+        memory.delete_all()
+        erased_at[0] = time.monotonic()
+
+    monkeypatch.setattr(os, "replace", replace_and_note)
     memory.add(texts)
     start = time.monotonic()
     export(memory, mode, page)
-    takes = time.monotonic() - start
+    step = (time.monotonic() - start) / 8
     memory.delete_all()
-    outcomes = set()
-    for number in range(tries):
+    # How much later the erasure starts than the export. It is moved until the two overlap: the export stores its page
+    # before the erasure (it is too late), or finds nothing to write (it is too early), or is stopped.
+    lead, outcomes = 0.0, []
+    while len(outcomes) < 40 or ("stopped" not in outcomes and len(outcomes) < 400):
         page.unlink(missing_ok=True)
         memory.add(texts)
-        with ThreadPoolExecutor(1) as thread:
-            future = thread.submit(export, memory, mode, page)
-            time.sleep(takes * number / tries)
-            memory.delete_all()
-            receipt_at = time.monotonic()
-        holds_it = page.exists() and SECRET in page.read_text(encoding="utf-8")
-        outcomes.add((future.exception() is None, holds_it))
-        if future.exception() is not None:
-            refused(future)
+        with ThreadPoolExecutor(2) as threads:
+            exporting = threads.submit(after, -lead, partial(export, memory, mode, page))
+            threads.submit(after, lead, erase).result()
+        has_secret = page.exists() and SECRET in page.read_text(encoding="utf-8")
+        if exporting.exception() is not None:
+            refused(exporting)
             assert os.listdir(folder) == []
-        assert not (holds_it and replaced_at[0] > receipt_at)
-    # A control: some met in the middle.
-    assert (False, False) in outcomes
+            outcomes.append("stopped")
+            lead += step if len(outcomes) % 2 else -step
+        else:
+            outcomes.append("too late" if has_secret else "too early")
+            lead += -step if has_secret else step
+        assert not (has_secret and replaced_at[0] > erased_at[0])
+    # Control: in some runs the erasure committed during the export.
+    assert "stopped" in outcomes
+
+
+def after(seconds: float, call: Callable[[], T]) -> T:
+    time.sleep(max(seconds, 0))
+    return call()
