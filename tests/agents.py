@@ -60,7 +60,7 @@ class FailingEmbeddings(WordEmbeddings):
         return super().embed_query(text)
 
 
-class Ears(BaseCallbackHandler):
+class EventRecorder(BaseCallbackHandler):
     """Notes the custom events that callbacks are told of."""
 
     def __init__(self) -> None:

@@ -20,6 +20,9 @@ import mem0
 from langchain_mem0_scoped import ScopedMemory, local_memory
 from langchain_mem0_scoped.backends import backend_for
 from langchain_mem0_scoped.engine.mem0_base import plain_memory
+from langchain_mem0_scoped.engine.memory import EngineMemory
+from langchain_mem0_scoped.sqlite.database import Database
+from langchain_mem0_scoped.sqlite.storage import SqliteStorage
 
 if TYPE_CHECKING:
     from langchain_mem0_scoped.backends import Client
@@ -63,8 +66,9 @@ def opened(kind: str, folder: Path) -> Iterator[mem0.Memory]:
     """
     if kind == "embedded":
         client = local_memory(folder / "m.db")
-        connect = client._database._connect
-        client._database._connect = lambda: _unsynced(connect())  # type: ignore[method-assign]
+        database = database_of(client)
+        connect = database._connect
+        database._connect = lambda: _unsynced(connect())  # type: ignore[method-assign]
         try:
             yield client
         finally:
@@ -77,6 +81,12 @@ def opened(kind: str, folder: Path) -> Iterator[mem0.Memory]:
             yield client
         finally:
             close_plain(client)
+
+
+def database_of(client: EngineMemory) -> Database:
+    """Return the SQLite database of a client that `local_memory` returned."""
+    assert isinstance(client.storage, SqliteStorage)
+    return client.storage.database
 
 
 def _unsynced(connection: sqlite3.Connection) -> sqlite3.Connection:

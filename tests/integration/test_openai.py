@@ -27,7 +27,7 @@ from langchain_mem0_scoped import (
     local_memory,
     with_scoped_memory,
 )
-from tests.agents import WAYS, Ears, ask, config_of, remembered, run, said, text_of, transcript
+from tests.agents import WAYS, EventRecorder, ask, config_of, remembered, run, said, text_of, transcript
 from tests.integration.openai_server import KEY, OpenAIServer, echo
 from tests.support import MODES, Call, texts_of
 
@@ -123,11 +123,11 @@ class TestChains:
     async def test_failed_embedding_on_save_returns_the_answer(
         self, server: OpenAIServer, model: ChatOpenAI, client: mem0.Memory, mode: str
     ) -> None:
-        server.down, ears = {"/embeddings"}, Ears()
+        server.down, recorder = {"/embeddings"}, EventRecorder()
         chain = with_scoped_memory(model, client=client, recall=0)
-        answer = await ask(mode, chain, "hello", config_of("u_ann", callbacks=[ears]))
+        answer = await ask(mode, chain, "hello", config_of("u_ann", callbacks=[recorder]))
         assert answer.text == "I was given: hello"
-        assert ears.events == [("scoped_memory_not_saved", {"error": "BackendError"})]
+        assert recorder.events == [("scoped_memory_not_saved", {"error": "BackendError"})]
         assert len(said(client, "u_ann")) == 2
 
     @pytest.mark.parametrize("way", WAYS)
@@ -249,11 +249,11 @@ class TestExtraction:
     async def test_failed_extraction_keeps_the_transcript(
         self, server: OpenAIServer, model: ChatOpenAI, extracting: mem0.Memory, mode: str
     ) -> None:
-        ears = Ears()
+        recorder = EventRecorder()
         chain = with_scoped_memory(going_down(server), client=extracting)
-        answer = await ask(mode, chain, "I moved to Porto", config_of("u_ann", callbacks=[ears]))
+        answer = await ask(mode, chain, "I moved to Porto", config_of("u_ann", callbacks=[recorder]))
         assert answer == "noted"
-        assert [data["error"] for _, data in ears.events] == ["BackendError"]
+        assert [data["error"] for _, data in recorder.events] == ["BackendError"]
         assert said(extracting, "u_ann") == [("human", "I moved to Porto"), ("ai", "noted")]
         assert remembered(extracting, "u_ann") == []
 

@@ -30,7 +30,7 @@ from langchain_core.runnables.config import merge_configs
 
 from langchain_mem0_scoped import ScopedMemory, ScopeError, local_memory, with_scoped_memory
 from langchain_mem0_scoped.recall import is_recall
-from tests.agents import WAYS, Ears, Together, ask, config_of, remembered, run, said, text_of, transcript
+from tests.agents import WAYS, EventRecorder, Together, ask, config_of, remembered, run, said, text_of, transcript
 from tests.models import ScriptedModel, constant
 from tests.support import MODES, Spy, label, new_user
 from tests.worlds import WordEmbeddings
@@ -321,7 +321,7 @@ class TestUserAndSession:
                 erasures.pop()()
 
         client = local_memory(tmp_path / "m.db", embeddings=WordEmbeddings(before=erase))
-        memory, recorder = ScopedMemory("u_alice", client=client), Ears()
+        memory, recorder = ScopedMemory("u_alice", client=client), EventRecorder()
         chain = with_scoped_memory(ScriptedModel(), client=client)
         await ask(mode, chain, "The safe opens with 4711", config_of("u_alice"))
         erasures.append(memory.delete_all)

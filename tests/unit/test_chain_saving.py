@@ -28,7 +28,7 @@ from langchain_mem0_scoped import (
 )
 from tests.agents import (
     WAYS,
-    Ears,
+    EventRecorder,
     FailingEmbeddings,
     ask,
     calls,
@@ -70,13 +70,13 @@ class TestFailures:
     async def test_failed_save_returns_the_answer_and_is_reported(
         self, failing: mem0.Memory, embeddings: FailingEmbeddings, caplog: pytest.LogCaptureFixture, way: str
     ) -> None:
-        user, ears = new_user(), Ears()
+        user, recorder = new_user(), EventRecorder()
         embeddings.fail_writing = True
         chain = with_scoped_memory(PROMPT | ScriptedModel(), client=failing)
         with caplog.at_level(logging.DEBUG):
-            answer = await run(way, chain, {"input": self.SECRET}, config_of(user, callbacks=[ears]))
+            answer = await run(way, chain, {"input": self.SECRET}, config_of(user, callbacks=[recorder]))
         assert text_of(answer) == f"I was given: {self.SECRET}"
-        assert ears.events == [("scoped_memory_not_saved", {"error": "BackendError"})]
+        assert recorder.events == [("scoped_memory_not_saved", {"error": "BackendError"})]
         assert "could not be saved (BackendError)" in caplog.text
         assert "hunter2" not in caplog.text
         # The transcript is stored first: a failure to remember does not lose it.
@@ -99,14 +99,14 @@ class TestFailures:
     async def test_answer_that_is_not_json_is_reported_and_not_stored(
         self, client: mem0.Memory, caplog: pytest.LogCaptureFixture, way: str
     ) -> None:
-        user, ears = new_user(), Ears()
+        user, recorder = new_user(), EventRecorder()
         bad = ToolMessage("ok", tool_call_id="c1", artifact={"when": object()})
         chain = with_scoped_memory(
             RunnableLambda(lambda _: [calls("look"), bad, AIMessage("found hunter2")]), client=client
         )
-        answer = await run(way, chain, {"input": "look"}, config_of(user, callbacks=[ears]))
+        answer = await run(way, chain, {"input": "look"}, config_of(user, callbacks=[recorder]))
         assert answer[-1].text == "found hunter2"
-        assert ears.events == [("scoped_memory_not_saved", {"error": "InputError"})]
+        assert recorder.events == [("scoped_memory_not_saved", {"error": "InputError"})]
         assert "could not be saved (InputError)" in caplog.text
         assert "hunter2" not in caplog.text
         assert said(client, user) == []
@@ -116,10 +116,10 @@ class TestFailures:
     async def test_output_of_another_type_is_returned_and_reported(
         self, client: mem0.Memory, mode: str, output: Any
     ) -> None:
-        user, ears = new_user(), Ears()
+        user, recorder = new_user(), EventRecorder()
         chain = with_scoped_memory(RunnableLambda(lambda _: output), client=client)
-        assert await ask(mode, chain, {"input": "go"}, config_of(user, callbacks=[ears])) == output
-        assert [name for name, _ in ears.events] == ["scoped_memory_not_saved"]
+        assert await ask(mode, chain, {"input": "go"}, config_of(user, callbacks=[recorder])) == output
+        assert [name for name, _ in recorder.events] == ["scoped_memory_not_saved"]
         assert said(client, user) == []
 
     @pytest.mark.parametrize("way", WAYS)
@@ -141,10 +141,10 @@ class TestFailures:
         def predicate(message: BaseMessage) -> bool:
             raise KeyError(message.text)
 
-        user, ears = new_user(), Ears()
+        user, recorder = new_user(), EventRecorder()
         chain = with_scoped_memory(constant(), client=client, remember=predicate)
-        assert (await ask(mode, chain, "go", config_of(user, callbacks=[ears]))).text == "ok"
-        assert ears.events == [("scoped_memory_not_saved", {"error": "KeyError"})]
+        assert (await ask(mode, chain, "go", config_of(user, callbacks=[recorder]))).text == "ok"
+        assert recorder.events == [("scoped_memory_not_saved", {"error": "KeyError"})]
         assert len(said(client, user)) == 2
 
     @pytest.mark.parametrize("way", WAYS)

@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel,
 from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_mem0_scoped import InputError, ScopedMemory, ScopeError, local_memory, with_scoped_memory
-from tests.agents import WAYS, Ears, ask, calls, config_of, remembered, run, said
+from tests.agents import WAYS, EventRecorder, ask, calls, config_of, remembered, run, said
 from tests.models import ScriptedModel, constant
 from tests.support import MODES, Spy, label, new_user
 
@@ -129,10 +129,10 @@ class TestListAnswers:
 async def test_output_without_an_answer_is_returned_and_reported(
     client: mem0.Memory, caplog: pytest.LogCaptureFixture, mode: str, output: Any
 ) -> None:
-    user, ears = new_user(), Ears()
+    user, recorder = new_user(), EventRecorder()
     chain = with_scoped_memory(RunnableLambda(lambda _: output), client=client)
-    assert await ask(mode, chain, {"input": "hi"}, config_of(user, callbacks=[ears])) == output
-    assert ears.events == [("scoped_memory_not_saved", {"error": "InputError"})]
+    assert await ask(mode, chain, {"input": "hi"}, config_of(user, callbacks=[recorder])) == output
+    assert recorder.events == [("scoped_memory_not_saved", {"error": "InputError"})]
     assert "is not remembered: the output holds no answer" in caplog.text
     assert "I am the user" not in caplog.text
     assert said(client, user) == []

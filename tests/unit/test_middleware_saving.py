@@ -19,7 +19,7 @@ from tests.agents import (
     ALLERGY,
     PEANUTS,
     SEAT,
-    Ears,
+    EventRecorder,
     FailingEmbeddings,
     agent,
     alice_and_bob,
@@ -80,13 +80,13 @@ class TestSaving:
         self, client: mem0.Memory, embeddings: FailingEmbeddings, caplog: pytest.LogCaptureFixture, mode: str
     ) -> None:
         one, _ = agent(client, "the answer")
-        embeddings.fail_writing, ears = True, Ears()
+        embeddings.fail_writing, recorder = True, EventRecorder()
         with caplog.at_level(logging.DEBUG):
             answer = await ask(
-                mode, one, human("my password is hunter2"), {"callbacks": [ears]}, context={"user_id": "carol"}
+                mode, one, human("my password is hunter2"), {"callbacks": [recorder]}, context={"user_id": "carol"}
             )
         assert answer["messages"][-1].text == "the answer"
-        assert ears.events == [("scoped_memory_not_saved", {"error": "BackendError"})]
+        assert recorder.events == [("scoped_memory_not_saved", {"error": "BackendError"})]
         assert "could not be saved (BackendError)" in caplog.text
         assert "hunter2" not in caplog.text
         assert remembered(client, "carol") == []
@@ -103,11 +103,11 @@ class TestSaving:
         assert remembered(client, "dave") == []
 
     async def test_failing_remember_function_returns_the_answer(self, client: mem0.Memory, mode: str) -> None:
-        ears = Ears()
+        recorder = EventRecorder()
         one, _ = agent(client, "ok", remember=lambda message: 7)
-        answer = await ask(mode, one, human("hello"), {"callbacks": [ears]}, context={"user_id": "carol"})
+        answer = await ask(mode, one, human("hello"), {"callbacks": [recorder]}, context={"user_id": "carol"})
         assert answer["messages"][-1].text == "ok"
-        assert ears.events == [("scoped_memory_not_saved", {"error": "InputError"})]
+        assert recorder.events == [("scoped_memory_not_saved", {"error": "InputError"})]
 
     async def test_interrupted_and_resumed_run_is_one_turn(self, client: mem0.Memory, mode: str) -> None:
         approval = HumanInTheLoopMiddleware(interrupt_on={"look": True})

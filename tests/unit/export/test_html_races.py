@@ -20,7 +20,7 @@ from langchain_mem0_scoped.engine.memory import EngineMemory
 from tests.chat import client_with_transcripts, close_transcripts
 from tests.children import erase_in_another_process
 from tests.faults import PATIENCE
-from tests.support import MODES
+from tests.support import MODES, database_of
 from tests.worlds import WordEmbeddings
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ class TestErasureDuringExport:
 
         def erase() -> None:
             if by == "another":
-                erase_in_another_process(client._database.path, "u_alice")
+                erase_in_another_process(database_of(client).path, "u_alice")
             else:
                 memory.delete_all()
 
