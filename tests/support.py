@@ -117,15 +117,25 @@ class Call:
 
 
 class Spy:
-    """Records every call that reaches a mem0.Memory or its parts, or a mem0.MemoryClient's platform; lets it through.
-
-    Everything stays real; while the block runs, each bound method is shadowed by one that takes its name down.
-    """
+    """Records the name of every call to a client, its parts or the platform behind it, and makes the call."""
 
     _CLIENT = ("add", "search", "get_all", "get", "update", "delete", "delete_all", "history", "reset", "erase")
     _STORE = ("insert", "search", "keyword_search", "list", "get", "update", "delete", "reset", "delete_col")
     _MODEL = ("embed", "embed_batch")
     _HISTORY = ("add_history", "batch_add_history", "get_history", "save_messages", "get_last_messages", "reset")
+    _BACKEND = (
+        "add",
+        "search",
+        "search_other_sessions",
+        "list",
+        "get",
+        "update",
+        "delete",
+        "history",
+        "erase",
+        "count",
+    )
+    _STORAGE = ("reading", "writing", "snapshot", "bodies")
 
     def __init__(self, client: Client) -> None:
         self.calls: list[str] = []
@@ -141,6 +151,12 @@ class Spy:
             ("embedding_model.", client.embedding_model, self._MODEL),
             ("db.", client.db, self._HISTORY),
         ]
+        if isinstance(client, EngineMemory):
+            # A scope calls its backend and not mem0's methods. Every read and write of it ends in its storage.
+            self._watched += [
+                ("backend.", client.backend, self._BACKEND),
+                ("storage.", client.storage, self._STORAGE),
+            ]
 
     def __enter__(self) -> Spy:
         for prefix, target, names in self._watched:

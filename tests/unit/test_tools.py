@@ -227,14 +227,17 @@ class TestFailures:
         with pytest.raises(BackendError):
             await ask(mode, tools["list_memories"], {})
 
-    async def test_foreign_row_raises_and_is_not_reported_as_missing(self, tmp_path: Path, mode: str) -> None:
+    async def test_foreign_row_raises_and_is_not_reported_as_missing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+    ) -> None:
         client = local_memory(tmp_path / "m.db")
         alice = ScopedMemory("u_alice", client=client)
         alice.add("I live in Lisbon")
-        listed = client.get_all
-        client.get_all = lambda **asked: {  # a store that does not keep its filters
-            "results": [{**row, "user_id": "u_bob"} for row in listed(**asked)["results"]]
-        }
+        listed = client.backend.list
+        # A store that returns another user's rows.
+        monkeypatch.setattr(
+            client.backend, "list", lambda request: [{**row, "user_id": "u_bob"} for row in listed(request)]
+        )
         with pytest.raises(ScopeError):
             await ask(mode, tools_of(alice)["list_memories"], {})
         client.close()
