@@ -18,6 +18,8 @@ from langchain_core.embeddings import Embeddings
 from langchain_mem0_scoped import local_memory
 from langchain_mem0_scoped.embeddings import OfflineEmbeddings
 from langchain_mem0_scoped.engine.memory import EngineMemory
+from langchain_mem0_scoped.sqlite.database import Database
+from langchain_mem0_scoped.sqlite.storage import SqliteStorage
 
 PATIENCE: Final = 60.0
 """Seconds after which a test stops waiting for a process or a thread: a deadlock, never a slow machine."""
@@ -113,13 +115,24 @@ def store(path: Path | str, **options: Any) -> Iterator[EngineMemory]:
         yield client
 
 
+def database_of(client: EngineMemory) -> Database:
+    """The connections of an embedded store's file."""
+    assert isinstance(client.storage, SqliteStorage)
+    return client.storage.database
+
+
 def assert_sound(path: Path) -> None:
-    """SQLite finds nothing wrong with the file, and what it says fits together."""
+    """SQLite finds nothing wrong with the file, and its tables fit together."""
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        counts = dict(connection.execute("SELECT kind, count(*) FROM items GROUP BY kind"))
-        ids = connection.execute("SELECT count(*) FROM ids").fetchone()[0]
-        assert ids == counts.get(0, 0) + counts.get(1, 0)
+        with_ids = connection.execute("SELECT count(*) FROM items WHERE id <> x''").fetchone()
+        assert connection.execute("SELECT count(*) FROM ids").fetchone() == with_ids
+        without_ids = "SELECT count(*) FROM items WHERE kind IN (0, 1) AND id = x''"
+        assert connection.execute(without_ids).fetchone() == (0,)
+        lost = "SELECT count(*) FROM ids LEFT JOIN items USING (pid, kind, seq, id) WHERE ref IS NULL"
+        assert connection.execute(lost).fetchone() == (0,)
+        ownerless = "SELECT count(*) FROM items LEFT JOIN partitions USING (pid) WHERE name_ref IS NULL"
+        assert connection.execute(ownerless).fetchone() == (0,)
         textless = "SELECT count(*) FROM items LEFT JOIN texts USING (ref) WHERE body IS NULL"
         assert connection.execute(textless).fetchone() == (0,)
         shared = "SELECT count(*) - count(DISTINCT ref) FROM items"

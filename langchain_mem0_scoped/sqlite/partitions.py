@@ -177,8 +177,8 @@ class SqliteWriteTransaction(SqliteReadTransaction, WriteTransaction):
             self._connection.execute("INSERT INTO meta VALUES ('dimensions', ?)", (dimensions,))
         elif row[0] != dimensions:
             raise BackendError(
-                f"the embedding returned {dimensions} dimensions, the memory file holds vectors of {row[0]}; "
-                "use the embedding it was built with, or another path"
+                f"the embedding returned {dimensions} dimensions, the stored vectors have {row[0]}; "
+                "use the embedding they were made with, or another path"
             )
 
     def insert(self, partition: Partition, rows: Sequence[NewRow]) -> Partition:
