@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from . import adding, chains, event_loop, importing, many_users, one_user, overhead, peers, report
+from . import adding, chains, event_loop, importing, many_users, one_user, overhead, peers, report, threads
 from .measure import Result, Settings
 
 _USERS: Final = 100_000
@@ -26,6 +26,7 @@ BENCHMARKS: Final[dict[str, Callable[[Settings], Iterator[Result]]]] = {
     "turn": chains.turn,
     "transcript": chains.transcript,
     "event-loop": event_loop.hold,
+    "threads": threads.threads,
 }
 
 

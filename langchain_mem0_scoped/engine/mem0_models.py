@@ -72,6 +72,11 @@ class Embedder(EmbeddingBase):
         self._queries: list[tuple[bytes, Vector] | None] = [None] * _KEPT_QUERIES
 
     @property
+    def is_offline(self) -> bool:
+        """Whether embedding runs no code but this package's own."""
+        return self._offline is not None
+
+    @property
     def kept_queries(self) -> dict[bytes, Vector]:
         """The vectors of queries that are kept, by a hash of the user and the text."""
         return dict(kept for kept in self._queries if kept is not None)

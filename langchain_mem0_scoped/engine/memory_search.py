@@ -9,6 +9,7 @@ import numpy as np
 from mem0.memory import main
 
 from ..ranking import DEFAULT_THRESHOLD
+from .fair_lock import SEARCHES
 from .mem0_models import Embedder
 from .payloads import format_row, split_filters
 from .reranking import Reranker
@@ -81,10 +82,19 @@ class MemorySearch:
         rows then. This one ranks by words already and knows what has expired, so only entities need more rows.
         """
         user_id, conditions = split_filters(query.filters)
-        vector = self._embedder.embed_query(user_id, query.text)
         # Through the module, which is where mem0 looks it up.
         entities = main.extract_entities(query.text)
         boosts = self._entity_boosts(entities, dict(query.filters)) if entities else {}
+        # A model of the caller's is asked before the lock is taken.
+        vector = None if self._embedder.is_offline else self._embedder.embed_query(user_id, query.text)
+        with SEARCHES:
+            if vector is None:
+                vector = self._embedder.embed_query(user_id, query.text)
+            return self._weighed(query, user_id, conditions, vector, boosts)
+
+    def _weighed(
+        self, query: MemoryQuery, user_id: str, conditions: dict[str, Any], vector: Any, boosts: dict[str, float]
+    ) -> list[dict[str, Any]]:
         min_score, min_top_score = (0.0, DEFAULT_THRESHOLD) if query.threshold is None else (query.threshold, 0.0)
         hits = self._rows.find(
             RowQuery(
