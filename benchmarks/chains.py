@@ -72,7 +72,7 @@ def turn(_: Settings) -> Iterator[Result]:
                 durable, quick = (
                     stores.peopled(Path(folder) / f"{name}-{side}.db", _USERS) for side in ("durable", "quick")
                 )
-                stores.set_pragmas(quick, "synchronous=OFF")
+                stores.database_of(quick).set_pragmas("synchronous=OFF")
                 yield _beyond(name, run, durable, quick)
                 durable.close()
                 quick.close()
@@ -108,7 +108,7 @@ def _commits(path: Path) -> Result:
     ended: dict[str, list[int]] = {"known": [], "new": []}
     for number, question in enumerate(corpus.questions("counted", _COUNTED)):
         for who, user in (("known", number), ("new", _USERS + number)):
-            client._database.truncate()
+            client.purge()
             chain.invoke({"input": question}, session_of(user, "now"))
             ended[who].append(_transactions(path.with_name(f"{path.name}-wal")))
     client.close()

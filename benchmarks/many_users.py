@@ -65,7 +65,7 @@ def erase(settings: Settings) -> Iterator[Result]:
                     if not _memory(client, user).count():
                         stores.add_user(client, user)
                 # The pages just written would else be moved into the file by the first erasure of the next batch.
-                client._database.truncate()
+                client.purge()
                 client.close()
         batches.append((timed[0], timed[1]))
     p50 = {

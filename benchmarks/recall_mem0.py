@@ -10,7 +10,7 @@ from mem0.vector_stores.base import VectorStoreBase
 from langchain_mem0_scoped.embeddings import OfflineEmbeddings
 from langchain_mem0_scoped.engine.mem0_base import AssembledMemory
 from langchain_mem0_scoped.engine.mem0_models import Embedder
-from langchain_mem0_scoped.engine.vector_store import Hit
+from langchain_mem0_scoped.engine.row_search import Hit
 from langchain_mem0_scoped.ranking.bm25 import bm25, build_term_index
 from langchain_mem0_scoped.ranking.tokenizer import hash_terms, tokenize
 from langchain_mem0_scoped.ranking.vectors import cosine

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from benchmarks.locomo_data import Conversation
 from langchain_mem0_scoped.embeddings import OfflineEmbeddings
 from langchain_mem0_scoped.engine.memory import EngineMemory
+from langchain_mem0_scoped.engine.storage import RowKind
 from langchain_mem0_scoped.ranking import SearchIndex, build_index, rank
 from langchain_mem0_scoped.ranking.bm25 import bm25
 from langchain_mem0_scoped.ranking.index import Rows
@@ -17,8 +18,6 @@ from langchain_mem0_scoped.ranking.scoring import combine
 from langchain_mem0_scoped.ranking.tokenizer import hash_terms, tokenize
 from langchain_mem0_scoped.ranking.vectors import matched_filter, unit_vector
 from langchain_mem0_scoped.ranking.weights import Weights
-from langchain_mem0_scoped.sqlite import partitions
-from langchain_mem0_scoped.sqlite.partitions import RowKind
 
 from .recall_scores import K, Scored, scored
 
@@ -71,12 +70,10 @@ def read_users(
 
 
 def _read(client: EngineMemory, one: Conversation, vectors: dict[str, NDArray[np.float32]] | None) -> User:
-    database = client._database
-    with database.reading() as connection:
-        partition = partitions.find(connection, one.user_id, database.salt)
-        if partition is None:
-            raise RuntimeError("the conversation is not in the store")
-        rows = client._cache.get(connection, partition, RowKind.MEMORY).rows
+    found = client.cache.refresh(one.user_id, RowKind.MEMORY, None)
+    if found is None:
+        raise RuntimeError("the conversation is not in the store")
+    rows = found.rows
     place = {turn.dia_id: index for index, turn in enumerate(one.turns)}
     if len(place) != len(rows.lengths):
         raise RuntimeError("the store does not hold every turn once")
@@ -90,12 +87,12 @@ def _read(client: EngineMemory, one: Conversation, vectors: dict[str, NDArray[np
         Asked(
             question.text,
             vector,
-            hash_terms(tokenize(question.text), partition.key),
+            hash_terms(tokenize(question.text), found.key),
             [place[dia_id] for dia_id in question.evidence],
         )
         for question, vector in zip(one.questions, of_questions, strict=True)
     ]
-    user = User(rows, partition.key, asked)
+    user = User(rows, found.key, asked)
     layout = build_index(rows)
     for question in asked:
         deviations, _ = matched_filter(rows.vectors, layout.covariance_sketch, question.vector)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from benchmarks.locomo_data import Conversation
 from langchain_mem0_scoped import ScopedMemory, local_memory
 from langchain_mem0_scoped.embeddings import OfflineEmbeddings
-from langchain_mem0_scoped.engine.cache import Snapshot
+from langchain_mem0_scoped.engine.cache import SearchRows
 from langchain_mem0_scoped.engine.memory import EngineMemory
+from langchain_mem0_scoped.engine.row_search import RowQuery
 from langchain_mem0_scoped.ranking import top
 from langchain_mem0_scoped.ranking.bm25 import bm25
 from langchain_mem0_scoped.ranking.tokenizer import hash_terms, tokenize
@@ -58,7 +59,7 @@ def speed(conversations: Sequence[Conversation]) -> Speed:
         _filled(Path(folder) / "ours.db", one) as ours,
         _filled(Path(folder) / "plain.db", one) as plain,
     ):
-        plain.vector_store._ranking = _plain_ranking
+        plain.memory_search.rows.rank = _plain_ranking  # type: ignore[method-assign]
         sides = [ScopedMemory(_USER, client=client) for client in (ours, plain)]
         bare = _bare(ours, sides[0])
         batches = []
@@ -92,22 +93,19 @@ def _scaled(values: NDArray[Any]) -> NDArray[Any]:
     return scaled
 
 
-def _plain_ranking(
-    snapshot: Snapshot, query: str, vector: NDArray[Any], key: bytes
-) -> tuple[NDArray[Any], Callable[[int], float]]:
-    layout, rows = snapshot.layout, snapshot.rows
-    words, _ = bm25(rows, layout.terms, hash_terms(tokenize(query), key))
-    values = _scaled(cosine(rows.vectors, vector)) + _scaled(words)
+def _plain_ranking(found: SearchRows, query: RowQuery) -> tuple[NDArray[np.floating], Callable[[int], float]]:
+    words, _ = bm25(found.rows, found.index.terms, hash_terms(tokenize(query.text), found.key))
+    values = _scaled(cosine(found.rows.vectors, query.vector)) + _scaled(words)
     return values, lambda row: float(values[row]) / 2
 
 
 def _bare(client: EngineMemory, memory: ScopedMemory) -> Callable[[str], Any]:
     memory.search("hello")
-    snapshot: Snapshot = next(iter(client._cache._held.values())).snapshot
+    (found,) = client.cache.entries.values()
     embeddings = OfflineEmbeddings()
 
     def search(query: str) -> list[int]:
-        values, _ = _plain_ranking(snapshot, query, embeddings.embed_array(query), bytes(16))
+        values, _ = _plain_ranking(found, RowQuery(_USER, query, embeddings.embed_array(query), K, {}, False))
         return top(values, K)
 
     return search

@@ -13,6 +13,8 @@ from langchain_mem0_scoped import ScopedMemory, local_memory
 from langchain_mem0_scoped.embeddings import OfflineEmbeddings
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.ranking import EMPTY_PACKED_ROW
+from langchain_mem0_scoped.sqlite.database import Database
+from langchain_mem0_scoped.sqlite.storage import SqliteStorage
 
 from . import corpus
 
@@ -71,6 +73,13 @@ def _say(client: EngineMemory, user: int, session: int) -> None:
     ScopedMemory(user_name(user), client=client).add(said, session_id=f"session-{session}")
 
 
+def database_of(client: EngineMemory) -> Database:
+    """Return the file of an embedded client."""
+    if not isinstance(client.storage, SqliteStorage):
+        raise TypeError(f"the client must be an embedded one, got a {type(client.storage).__name__}")
+    return client.storage.database
+
+
 def warm(path: Path) -> None:
     """Read a file once, so that the system has it in memory: disks are not what is measured."""
     with path.open("rb") as file:
@@ -96,25 +105,9 @@ def _layout() -> dict[str, object]:
     }
 
 
-def set_pragmas(client: EngineMemory, *pragmas: str) -> None:
-    """Have every connection of a client begin with these, after the package's own."""
-    database = client._database
-    connect = database._connect
-
-    def connect_with_pragmas() -> sqlite3.Connection:
-        connection = connect()
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}")
-        return connection
-
-    database._connect = connect_with_pragmas  # type: ignore[method-assign]
-    while database._idle:
-        database._idle.pop().close()
-
-
 def _do_without_fsync(client: EngineMemory) -> None:
     """While a store is being built, nothing in it needs to outlive a crash. What is measured opens the file anew."""
-    set_pragmas(client, "synchronous=OFF", "wal_autocheckpoint=20000", "cache_size=-500000")
+    database_of(client).set_pragmas("synchronous=OFF", "wal_autocheckpoint=20000", "cache_size=-500000")
 
 
 def _checkpoint(path: Path) -> None:

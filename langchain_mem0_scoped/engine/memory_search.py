@@ -59,7 +59,7 @@ class MemorySearch:
         self, embedder: Embedder, rows: RowSearch, entity_boosts: EntityBoosts, reranker: Reranker | None
     ) -> None:
         self._embedder = embedder
-        self._rows = rows
+        self.rows = rows
         self._entity_boosts = entity_boosts
         self._reranker = reranker
 
@@ -96,7 +96,7 @@ class MemorySearch:
         self, query: MemoryQuery, user_id: str, conditions: dict[str, Any], vector: Any, boosts: dict[str, float]
     ) -> list[dict[str, Any]]:
         min_score, min_top_score = (0.0, DEFAULT_THRESHOLD) if query.threshold is None else (query.threshold, 0.0)
-        hits = self._rows.find(
+        hits = self.rows.find(
             RowQuery(
                 user_id,
                 query.text,

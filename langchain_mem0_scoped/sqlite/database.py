@@ -53,6 +53,7 @@ class Database:
         self._paused = False
         self._closed = False
         self._owes_truncation = False
+        self._pragmas: tuple[str, ...] = ()
         self._writer = threading.Lock()
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise BackendError(f"the embedded store needs SQLite 3.35, this Python has {sqlite3.sqlite_version}")
@@ -118,12 +119,22 @@ class Database:
                 raise BackendError(
                     "this build of SQLite cannot overwrite deleted data (PRAGMA secure_delete has no effect)"
                 )
+            for pragma in self._pragmas:
+                connection.execute(f"PRAGMA {pragma}")
         except BaseException:
             connection.close()
             raise
         return connection
 
     # -- connections
+
+    def set_pragmas(self, *pragmas: str) -> None:
+        """Have every connection begin with these PRAGMAs as well: for benchmarks and tests, which need no fsync."""
+        with self._pool:
+            self._pragmas = pragmas
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
