@@ -1,6 +1,6 @@
-"""LangChain memory over mem0 in which every user's memory is theirs alone.
+"""LangChain memory over mem0 that keeps each user's memories separate.
 
-Build a `ScopedMemory` from a user id; everything else is a view over it. Parts load on first use: importing this
+Build a `ScopedMemory` from a user id. Everything else is a view of it. Each part loads on first use: importing this
 package imports neither mem0 nor an embedding.
 """
 
@@ -12,25 +12,37 @@ from typing import TYPE_CHECKING, Any
 from .mem0_compat import disable_telemetry
 
 if TYPE_CHECKING:
+    from .backends.base import Client
     from .chain import with_scoped_memory
     from .chat_history import HISTORY_CONFIG, ScopedChatMessageHistory, history_factory
+    from .embeddings import OfflineEmbeddings
     from .errors import BackendError, ErasureError, InputError, MemoryNotFoundError, ScopedMemoryError, ScopeError
     from .memory import ScopedMemory
+    from .memory_filter import Remember
+    from .messages import MessageLike
     from .middleware import ScopedMemoryMiddleware
+    from .options import HistoryOptions
     from .records import ErasureReceipt, MemoryList, MemoryRecord
     from .retriever import ScopedMemoryRetriever
+    from .scoped_client import HasScopedClient
     from .sqlite import local_memory
     from .tools import create_memory_tools
 
 __all__ = [
     "HISTORY_CONFIG",
     "BackendError",
+    "Client",
     "ErasureError",
     "ErasureReceipt",
+    "HasScopedClient",
+    "HistoryOptions",
     "InputError",
     "MemoryList",
     "MemoryNotFoundError",
     "MemoryRecord",
+    "MessageLike",
+    "OfflineEmbeddings",
+    "Remember",
     "ScopeError",
     "ScopedChatMessageHistory",
     "ScopedMemory",
@@ -45,13 +57,19 @@ __all__ = [
 
 _MODULES = {
     "BackendError": "errors",
+    "Client": "backends.base",
     "ErasureError": "errors",
     "ErasureReceipt": "records",
     "HISTORY_CONFIG": "chat_history",
+    "HasScopedClient": "scoped_client",
+    "HistoryOptions": "options",
     "InputError": "errors",
     "MemoryList": "records",
     "MemoryNotFoundError": "errors",
     "MemoryRecord": "records",
+    "MessageLike": "messages",
+    "OfflineEmbeddings": "embeddings",
+    "Remember": "memory_filter",
     "ScopeError": "errors",
     "ScopedChatMessageHistory": "chat_history",
     "ScopedMemory": "memory",
@@ -64,7 +82,7 @@ _MODULES = {
     "with_scoped_memory": "chain",
 }
 
-# Before anything can import mem0, which reads its telemetry switch then and never again.
+# Before anything can import mem0, which reads its telemetry switch once, when it is imported.
 disable_telemetry()
 
 

@@ -1,4 +1,4 @@
-"""The client a scope gets when none is handed in: one in a process, whatever the number of scopes."""
+"""The client of a scope that names none: made once per process, from the environment."""
 
 from __future__ import annotations
 
@@ -16,60 +16,61 @@ if TYPE_CHECKING:
     from .base import Client
 
 PATH_VARIABLE: Final = "LANGCHAIN_MEM0_SCOPED_PATH"
-"""The environment variable that moves the embedded store's file."""
+"""The environment variable that sets the embedded store's file."""
 
 KEY_VARIABLE: Final = "MEM0_API_KEY"
-"""The environment variable that chooses mem0's hosted platform, and names its key."""
+"""The environment variable that holds the key of mem0's hosted platform, and so selects the platform."""
 
 HOST_VARIABLE: Final = "MEM0_HOST"
-"""The environment variable that moves the hosted platform's address."""
+"""The environment variable that sets the hosted platform's address."""
 
 _clients: dict[tuple[str, str], Client] = {}
+"""By what the environment asks for; see `_target`."""
 
 
 def default_path() -> Path:
-    """Where the embedded store lies: $LANGCHAIN_MEM0_SCOPED_PATH, else ~/.langchain_mem0_scoped/memory.db."""
-    chosen = os.environ.get(PATH_VARIABLE)
-    return Path(chosen).expanduser() if chosen else Path.home() / ".langchain_mem0_scoped" / "memory.db"
+    """Return the embedded store's file: $LANGCHAIN_MEM0_SCOPED_PATH, else ~/.langchain_mem0_scoped/memory.db."""
+    path = os.environ.get(PATH_VARIABLE)
+    return Path(path).expanduser() if path else Path.home() / ".langchain_mem0_scoped" / "memory.db"
 
 
 def asks_for_platform() -> bool:
-    """Whether the environment chooses mem0's hosted platform."""
+    """Return whether the environment selects mem0's hosted platform."""
     return bool(os.environ.get(KEY_VARIABLE))
 
 
-def _place() -> tuple[str, str]:
-    """What the environment asks for: a host and a key, or a file."""
+def _target() -> tuple[str, str]:
+    """Return what the environment asks for: a host and a key, or "file" and a path."""
     if key := os.environ.get(KEY_VARIABLE):
         return os.environ.get(HOST_VARIABLE) or "", key
     return "file", str(default_path().absolute())
 
 
 def opened() -> Client | None:
-    """Return the process's client where it has been made already."""
+    """Return the process's client; None if it has not been made yet."""
     try:
-        return _clients.get(_place())
+        return _clients.get(_target())
     except (OSError, RuntimeError):
         return None
 
 
 def default_client() -> Client:
-    """Return the process's client: of the hosted platform where $MEM0_API_KEY is set, else of the embedded store.
+    """Return the process's client: the hosted platform's if $MEM0_API_KEY is set, else the embedded store's.
 
     Raises:
         BackendError: The platform cannot be reached or refuses the key, or the file cannot be used.
     """
     if (client := opened()) is not None:
         return client
-    path = None if asks_for_platform() else _made_ready()
+    path = None if asks_for_platform() else _prepare_path()
     with INIT_LOCK:
-        place = _place()
-        if place not in _clients:
-            _clients[place] = _hosted(*place) if path is None else _embedded(path)
-        return _clients[place]
+        target = _target()
+        if target not in _clients:
+            _clients[target] = _open_platform(*target) if path is None else _open_embedded(path)
+        return _clients[target]
 
 
-def _embedded(path: Path) -> mem0.Memory:
+def _open_embedded(path: Path) -> mem0.Memory:
     from ..sqlite import local_memory
 
     client = local_memory(path)
@@ -77,30 +78,33 @@ def _embedded(path: Path) -> mem0.Memory:
     return client
 
 
-def _hosted(host: str, key: str) -> mem0.MemoryClient:
-    """One client and one ping for a process, whatever the number of scopes."""
+def _open_platform(host: str, key: str) -> mem0.MemoryClient:
     import httpx
     import mem0
 
     from .platform.transport import LIMITS, TIMEOUT
 
     if not (key.isascii() and key.isprintable()):
-        # As part of a header it would be refused, and logged.
-        raise BackendError(f"${KEY_VARIABLE} holds what no key does: the end of a line, perhaps")
-    answers: list[int] = []
+        # httpx would refuse it as a header, and mem0 would log it.
+        raise BackendError(
+            f"${KEY_VARIABLE} must hold printable ASCII characters only; check its end for a line break"
+        )
+    statuses: list[int] = []
     connections = httpx.Client(timeout=TIMEOUT, limits=LIMITS)
-    connections.event_hooks = {"response": [lambda answer: answers.append(answer.status_code)]}
+    connections.event_hooks = {"response": [lambda answer: statuses.append(answer.status_code)]}
     try:
         client = mem0.MemoryClient(api_key=key, host=host or None, client=connections)
     except httpx.InvalidURL:
-        failure = BackendError(f"mem0's platform cannot be used: ${HOST_VARIABLE} is no address")
+        failure = BackendError(
+            f"mem0's platform cannot be used: ${HOST_VARIABLE} must be an address such as https://api.mem0.ai"
+        )
     except httpx.HTTPError as error:
         failure = BackendError(
-            f"mem0's platform could not be reached ({type(error).__name__}): check the network, a proxy, and the host",
+            f"mem0's platform could not be reached ({type(error).__name__}): check the network, a proxy and the host",
             retryable=True,
         )
-    except (ValueError, TypeError, AttributeError):  # it takes whatever JSON comes for an object
-        failure = _refused(answers[-1] if answers else 0)
+    except (ValueError, TypeError, AttributeError):  # mem0 does not check that the answer is a JSON object
+        failure = _status_error(statuses[-1] if statuses else 0)
     else:
         connections.event_hooks = {}
         atexit.register(connections.close)
@@ -109,18 +113,22 @@ def _hosted(host: str, key: str) -> mem0.MemoryClient:
     raise failure
 
 
-def _refused(status: int) -> BackendError:
+def _status_error(status: int) -> BackendError:
     if status in (401, 403):
         return BackendError(f"mem0's platform refused the API key ({status}): check ${KEY_VARIABLE}")
     if status == 200:
         return BackendError(
-            "mem0's platform answered with something else than JSON: is there a proxy or a login page in between? "
-            f"check ${HOST_VARIABLE}"
+            f"mem0's platform did not answer with JSON: check ${HOST_VARIABLE}, and whether a proxy or a login page "
+            "answers in its place"
         )
-    return BackendError(f"mem0's platform cannot be used ({status})", retryable=status == 429 or status >= 500)
+    return BackendError(
+        f"mem0's platform cannot be used (status {status}): check ${HOST_VARIABLE}, or try again later",
+        retryable=status == 429 or status >= 500,
+    )
 
 
-def _made_ready() -> Path:
+def _prepare_path() -> Path:
+    """Return the embedded store's file, with its directory made."""
     try:
         path = default_path().absolute()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -129,5 +137,5 @@ def _made_ready() -> Path:
     else:
         return path
     raise BackendError(
-        f"there is no directory for the embedded store ({reason}): set {PATH_VARIABLE} to a file that can be written"
+        f"the embedded store's directory cannot be made ({reason}): set ${PATH_VARIABLE} to a file that can be written"
     )

@@ -106,7 +106,7 @@ class Transport:
         client = self._weak_client()
         if client is None:
             raise BackendError(
-                "the mem0.MemoryClient of this backend was freed; build the scope with one that you keep"
+                "the mem0.MemoryClient of this backend was freed; keep a reference to it"
             )
         return client
 
