@@ -1,4 +1,4 @@
-"""Messages, queries, dates and numbers: what is remembered of what callers hand in, and what is refused."""
+"""Messages, queries, dates and numbers: what is taken from what callers pass, and what is refused."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from langchain_mem0_scoped.messages import (
 from tests.support import label
 
 
-def said(*turns: tuple[str, str]) -> list[TextMessage]:
+def text_messages(*turns: tuple[str, str]) -> list[TextMessage]:
     return [TextMessage(role, content) for role, content in turns]
 
 
@@ -53,25 +53,25 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 class TestShapes:
     @given(texts)
-    def test_text_is_the_users_word_for_word(self, text: str) -> None:
-        assert to_text_messages(text) == to_text_messages([text]) == said(("user", text))
+    def test_a_str_is_the_users_text(self, text: str) -> None:
+        assert to_text_messages(text) == to_text_messages([text]) == text_messages(("user", text))
         assert (
             to_text_messages({"role": "user", "content": text})
             == to_text_messages(HumanMessage(text))
-            == said(("user", text))
+            == text_messages(("user", text))
         )
 
     def test_sequences_keep_their_order(self) -> None:
-        expected = said(("user", "one"), ("assistant", "two"), ("user", "three"))
+        expected = text_messages(("user", "one"), ("assistant", "two"), ("user", "three"))
         messages = [HumanMessage("one"), {"role": "assistant", "content": "two"}, "three"]
         for several in (messages, tuple(messages), deque(messages), iter(messages)):
             assert to_text_messages(several) == expected  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("kind", [dict, UserDict, MappingProxyType])
     def test_any_mapping_is_a_message(self, kind: Any) -> None:
-        assert to_text_messages(kind({"role": "user", "content": "hi", "id": "m1"})) == said(("user", "hi"))
+        assert to_text_messages(kind({"role": "user", "content": "hi", "id": "m1"})) == text_messages(("user", "hi"))
 
-    def test_who_speaks_is_told(self) -> None:
+    def test_names_are_kept(self) -> None:
         messages: list[Any] = [
             HumanMessage("hi", name="Ann"),
             {"role": "assistant", "content": "ho", "name": "Rex"},
@@ -79,21 +79,34 @@ class TestShapes:
         ]
         assert [one.name for one in to_text_messages(messages)] == ["Ann", "Rex", None]
         for nobody in (None, "", "  "):
-            assert to_text_messages({"role": "user", "content": "hi", "name": nobody}) == said(("user", "hi"))
+            assert to_text_messages({"role": "user", "content": "hi", "name": nobody}) == text_messages(("user", "hi"))
 
     @pytest.mark.parametrize("name", [1, ["ann"], b"ann", "a" * 257, "an\0n", "an\ud800n"], ids=repr)
-    def test_a_name_that_cannot_be_kept(self, name: Any) -> None:
+    def test_invalid_name_is_refused(self, name: Any) -> None:
         with pytest.raises(InputError, match="name"):
             to_text_messages({"role": "user", "content": "hi", "name": name})
 
-    def test_nothing_else_of_a_message_is_passed_on(self) -> None:
-        # Other keys are a way in.
+    def test_other_keys_are_dropped(self) -> None:
+        # Other keys could name another user.
         message = HumanMessage("hi", id="m1", additional_kwargs={"user_id": "u_alice"})
-        assert to_text_messages([message, {"role": "user", "content": "hi", "user_id": "u_alice"}]) == said(
+        assert to_text_messages([message, {"role": "user", "content": "hi", "user_id": "u_alice"}]) == text_messages(
             *[("user", "hi")] * 2
         )
 
-    def test_empty_sequence_says_nothing(self) -> None:
+    def test_text_messages_are_taken_and_validated(self) -> None:
+        message = TextMessage("assistant", "hi", "Rex")
+        assert to_text_messages(message) == to_text_messages([message]) == [message]
+        assert to_text_messages(TextMessage("system", "hi")) == []
+        for wrong in (
+            TextMessage("judge", "hi"),
+            TextMessage("user", "a\0b"),
+            TextMessage("user", "hi", "an\0n"),
+            TextMessage("user", 5),  # type: ignore[arg-type]
+        ):
+            with pytest.raises(InputError):
+                to_text_messages(wrong)
+
+    def test_empty_sequence_has_no_messages(self) -> None:
         assert to_text_messages([]) == []
 
     @pytest.mark.parametrize(
@@ -137,7 +150,7 @@ class TestShapes:
         with pytest.raises(InputError, match="role"):
             to_text_messages({"role": Role.USER, "content": "hi"})
 
-    def test_one_bad_message_refuses_them_all(self) -> None:
+    def test_one_bad_message_refuses_all(self) -> None:
         with pytest.raises(InputError):
             to_text_messages(["fine", HumanMessage("fine"), {"role": "judge", "content": "hi"}])
 
@@ -187,18 +200,18 @@ class TestRoles:
     )
 
     @remembered
-    def test_human_and_ai_words_are_remembered(self, message: Any, role: str) -> None:
-        assert to_text_messages(message) == to_text_messages([message]) == said((role, "hi"))
+    def test_user_and_assistant_text_is_taken(self, message: Any, role: str) -> None:
+        assert to_text_messages(message) == to_text_messages([message]) == text_messages((role, "hi"))
 
     @left_out
-    def test_instructions_and_tool_output_are_not(self, message: Any) -> None:
+    def test_system_and_tool_messages_are_left_out(self, message: Any) -> None:
         assert to_text_messages(message) == []
-        assert to_text_messages(["before", message, AIMessage("after")]) == said(
+        assert to_text_messages(["before", message, AIMessage("after")]) == text_messages(
             ("user", "before"), ("assistant", "after")
         )
 
     def test_every_message_type_of_langchain_has_a_role(self) -> None:
-        # A type that langchain-core adds later must be decided on, not met in production.
+        # A type that langchain-core adds later must fail here first.
         def below(kind: type[BaseMessage]) -> set[type[BaseMessage]]:
             return {kind}.union(*(below(child) for child in kind.__subclasses__()))
 
@@ -224,15 +237,15 @@ class TestContentBlocks:
         {"type": "text", "text": "on it?"},
     )
 
-    def test_text_blocks_are_joined_and_pictures_left_out(self) -> None:
+    def test_text_blocks_are_joined_and_images_left_out(self) -> None:
         for message in (HumanMessage(list(self.blocks)), {"role": "user", "content": list(self.blocks)}):
-            assert to_text_messages(message) == said(("user", "what is on it?"))
+            assert to_text_messages(message) == text_messages(("user", "what is on it?"))
 
     def test_blocks_of_plain_text(self) -> None:
         for content in (["a", {"type": "text", "text": "b"}], [{"text": "ab"}]):
-            assert to_text_messages({"role": "ai", "content": content}) == said(("assistant", "ab"))
+            assert to_text_messages({"role": "ai", "content": content}) == text_messages(("assistant", "ab"))
 
-    def test_thoughts_and_tool_calls_are_not_said(self) -> None:
+    def test_reasoning_and_tool_calls_are_left_out(self) -> None:
         content: list[str | dict[str, Any]] = [
             {"type": "reasoning", "reasoning": "secret thought"},
             {"type": "thinking", "thinking": "secret thought"},
@@ -240,22 +253,22 @@ class TestContentBlocks:
             {"type": "text", "text": "answer"},
         ]
         for message in (AIMessage(content), {"role": "assistant", "content": content}):
-            assert to_text_messages(message) == said(("assistant", "answer"))
+            assert to_text_messages(message) == text_messages(("assistant", "answer"))
 
-    def test_nothing_but_a_picture_is_nothing_said(self) -> None:
+    def test_an_image_alone_is_no_message(self) -> None:
         assert to_text_messages(HumanMessage([self.blocks[1]])) == []
         assert to_text_messages({"role": "user", "content": []}) == []
 
 
 class TestText:
     @pytest.mark.parametrize("text", ["", " ", "\n\t", "\u3000"])
-    def test_blank(self, text: str) -> None:
+    def test_blank_is_refused(self, text: str) -> None:
         for check in (lambda t: validate_text(t, "text"), validate_query, to_text_messages):
             with pytest.raises(InputError, match="empty"):
                 check(text)
 
     @pytest.mark.parametrize("text", ["a\ud83d", "\udc00", "cut \ud83d emoji"])
-    def test_half_an_emoji(self, text: str) -> None:
+    def test_lone_surrogate_is_refused(self, text: str) -> None:
         for check in (
             lambda t: validate_text(t, "text"),
             validate_query,
@@ -265,19 +278,19 @@ class TestText:
             with pytest.raises(InputError, match="surrogate"):
                 check(text)
 
-    def test_nul(self) -> None:
+    def test_nul_is_refused(self) -> None:
         for check in (lambda t: validate_text(t, "text"), validate_query, to_text_messages):
             with pytest.raises(InputError, match="NUL"):
                 check("a\0b")
 
     @pytest.mark.parametrize("value", [None, 5, b"x", ["x"], object()])
-    def test_not_text(self, value: Any) -> None:
+    def test_other_types_are_refused(self, value: Any) -> None:
         with pytest.raises(InputError, match="must be a str"):
             validate_text(value, "text")
         with pytest.raises(InputError, match="must be a str"):
             validate_query(value)
 
-    def test_longest(self) -> None:
+    def test_length_is_limited(self) -> None:
         assert validate_text("x" * MAX_TEXT, "text")
         assert validate_query("x" * MAX_QUERY)
         with pytest.raises(InputError, match="at most 1,000,000"):
@@ -285,7 +298,7 @@ class TestText:
         with pytest.raises(InputError, match="at most 100,000"):
             validate_query("x" * (MAX_QUERY + 1))
 
-    def test_ten_megabytes_are_refused_at_once_and_not_quoted(self) -> None:
+    def test_ten_megabytes_are_refused_and_not_quoted(self) -> None:
         with pytest.raises(InputError) as caught:
             to_text_messages([HumanMessage("ü" * 5_000_000)])
         assert len(str(caught.value)) < 200
@@ -313,7 +326,7 @@ class TestText:
             assert "secret-" not in str(caught.value)
 
 
-class TestMoments:
+class TestTimestamps:
     @pytest.mark.parametrize(
         ("moment", "expected"),
         [
@@ -328,7 +341,7 @@ class TestMoments:
         ],
         ids=label,
     )
-    def test_becomes_utc(self, moment: Any, expected: str) -> None:
+    def test_are_converted_to_utc(self, moment: Any, expected: str) -> None:
         assert validate_timestamp(moment, "at") == expected
         assert validate_date(moment, "expires_on") == expected[:10]
 
@@ -349,44 +362,45 @@ class TestMoments:
         ],
         ids=label,
     )
-    def test_anything_else_is_refused(self, moment: Any) -> None:
+    def test_others_are_refused(self, moment: Any) -> None:
         for check in (validate_timestamp, validate_date):
-            with pytest.raises(InputError, match="ISO 8601"):
+            with pytest.raises(InputError, match=r"^at must be .* ISO 8601, .*; got ") as caught:
                 check(moment, "at")
+            assert not isinstance(moment, str) or not moment or moment not in str(caught.value)
 
     @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
-    def test_beyond_the_calendar(self, moment: str) -> None:
+    def test_outside_the_years_of_python_is_refused(self, moment: str) -> None:
         # In UTC these lie in year 0 and year 10000.
         for value in (moment, datetime.fromisoformat(moment)):
             with pytest.raises(InputError):
                 validate_timestamp(value, "at")
 
     @given(st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.timezones()))
-    def test_is_the_same_instant(self, moment: datetime) -> None:
+    def test_are_the_same_instant(self, moment: datetime) -> None:
         assert datetime.fromisoformat(validate_timestamp(moment, "at")) == moment.astimezone(UTC)
 
 
 class TestNumbers:
     @given(st.integers(1))
-    def test_counts(self, count: int) -> None:
+    def test_count_is_returned(self, count: int) -> None:
         assert validate_count(count, "k") == count
 
     @pytest.mark.parametrize("count", [0, -1, -(10**30), True, False, 1.0, "1", None, float("nan"), [1]])
-    def test_not_a_count(self, count: Any) -> None:
+    def test_invalid_count_is_refused(self, count: Any) -> None:
         with pytest.raises(InputError, match="k must be"):
             validate_count(count, "k")
 
-    def test_nothing_may_be_a_count_too(self) -> None:
+    def test_least_count_may_be_zero(self) -> None:
         assert validate_count(0, "recall", least=0) == 0
         for count in (-1, False, None):
             with pytest.raises(InputError, match="recall must be an int of 0 or more"):
                 validate_count(count, "recall", least=0)
 
     @pytest.mark.parametrize(("threshold", "expected"), [(None, None), (0, 0.0), (1, 1.0), (0.25, 0.25)])
-    def test_thresholds(self, threshold: Any, expected: Any) -> None:
+    def test_threshold_becomes_a_float(self, threshold: Any, expected: Any) -> None:
         assert validate_threshold(threshold) == expected
 
     @pytest.mark.parametrize("threshold", [-0.01, 1.01, float("nan"), float("inf"), True, "0.5", [0.5], 10**400])
-    def test_not_a_threshold(self, threshold: Any) -> None:
+    def test_invalid_threshold_is_refused(self, threshold: Any) -> None:
         with pytest.raises(InputError, match="threshold"):
             validate_threshold(threshold)

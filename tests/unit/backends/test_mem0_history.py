@@ -1,4 +1,4 @@
-"""mem0's history.db: rows are removed by what they say, never by what they look like, and their bytes with them."""
+"""Mem0History: removes exactly the rows of one user or memory, and their bytes."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ def add(manager: SQLiteManager, memory_id: str, *texts: str) -> None:
         manager.add_history(memory_id, old, new, "UPDATE" if old else "ADD", created_at="2026-01-01", role="user")
 
 
-def say(manager: SQLiteManager, scope: str, *texts: str) -> None:
+def save(manager: SQLiteManager, scope: str, *texts: str) -> None:
     manager.save_messages([{"role": "user", "content": text} for text in texts], scope)
 
 
-def said(manager: SQLiteManager, scope: str) -> list[str]:
+def saved(manager: SQLiteManager, scope: str) -> list[str]:
     return [message["content"] for message in manager.get_last_messages(scope)]
 
 
-class TestScopes:
+class TestSessionScopes:
     @given(user=ids, agent=st.none() | ids, run=st.none() | ids)
-    def test_the_user_is_read_out_of_what_mem0_builds(self, user: str, agent: str | None, run: str | None) -> None:
+    def test_the_user_is_parsed_from_what_mem0_builds(self, user: str, agent: str | None, run: str | None) -> None:
         scope = _build_session_scope({"user_id": user, "agent_id": agent, "run_id": run})
         assert parse_user_id(scope) == user
 
     @given(agent=ids, run=ids)
-    def test_no_other_id_passes_for_a_user(self, agent: str, run: str) -> None:
+    def test_no_other_id_is_taken_for_a_user(self, agent: str, run: str) -> None:
         assert parse_user_id(_build_session_scope({"agent_id": agent, "run_id": run})) is None
 
     @pytest.mark.parametrize("scope", [None, "", "alice", "xuser_id=alice", "user_id.x=alice", "run_id=user_id"])
-    def test_anything_else_is_nobodys(self, scope: str | None) -> None:
+    def test_other_text_names_no_user(self, scope: str | None) -> None:
         assert parse_user_id(scope) is None
 
-    def test_messages_of_one_user_go_in_every_session(self, manager: SQLiteManager) -> None:
+    def test_messages_of_one_user_are_removed_in_every_session(self, manager: SQLiteManager) -> None:
         scopes = {
             user: [
                 _build_session_scope({"user_id": user} | extra) for extra in ({}, {"run_id": "r"}, {"agent_id": "a"})
@@ -63,7 +63,7 @@ class TestScopes:
         }
         for user, theirs in scopes.items():
             for scope in theirs:
-                say(manager, scope, f"of {user}", f"also of {user}")
+                save(manager, scope, f"of {user}", f"also of {user}")
         db = Mem0History(manager)
         for user in ("a&user_id=b", "%", "a"):
             assert db.left(user, [])["messages"] == 3
@@ -71,14 +71,14 @@ class TestScopes:
             assert db.forget_messages(user) == 0
             assert db.left(user, []) == {"history": 0, "messages": 0}
             for scope in scopes.pop(user):
-                assert said(manager, scope) == []
+                assert saved(manager, scope) == []
             for other, theirs in scopes.items():
                 for scope in theirs:
-                    assert said(manager, scope) == [f"of {other}", f"also of {other}"]
+                    assert saved(manager, scope) == [f"of {other}", f"also of {other}"]
 
 
 class TestHistory:
-    def test_more_ids_than_sqlite_takes_parameters(self, manager: SQLiteManager) -> None:
+    def test_more_ids_than_parameters_of_a_statement(self, manager: SQLiteManager) -> None:
         mine = [str(uuid4()) for _ in range(1_201)]
         manager.batch_add_history([{"memory_id": id, "new_memory": "x", "event": "ADD"} for id in mine])
         add(manager, "other", "y")
@@ -89,7 +89,7 @@ class TestHistory:
         assert db.left("nobody", [*mine, "other"])["history"] == 1
         assert [row["new_memory"] for row in manager.get_history("other")] == ["y"]
 
-    def test_a_corrected_memory_keeps_its_events_and_its_last_text(self, manager: SQLiteManager) -> None:
+    def test_old_text_is_removed_and_events_stay(self, manager: SQLiteManager) -> None:
         add(manager, "mine", "first", "second", "third")
         add(manager, "other", "first", "second")
         Mem0History(manager).forget_old_text("mine")
@@ -103,12 +103,12 @@ class TestHistory:
         assert [row["old_memory"] for row in manager.get_history("other")] == [None, "first"]
 
     @pytest.mark.parametrize("how", ["forget", "forget_old_text", "forget_messages"])
-    def test_the_bytes_go_with_the_row(self, manager: SQLiteManager, how: str) -> None:
-        # Upstream's SQLite leaves deleted bytes in place unless it is told not to; Debian's build is told. One row, for
-        # the copies SQLite makes when it moves rows between pages are out of reach in mem0's file.
+    def test_bytes_are_overwritten(self, manager: SQLiteManager, how: str) -> None:
+        # SQLite leaves deleted bytes in place by default, but Debian's build does not. One row only: copies that SQLite
+        # makes when it moves rows between pages cannot be reached in mem0's file.
         manager.connection.execute("PRAGMA secure_delete=OFF")
         if how == "forget_messages":
-            say(manager, "run_id=1&user_id=alice", "a secret")
+            save(manager, "run_id=1&user_id=alice", "a secret")
         else:
             add(manager, "mine", "a secret", "what it says now")
         file = Path(manager.db_path)
@@ -119,7 +119,7 @@ class TestHistory:
         assert b"a secret" not in file.read_bytes()
 
 
-def test_a_failure_leaves_everything_and_the_connection_usable(manager: SQLiteManager) -> None:
+def test_a_failure_changes_nothing_and_leaves_the_connection_usable(manager: SQLiteManager) -> None:
     add(manager, "mine", "text")
     db = Mem0History(manager)
     manager.connection.execute("PRAGMA busy_timeout=10")
@@ -137,3 +137,10 @@ def test_a_failure_leaves_everything_and_the_connection_usable(manager: SQLiteMa
 
     add(manager, "mine", "more")
     assert db.forget(["mine"]) == 2
+
+
+def test_files(manager: SQLiteManager) -> None:
+    assert Mem0History(manager).files() == [Path(manager.db_path)]
+    in_memory = SQLiteManager()
+    assert Mem0History(in_memory).files() == []
+    in_memory.close()

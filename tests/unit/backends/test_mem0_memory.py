@@ -1,4 +1,4 @@
-"""mem0.Memory on a vector store that fails, forgets to delete, or cannot be used from two threads at once."""
+"""Mem0Backend on a vector store that fails, ignores deletions or filters, or is not thread-safe."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ import mem0
 import pytest
 from mem0.llms.base import LLMBase
 
-from langchain_mem0_scoped import BackendError, ErasureError, MemoryNotFoundError, ScopedMemory, local_memory
+from langchain_mem0_scoped import (
+    BackendError,
+    ErasureError,
+    MemoryNotFoundError,
+    ScopedMemory,
+    ScopeError,
+)
 from langchain_mem0_scoped.backends import backend_for
-from langchain_mem0_scoped.backends.base import TransactionalClient
 from langchain_mem0_scoped.backends.mem0_memory import Mem0Backend
-from tests.support import CLIENTS, TEXTS, Call, Spy, opened, texts_of
+from langchain_mem0_scoped.messages import TextMessage
+from langchain_mem0_scoped.requests import AddRequest
+from tests.support import CLIENTS, NOBODYS_ID, TEXTS, Call, Spy, opened, texts_of
 
-# The tests open mem0's entity store themselves, on a local Qdrant that then warns of an index it has no use for.
+# The tests open mem0's entity store themselves. Local Qdrant then warns of an index it cannot use.
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
 
 SECRET = "the spare key lies under the flowerpot"
@@ -46,7 +53,7 @@ def plain(tmp_path: Path) -> Iterator[mem0.Memory]:
 
 @contextmanager
 def shadowed(target: Any, name: str, act: Callable[..., Any]) -> Iterator[None]:
-    """A part of mem0 that does something else for a while."""
+    """Replace a method of a part of mem0 while the block runs."""
     setattr(target, name, act)
     try:
         yield
@@ -63,7 +70,7 @@ def failing(error: Exception) -> Callable[..., Any]:
 
 class TestFailures:
     @pytest.mark.parametrize("verb", VERBS)
-    def test_are_backend_errors_that_quote_nothing(self, plain: mem0.Memory, call: Call, verb: str) -> None:
+    def test_are_backend_errors_without_text(self, plain: mem0.Memory, call: Call, verb: str) -> None:
         memory = ScopedMemory("u_alice", client=plain)
         memory_id = memory.add(SECRET)[0]["id"]
         arguments = tuple(memory_id if argument == "id" else argument for argument in VERBS[verb])
@@ -91,7 +98,9 @@ class TestFailures:
         [(ConnectionResetError("x"), True), (TimeoutError("x"), True), (OSError("x"), False), (KeyError("x"), False)],
         ids=lambda value: type(value).__name__,
     )
-    def test_tell_whether_to_try_again(self, plain: mem0.Memory, call: Call, error: Exception, retryable: bool) -> None:
+    def test_are_retryable_where_a_connection_failed(
+        self, plain: mem0.Memory, call: Call, error: Exception, retryable: bool
+    ) -> None:
         def wrapped(*_: Any, **__: Any) -> Any:
             raise RuntimeError("store") from error
 
@@ -102,7 +111,7 @@ class TestFailures:
             assert type(error).__name__ in str(caught.value)
 
     @pytest.mark.parametrize("kind", CLIENTS)
-    def test_half_an_add_is_taken_back(self, tmp_path: Path, call: Call, kind: str) -> None:
+    def test_an_add_that_fails_half_way_is_undone(self, tmp_path: Path, call: Call, kind: str) -> None:
         with opened(kind, tmp_path) as client:
             memory = ScopedMemory("u_alice", client=client)
             memory.add(TEXTS[0])
@@ -120,7 +129,7 @@ class TestFailures:
             assert texts_of(call(memory, "get_all")) == [TEXTS[0]]
             assert memory.delete_all().history == 1
 
-    def test_a_model_that_fails_is_not_quoted(self, plain: mem0.Memory, call: Call) -> None:
+    def test_of_a_model_are_not_quoted(self, plain: mem0.Memory, call: Call) -> None:
         class Model(LLMBase):
             def generate_response(self, messages: list[dict[str, str]], **_: Any) -> str:
                 raise TimeoutError(str(messages))
@@ -135,7 +144,7 @@ class TestFailures:
 
 @contextmanager
 def kept_by_trigger(client: mem0.Memory, table: str) -> Iterator[None]:
-    """A history.db in which deleting does nothing and says it has."""
+    """Make deletions from a table of history.db do nothing."""
     client.db.connection.execute(f"CREATE TRIGGER kept BEFORE DELETE ON {table} BEGIN SELECT RAISE(IGNORE); END")
     try:
         yield
@@ -143,8 +152,8 @@ def kept_by_trigger(client: mem0.Memory, table: str) -> Iterator[None]:
         client.db.connection.execute("DROP TRIGGER kept")
 
 
-class TestErasuresThatDoNothing:
-    """A store that ignores a deletion and reports success; mem0's own delete_all then reports success too."""
+class TestIgnoredDeletions:
+    """A store that ignores a deletion and reports success. mem0's own delete_all reports success too."""
 
     @pytest.fixture
     def memory(self, plain: mem0.Memory) -> ScopedMemory:
@@ -167,14 +176,14 @@ class TestErasuresThatDoNothing:
         }[kind]()
 
     @pytest.mark.parametrize("kind", ["memories", "entities", "history", "messages"])
-    def test_delete_all_says_what_is_left(
+    def test_delete_all_names_what_is_left(
         self, plain: mem0.Memory, memory: ScopedMemory, call: Call, kind: str
     ) -> None:
         with self.kept(plain, kind), pytest.raises(ErasureError, match=kind) as caught:
             call(memory, "delete_all")
         assert caught.value.kinds == (kind,)
         assert SECRET not in str(caught.value)
-        # Again, once the store has come to its senses: whatever the first try left is found.
+        # Once the store deletes again, a second call finds all that the first has left.
         call(memory, "delete_all")
         assert plain.get_all(filters={"user_id": "u_alice"})["results"] == []
         assert plain.db.connection.execute("SELECT count(*) FROM messages").fetchone() == (0,)
@@ -183,21 +192,21 @@ class TestErasuresThatDoNothing:
             assert plain.db.connection.execute("SELECT count(*) FROM history").fetchone() == (0,)
 
     @pytest.mark.parametrize("kind", ["memories", "entities", "history", "messages"])
-    def test_delete_says_so_too(self, plain: mem0.Memory, memory: ScopedMemory, call: Call, kind: str) -> None:
+    def test_delete_names_what_is_left(self, plain: mem0.Memory, memory: ScopedMemory, call: Call, kind: str) -> None:
         memory_id = memory.get_all()[0]["id"]
         with self.kept(plain, kind), pytest.raises(ErasureError) as caught:
             call(memory, "delete", memory_id)
         assert caught.value.kinds == (kind,)
 
-    def test_an_update_that_does_nothing_is_no_success(
-        self, plain: mem0.Memory, memory: ScopedMemory, call: Call
-    ) -> None:
+    def test_an_ignored_update_raises(self, plain: mem0.Memory, memory: ScopedMemory, call: Call) -> None:
         memory_id = memory.get_all()[0]["id"]
         ignored = shadowed(plain.vector_store, "update", lambda vector_id, vector=None, payload=None: None)
         with ignored, pytest.raises((BackendError, ErasureError)):
             call(memory, "update", memory_id, "no key any more")
 
-    def test_an_error_half_way_can_be_repeated(self, plain: mem0.Memory, memory: ScopedMemory, call: Call) -> None:
+    def test_delete_all_can_be_repeated_after_an_error(
+        self, plain: mem0.Memory, memory: ScopedMemory, call: Call
+    ) -> None:
         memory.add(TEXTS)
         delete, left = plain.vector_store.delete, [3]
 
@@ -214,7 +223,57 @@ class TestErasuresThatDoNothing:
         assert call(memory, "get_all") == []
 
 
-def test_a_store_that_lists_no_more_than_a_few_is_erased_whole(plain: mem0.Memory, call: Call) -> None:
+class TestForeignEntities:
+    """An entity store that ignores filters, beside a vector store that keeps to them."""
+
+    @pytest.fixture
+    def leaking(self, plain: mem0.Memory) -> Iterator[mem0.Memory]:
+        for number, user in enumerate(("u_alice", "u_bob")):
+            plain.entity_store.insert(
+                vectors=[plain.embedding_model.embed("Frieda", "add")],
+                payloads=[{"data": "Frieda", "user_id": user, "linked_memory_ids": []}],
+                ids=[f"00000000-0000-4000-8000-00000000000{number}"],
+            )
+            plain.add(f"{SECRET}, says {user}", user_id=user, infer=False)
+        listing = plain.entity_store.list
+        with shadowed(plain.entity_store, "list", lambda filters=None, top_k=100: listing({}, top_k)):
+            yield plain
+        assert [row.payload["user_id"] for row in listing({"user_id": "u_bob"}, 10)[0]] == ["u_bob"]
+
+    def test_delete_all_deletes_none(self, leaking: mem0.Memory, call: Call) -> None:
+        with pytest.raises(ScopeError) as caught:
+            call(ScopedMemory("u_alice", client=leaking), "delete_all")
+        assert "u_bob" not in str(caught.value)
+        assert SECRET not in str(caught.value)
+        # The check comes first: nothing of the user is half erased either.
+        assert len(leaking.get_all(filters={"user_id": "u_alice"})["results"]) == 1
+        assert len(leaking.get_all(filters={"user_id": "u_bob"})["results"]) == 1
+
+    def test_delete_raises_instead_of_trusting_them(self, leaking: mem0.Memory, call: Call) -> None:
+        memory = ScopedMemory("u_alice", client=leaking)
+        with pytest.raises(ScopeError):
+            call(memory, "delete", memory.get_all()[0]["id"])
+
+
+@pytest.mark.parametrize("verb", ["update", "delete"])
+def test_a_row_that_is_deleted_meanwhile_is_not_found(plain: mem0.Memory, call: Call, verb: str) -> None:
+    memory = ScopedMemory("u_alice", client=plain)
+    memory_id = memory.add(SECRET)[0]["id"]
+    arguments = (memory_id, "new") if verb == "update" else (memory_id,)
+    change = getattr(plain, verb)
+
+    def deleted_first(*given: Any, **options: Any) -> Any:
+        plain.__dict__.pop(verb, None)
+        ScopedMemory("u_alice", client=plain).delete(memory_id)
+        return change(*given, **options)
+
+    setattr(plain, verb, deleted_first)
+    with pytest.raises(MemoryNotFoundError):
+        call(memory, verb, *arguments)
+    assert memory.get_all() == []
+
+
+def test_a_store_that_lists_few_rows_at_a_time_is_erased(plain: mem0.Memory, call: Call) -> None:
     memory = ScopedMemory("u_alice", client=plain)
     memory.add([f"text {number}" for number in range(60)])
     listing = plain.vector_store.list
@@ -223,9 +282,9 @@ def test_a_store_that_lists_no_more_than_a_few_is_erased_whole(plain: mem0.Memor
     assert memory.get_all() == []
 
 
-def test_another_history_than_mem0s_is_refused_before_anything_is_deleted(plain: mem0.Memory, call: Call) -> None:
+def test_a_history_that_cannot_be_cleaned_is_refused_before_anything_is_deleted(plain: mem0.Memory, call: Call) -> None:
     class ElsewhereHistory:
-        """Only what mem0's Memory calls, kept where nobody here can clean it."""
+        """Has what mem0.Memory calls, but cannot be cleaned."""
 
         def __init__(self, db: Any) -> None:
             self._db = db
@@ -246,51 +305,53 @@ def test_another_history_than_mem0s_is_refused_before_anything_is_deleted(plain:
         plain.db = history
 
 
-class TestPorts:
-    def test_one_for_a_client_whoever_asks(self, plain: mem0.Memory) -> None:
-        ports: list[Any] = []
-        threads = [threading.Thread(target=lambda: ports.append(backend_for(plain))) for _ in range(16)]
+class TestBackend:
+    def test_is_the_same_for_every_thread(self, plain: mem0.Memory) -> None:
+        made: list[Any] = []
+        threads = [threading.Thread(target=lambda: made.append(backend_for(plain))) for _ in range(16)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(set(map(id, ports))) == 1
-        assert type(ports[0]) is Mem0Backend
+        assert len(set(map(id, made))) == 1
+        assert type(made[0]) is Mem0Backend
 
-    def test_a_client_can_be_freed(self, tmp_path: Path) -> None:
-        client = local_memory(tmp_path / "m.db")
-        ScopedMemory("u_alice", client=client).add("hello")
-        client.close()
+    @pytest.mark.parametrize("kind", CLIENTS)
+    def test_does_not_keep_its_client_alive(self, tmp_path: Path, kind: str) -> None:
+        with opened(kind, tmp_path) as client:
+            ScopedMemory("u_alice", client=client).add("hello")
         freed = weakref.ref(client)
         del client
         gc.collect()
         assert freed() is None
 
-    def test_only_the_embedded_store_is_partitioned(self, plain: mem0.Memory, tmp_path: Path) -> None:
-        assert not isinstance(plain, TransactionalClient)
-        with opened("embedded", tmp_path) as client:
-            assert isinstance(client, TransactionalClient)
-
-    def test_two_memories_on_one_qdrant_take_turns(self, plain: mem0.Memory) -> None:
-        # mem0's entity store shares the client; so may a second Memory. What is not thread-safe is the client.
+    def test_two_memories_on_one_qdrant_share_a_lock(self, plain: mem0.Memory) -> None:
+        # What is not thread-safe is the Qdrant client. mem0's entity store shares it, and so may a second Memory.
         twin = object.__new__(type(plain))
         twin.__dict__.update(plain.__dict__)
-        assert Mem0Backend(plain)._turn is Mem0Backend(twin)._turn
+        assert Mem0Backend(plain)._store_lock is Mem0Backend(twin)._store_lock
 
-    def test_the_embedded_store_needs_no_turns(self, tmp_path: Path) -> None:
-        with opened("embedded", tmp_path) as client:
-            port = Mem0Backend(client)
-            entered = threading.Event()
+    def test_without_its_client_is_a_clear_error(self, tmp_path: Path) -> None:
+        with opened("qdrant", tmp_path) as client:
+            backend = Mem0Backend(client)
+        del client
+        gc.collect()
+        with pytest.raises(BackendError, match="closed and freed"):
+            backend.get("u_alice", NOBODYS_ID)
 
-            def inside() -> None:
-                with port._turn:
-                    entered.set()
+    def test_files_are_those_of_mem0s_history(self, plain: mem0.Memory, tmp_path: Path) -> None:
+        assert backend_for(plain).files() == [tmp_path / "history.db"]
 
-            with port._turn:
-                thread = threading.Thread(target=inside)
-                thread.start()
-                assert entered.wait(10)
-            thread.join()
+    def test_cannot_tell_erasures(self, plain: mem0.Memory) -> None:
+        backend = backend_for(plain)
+        assert backend.erasure_token("u_alice") is None
+        backend.check_not_erased("u_alice", ["any"])
+
+    def test_stores_roles_but_no_names(self, plain: mem0.Memory) -> None:
+        # mem0 stores a name as actor_id, which may be another user's id.
+        (row,) = backend_for(plain).add("u_alice", AddRequest([TextMessage("assistant", "tea", "u_bob")]))
+        payload = plain.vector_store.get(row["id"]).payload
+        assert (row["role"], payload["role"], payload.get("actor_id")) == ("assistant", "assistant", None)
 
 
 def test_a_search_is_one_call_of_mem0(plain: mem0.Memory, call: Call) -> None:
@@ -302,7 +363,7 @@ def test_a_search_is_one_call_of_mem0(plain: mem0.Memory, call: Call) -> None:
         assert [name for name in spy.calls if "." not in name] == [verb]
 
 
-def test_a_locked_history_is_a_clear_error_and_passes(plain: mem0.Memory, tmp_path: Path, call: Call) -> None:
+def test_a_locked_history_is_a_clear_error(plain: mem0.Memory, tmp_path: Path, call: Call) -> None:
     memory = ScopedMemory("u_alice", client=plain)
     memory_id = memory.add(SECRET)[0]["id"]
     plain.db.connection.execute("PRAGMA busy_timeout=50")
