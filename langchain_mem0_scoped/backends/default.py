@@ -86,9 +86,7 @@ def _open_platform(host: str, key: str) -> mem0.MemoryClient:
 
     if not (key.isascii() and key.isprintable()):
         # httpx would refuse it as a header, and mem0 would log it.
-        raise BackendError(
-            f"${KEY_VARIABLE} must hold printable ASCII characters only; check its end for a line break"
-        )
+        raise BackendError(f"${KEY_VARIABLE} must hold printable ASCII characters only; check its end for a line break")
     statuses: list[int] = []
     connections = httpx.Client(timeout=TIMEOUT, limits=LIMITS)
     connections.event_hooks = {"response": [lambda answer: statuses.append(answer.status_code)]}

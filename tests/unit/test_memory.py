@@ -1,9 +1,11 @@
-"""ScopedMemory day by day: adding, finding and listing, on both clients, sync and async."""
+"""ScopedMemory itself: which clients it takes, which arguments it refuses, that it only delegates."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,15 +25,15 @@ def memory(client: mem0.Memory) -> ScopedMemory:
 
 class TestListing:
     @pytest.mark.parametrize("kind", CLIENTS)
-    def test_there_is_no_cap(self, tmp_path: Path, kind: str) -> None:
-        # mem0 itself stops at 20; the first page asked for is 1,000. In a store of its own: local Qdrant looks at every
-        # row of everybody at every call, and the tests that follow would wait for it.
+    def test_has_no_cap(self, tmp_path: Path, kind: str) -> None:
+        # mem0 itself stops at 20, and the first page that is asked for has 1,000. This has a client of its own, because
+        # local Qdrant reads all rows at every call, which would slow the tests that follow.
         texts = [f"memory number {number}" for number in range(1_050)]
         with opened(kind, tmp_path) as client:
             memory = ScopedMemory("u_alice", client=client)
             if kind == "embedded":
                 memory.add(texts, session_id="s1")
-            else:  # one by one, as mem0 adds them, takes Qdrant many seconds
+            else:  # mem0 adds them one by one, which takes Qdrant many seconds
                 days = (f"2026-01-01T00:00:00.{number:06}+00:00" for number in range(1_050))
                 rows = [
                     {"data": text, "user_id": "u_alice", "session_id": "s1", "created_at": day}
@@ -65,7 +67,7 @@ ADDS: dict[str, dict[str, Any]] = {
 }
 
 
-class TestBadInput:
+class TestInvalidArguments:
     def refused(self, client: mem0.Memory, act: Callable[[], object]) -> None:
         with Spy(client) as spy, pytest.raises(InputError) as caught:
             act()
@@ -74,50 +76,86 @@ class TestBadInput:
         assert len(str(caught.value)) < 300
 
     @pytest.mark.parametrize("arguments", QUERIES.values(), ids=QUERIES)
-    def test_search(self, memory: ScopedMemory, call: Call, client: mem0.Memory, arguments: dict[str, Any]) -> None:
+    def test_of_search_are_refused(
+        self, memory: ScopedMemory, call: Call, client: mem0.Memory, arguments: dict[str, Any]
+    ) -> None:
         self.refused(client, lambda: call(memory, "search", **arguments))
 
     @pytest.mark.parametrize("arguments", ADDS.values(), ids=ADDS)
-    def test_add(self, memory: ScopedMemory, call: Call, client: mem0.Memory, arguments: dict[str, Any]) -> None:
+    def test_of_add_are_refused(
+        self, memory: ScopedMemory, call: Call, client: mem0.Memory, arguments: dict[str, Any]
+    ) -> None:
         self.refused(client, lambda: call(memory, "add", **arguments))
 
     @pytest.mark.parametrize("limit", [0, -1, True, 1.5, "3"])
-    def test_get_all(self, memory: ScopedMemory, call: Call, client: mem0.Memory, limit: Any) -> None:
+    def test_of_get_all_are_refused(self, memory: ScopedMemory, call: Call, client: mem0.Memory, limit: Any) -> None:
         self.refused(client, lambda: call(memory, "get_all", limit=limit))
 
     @pytest.mark.parametrize("text", [None, "", " ", 5, b"x", "a\0", "\ud83d"], ids=label)
-    def test_update(self, memory: ScopedMemory, call: Call, client: mem0.Memory, text: Any) -> None:
+    def test_of_update_are_refused(self, memory: ScopedMemory, call: Call, client: mem0.Memory, text: Any) -> None:
         memory_id = memory.add("x")[0]["id"]
         self.refused(client, lambda: call(memory, "update", memory_id, text))
 
-    def test_enormous_numbers_are_right_answers(self, memory: ScopedMemory, call: Call) -> None:
+    def test_very_large_counts_are_accepted(self, memory: ScopedMemory, call: Call) -> None:
         memory.add("x")
         assert len(call(memory, "get_all", limit=10**30)) == len(call(memory, "search", "x", k=10**30)) == 1
 
 
-class TestTheDoor:
-    def test_reads_as_the_user_it_is(self, client: mem0.Memory) -> None:
+class TestFacade:
+    def test_repr_shows_the_user(self, client: mem0.Memory) -> None:
         memory = ScopedMemory("u_alice", client=client)
         assert (memory.user_id, repr(memory)) == ("u_alice", "ScopedMemory('u_alice')")
 
-    def test_every_verb_has_a_twin_with_the_same_arguments(self) -> None:
-        import inspect
-
+    def test_every_verb_has_an_async_twin_with_the_same_arguments(self) -> None:
         for verb in VERBS:
             one, twin = getattr(ScopedMemory, verb), getattr(ScopedMemory, f"a{verb}")
             assert inspect.signature(one) == inspect.signature(twin)
             assert inspect.iscoroutinefunction(twin)
 
-    def test_factory_builds_scopes_on_one_client(self, client: mem0.Memory) -> None:
+    def test_public_names_are_verbs_and_views(self) -> None:
+        verbs = {*VERBS, *(f"a{verb}" for verb in VERBS)}
+        views = {"as_retriever", "chat_history", "export_html", "aexport_html", "tools"}
+        own = {"user_id", "scoped_client", "factory"}
+        assert {name for name in dir(ScopedMemory) if not name.startswith("_")} == verbs | views | own
+
+    def test_no_argument_but_the_constructors_names_a_user(self) -> None:
+        for name in (name for name in dir(ScopedMemory) if not name.startswith("_")):
+            method = getattr(ScopedMemory, name)
+            parameters = inspect.signature(method).parameters if callable(method) else {}
+            assert not [parameter for parameter in parameters if "user" in parameter or "scope" in parameter], name
+
+    def test_user_and_client_cannot_be_replaced(self, client: mem0.Memory) -> None:
+        memory: Any = ScopedMemory("u_alice", client=client)
+        for name in ("user_id", "scoped_client", "anything"):
+            with pytest.raises(AttributeError):
+                setattr(memory, name, "u_bob")
+        assert not hasattr(memory, "__dict__")
+
+    def test_views_are_of_its_user_and_client(self, client: mem0.Memory) -> None:
+        memory = ScopedMemory(new_user(), client=client)
+        memory.add("I drink green tea")
+        history = memory.chat_history("s1", recall=0)
+        assert (history.user_id, history.session_id) == (memory.user_id, "s1")
+        assert history.scoped_client.client is client
+        assert [document.page_content for document in memory.as_retriever(k=1).invoke("tea")] == ["I drink green tea"]
+        search = next(tool for tool in memory.tools() if "search" in tool.name)
+        assert "green tea" in search.invoke({"query": "tea"})
+
+    def test_it_can_be_weakly_referenced_and_compared_by_identity(self, client: mem0.Memory) -> None:
+        memory = ScopedMemory("u_alice", client=client)
+        assert weakref.ref(memory)() is memory
+        assert memory != ScopedMemory("u_alice", client=client)
+
+    def test_factory_builds_on_one_client(self, client: mem0.Memory) -> None:
         memory_of = ScopedMemory.factory(client)
         users = [new_user(), new_user()]
         for user in users:
             memory_of(user).add(f"I am {user}")
         assert [texts_of(memory_of(user).get_all()) for user in users] == [[f"I am {user}"] for user in users]
 
-    def test_a_client_is_a_mem0_memory(self, tmp_path: Path) -> None:
+    def test_only_mem0_clients_are_accepted(self, tmp_path: Path) -> None:
         class AsyncMemory:
-            """mem0's own cannot be built without a model; what counts is that it is no mem0.Memory."""
+            """Stands for mem0's own, which cannot be built without a model."""
 
         for wrong in ("m.db", tmp_path, 5, object(), mem0.Memory, AsyncMemory, {"user_id": "u"}, local_memory):
             for build in (lambda c: ScopedMemory("u", client=c), ScopedMemory.factory):
@@ -127,12 +165,12 @@ class TestTheDoor:
             with pytest.raises(InputError, match=r"got \S+; local_memory\(path\) opens a file$"):
                 ScopedMemory("u", client=path)
         for kind in (mem0.Memory, mem0.MemoryClient, dict):
-            with pytest.raises(InputError, match=rf"\.{kind.__name__}, the class and not an instance of it$"):
+            with pytest.raises(InputError, match=rf"\.{kind.__name__}, the class instead of an instance of it$"):
                 ScopedMemory("u", client=kind)
-        with pytest.raises(InputError, match=r"got mem0\.\S+\.AsyncMemory.*synchronous twin"):
+        with pytest.raises(InputError, match=r"got mem0\.\S+\.AsyncMemory.*sync counterpart"):
             ScopedMemory("u", client=mem0.AsyncMemory)
         asynchronous = mem0.AsyncMemory.__new__(mem0.AsyncMemory)
-        with pytest.raises(InputError, match="synchronous twin"):
+        with pytest.raises(InputError, match="sync counterpart"):
             ScopedMemory("u", client=asynchronous)
 
     def test_building_does_no_io_and_imports_no_mem0(self, tmp_path: Path) -> None:
@@ -151,8 +189,8 @@ class TestTheDoor:
         assert output == "[] False False []\n"
 
 
-class TestAtTheSameTime:
-    async def test_async_does_not_hold_the_loop(self, client: mem0.Memory) -> None:
+class TestEventLoop:
+    async def test_async_calls_do_not_block_it(self, client: mem0.Memory) -> None:
         entered, leave = threading.Event(), threading.Event()
         embed = client.embedding_model.embed
 
@@ -164,7 +202,7 @@ class TestAtTheSameTime:
         client.embedding_model.embed = slowly
         try:
             search = asyncio.create_task(ScopedMemory(new_user(), client=client).asearch("tea"))
-            while not entered.is_set():  # noqa: ASYNC110  # what is waited for happens in a thread
+            while not entered.is_set():  # noqa: ASYNC110  # a thread sets it
                 await asyncio.sleep(0.001)
             assert not search.done()
         finally:
@@ -182,7 +220,7 @@ def test_a_closed_client_is_a_clear_error(tmp_path: Path, call: Call) -> None:
             call(memory, verb, *arguments)
 
 
-def test_scope_error_is_a_value_error_for_those_who_only_know_these() -> None:
+def test_scope_error_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="user_id"):
         ScopedMemory("")
     assert issubclass(ScopeError, ValueError)

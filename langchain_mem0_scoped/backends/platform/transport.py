@@ -105,9 +105,7 @@ class Transport:
     def _client(self) -> mem0.MemoryClient:
         client = self._weak_client()
         if client is None:
-            raise BackendError(
-                "the mem0.MemoryClient of this backend was freed; keep a reference to it"
-            )
+            raise BackendError("the mem0.MemoryClient of this backend was freed; keep a reference to it")
         return client
 
     def _init_process(self) -> None:
