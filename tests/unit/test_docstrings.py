@@ -1,4 +1,4 @@
-"""What the docstrings say is so: their examples run, they name the parameters and fields there are, in sentences."""
+"""Docstrings: every public name has one, its sections name the real parameters and fields, its examples run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _modules() -> Iterator[ModuleType]:
 
 
 def _public(where: Any, module: str) -> Iterator[tuple[str, Any]]:
-    """The classes, functions, methods and properties that are defined here and have a name for others to use."""
+    """Yield the public classes, functions, methods and properties that are defined here."""
     for name, value in list(vars(where).items()):
         value = getattr(value, "__func__", value)
         ours = getattr(value, "__module__", module) == module
@@ -40,7 +40,7 @@ def _public(where: Any, module: str) -> Iterator[tuple[str, Any]]:
 
 
 def _names_in_section(value: Any, section: str) -> list[str]:
-    """The names a section of a docstring has, in order; [] where there is no such section."""
+    """Return the names in a section of a docstring, in order; [] if there is no such section."""
     _, _, after = (inspect.getdoc(value) or "").partition(f"\n{section}:\n")
     return re.findall(r"^    (\*{0,2}\w+):", re.split(r"^\S", after, maxsplit=1, flags=re.MULTILINE)[0], re.MULTILINE)
 
@@ -66,7 +66,7 @@ PUBLIC = {
     for module in MODULES
     for name, value in _public(module, module.__name__)
 }
-# In clients/ the twins are told of together, by `Backend`.
+# In backends/ the class `Backend` documents all twins together.
 TWINS = {
     name: verb
     for name in PUBLIC
@@ -100,13 +100,13 @@ def test_module_docstring_begins_with_a_sentence(module: ModuleType) -> None:
     assert not rest or rest.startswith("\n")
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLIC if name not in TWINS or not name.startswith("clients.")])
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name not in TWINS or not name.startswith("backends.")])
 def test_every_public_name_has_a_docstring(name: str) -> None:
-    # inspect.getdoc: a method that does what its base promises needs no words of its own.
+    # inspect.getdoc finds the docstring of a base class, which is enough for an overriding method.
     assert (inspect.getdoc(PUBLIC[name]) or "").partition("\n")[0].endswith(".")
 
 
-@pytest.mark.parametrize("name", [name for name in TWINS if not name.startswith("clients.")])
+@pytest.mark.parametrize("name", [name for name in TWINS if not name.startswith("backends.")])
 def test_async_twin_names_its_sync_method(name: str) -> None:
     assert (inspect.getdoc(PUBLIC[name]) or "").startswith(f"Async twin of `{TWINS[name]}`.")
 

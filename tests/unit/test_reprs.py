@@ -1,4 +1,4 @@
-"""Whatever of ours holds what was said tells none of it by its repr, which tracebacks and error trackers take along."""
+"""No object's repr has the text it holds: tracebacks and error trackers record reprs."""
 
 from __future__ import annotations
 
@@ -8,35 +8,37 @@ import numpy as np
 import pytest
 from langchain_core.messages import HumanMessage
 
-from langchain_mem0_scoped.backends.base import AddRequest, SearchRequest
 from langchain_mem0_scoped.backends.platform import requests
-from langchain_mem0_scoped.engine.cache import Snapshot
-from langchain_mem0_scoped.engine.unit_of_work import Pending, Said, UnitOfWork
-from langchain_mem0_scoped.engine.vector_store import Hit
+from langchain_mem0_scoped.engine.cache import SearchRows
+from langchain_mem0_scoped.engine.memory_search import MemoryQuery
+from langchain_mem0_scoped.engine.row_search import Hit, RowQuery
+from langchain_mem0_scoped.engine.storage import NewRow, Partition, RowKind, Snapshot, StoredRow
+from langchain_mem0_scoped.engine.unit_of_work import PendingRow, SessionAppend, UnitOfWork
 from langchain_mem0_scoped.export.html import Conversation, PageMemory
 from langchain_mem0_scoped.messages import TextMessage
 from langchain_mem0_scoped.ranking.index import Rows
 from langchain_mem0_scoped.records import MemoryList, MemoryRecord, record_from
-from langchain_mem0_scoped.sqlite.partitions import ErasureToken, NewRow, RowKind
+from langchain_mem0_scoped.requests import AddRequest, ListRequest, SearchRequest, UpdateRequest
 from langchain_mem0_scoped.tables import Table
 from langchain_mem0_scoped.tools import ACTIONS
 from langchain_mem0_scoped.transcripts.base import StoredMessage
 
 TEXT = "zebra text"
-SAID = [{"role": "user", "content": TEXT}]
+BYTES = TEXT.encode()
 DATA: dict[str, Any] = {"data": TEXT}
 ID = "00000000-0000-4000-8000-000000000000"
+VERSION = (1, 1)
 
 
 def memory() -> MemoryRecord:
     return record_from({"id": ID, "user_id": "u", "memory": TEXT, "metadata": {"topic": TEXT}})
 
 
-def batch() -> AddRequest:
-    return AddRequest(SAID, DATA, infer=False, said_at=None, expires_on=None, wait=True, speakers=[TEXT])
+def add() -> AddRequest:
+    return AddRequest([TextMessage("user", TEXT, TEXT)], DATA, infer=False)
 
 
-def question() -> SearchRequest:
+def search() -> SearchRequest:
     return SearchRequest(TEXT, {"user_id": "u", "topic": TEXT}, 5, None)
 
 
@@ -47,50 +49,68 @@ def rows() -> Rows:
     )
 
 
+def stored_message() -> StoredMessage:
+    return StoredMessage(None, TEXT, HumanMessage(TEXT))
+
+
 def unit() -> UnitOfWork:
     return UnitOfWork(
         "u",
-        ErasureToken(None, 0),
-        items={RowKind.MEMORY: {ID: Pending(DATA, TEXT.encode(), fresh=True)}},
-        bodies={ID: TEXT.encode()},
+        [1],
+        rows={RowKind.MEMORY: {ID: StoredRow(1, b"id", BYTES, b"")}, RowKind.ENTITY: {}},
+        entity_rows=search_rows(),
+        changes={RowKind.MEMORY: {ID: PendingRow(DATA, BYTES, is_new=True)}, RowKind.ENTITY: {}},
         history=[(ID, DATA)],
-        messages=[("s1", DATA)],
-        said=Said("s1", [(None, TEXT, TEXT)]),
+        kept_messages=[("s1", DATA)],
+        append=SessionAppend("s1", [stored_message()]),
     )
+
+
+def search_rows() -> SearchRows:
+    return SearchRows(VERSION, BYTES, [b"id"], [1], rows(), {0: DATA}, [BYTES])
 
 
 HOLDERS: dict[str, Any] = {
     "memories": MemoryList([memory()]),
-    "a table": MemoryList([memory()])._table(TEXT),
-    "a table by itself": Table((TEXT,), [(TEXT,)], TEXT),
-    "what was said": TextMessage("user", TEXT, TEXT),
-    "an add": batch(),
-    "a search": question(),
-    "a request to add": requests.add("u", batch(), "mark"),
-    "a request to search": requests.search(question(), 5),
-    "a request to correct": requests.update(ID, TEXT, DATA),
-    "a row that is read": Hit(ID, DATA, 0.5),
-    "a row that is written": NewRow(RowKind.MEMORY, b"id", TEXT.encode()),
-    "rows that are searched": Snapshot([b"id"], [1], rows(), {0: DATA}),
-    "a transaction": unit(),
-    "a message of a transcript": StoredMessage(None, TEXT, HumanMessage(TEXT)),
-    "a memory on a page": PageMemory(memory()),
-    "a conversation on a page": Conversation("s", [HumanMessage(TEXT)]),
-} | {f"a tool call: {action.name}": action.arguments.model_construct(text=TEXT, query=TEXT) for action in ACTIONS}
+    "table of memories": MemoryList([memory()]).table(TEXT),
+    "table": Table((TEXT,), [(TEXT,)], TEXT),
+    "text message": TextMessage("user", TEXT, TEXT),
+    "add request": add(),
+    "search request": search(),
+    "list request": ListRequest({"topic": TEXT}),
+    "update request": UpdateRequest(ID, TEXT, DATA),
+    "HTTP request to add": requests.add("u", add(), "dedup"),
+    "HTTP request to search": requests.search(search(), 5),
+    "HTTP request to update": requests.update(ID, TEXT, DATA),
+    "query of memories": MemoryQuery(TEXT, {"topic": TEXT}, 5),
+    "query of rows": RowQuery("u", TEXT, np.zeros(4), 5, {"topic": TEXT}, show_expired=False),
+    "found row": Hit(ID, DATA, 0.5),
+    "partition": Partition(1, VERSION, 1, BYTES),
+    "row to be written": NewRow(RowKind.MEMORY, b"id", BYTES),
+    "stored row": StoredRow(1, b"id", BYTES, BYTES),
+    "snapshot": Snapshot(VERSION, BYTES, None, [b"id"], [1], [BYTES], [BYTES], [1]),
+    "rows for a search": search_rows(),
+    "pending row": PendingRow(DATA, BYTES, is_new=True),
+    "pending transcript": SessionAppend("s1", [stored_message()]),
+    "unit of work": unit(),
+    "message of a transcript": stored_message(),
+    "memory on a page": PageMemory(memory()),
+    "conversation on a page": Conversation("s", [HumanMessage(TEXT)]),
+} | {f"tool call: {action.name}": action.arguments.model_construct(text=TEXT, query=TEXT) for action in ACTIONS}
 
 
 @pytest.mark.parametrize("holder", HOLDERS.values(), ids=HOLDERS)
 def test_repr_leaves_out_texts(holder: object) -> None:
-    for shown in (repr(holder), repr([holder]), f"{holder!r}"):
-        assert "zebra" not in shown
-        assert type(holder).__name__ in shown
+    for text in (repr(holder), repr([holder]), f"{holder!r}"):
+        assert "zebra" not in text
+        assert type(holder).__name__ in text
 
 
 def test_repr_identifies_the_object() -> None:
     assert repr(requests.update(ID, TEXT, DATA)).startswith(
-        "Request(doing='update', method='PUT', path='/v1/memories/0000"
+        "Request(operation='update', method='PUT', path='/v1/memories/0000"
     )
-    assert "k=5" in repr(question())
+    assert "k=5" in repr(search())
     assert ID in repr(Hit(ID, DATA))
     assert repr(Table(("memory",), [(TEXT,)])) == "<Table of 1: print() shows it>"
     assert str(Table(("memory",), [(TEXT,)])).splitlines() == ["memory", TEXT]

@@ -15,13 +15,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import mem0
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_mem0_scoped import BackendError, InputError, ScopedMemory, ScopeError
+from langchain_mem0_scoped.backends import backend_for
+from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.export import html as page
 from langchain_mem0_scoped.export.html import _INFERRED, Conversation, PageMemory, render
 from langchain_mem0_scoped.scope import Scope
@@ -77,8 +78,9 @@ def page_of(*rows: dict[str, Any], said: list[Conversation] | None = None, conta
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> Iterator[mem0.Memory]:
+def local(tmp_path: Path) -> Iterator[EngineMemory]:
     with opened("embedded", tmp_path) as client:
+        assert isinstance(client, EngineMemory)
         yield client
 
 
@@ -262,7 +264,7 @@ class TestSafety:
 
 @pytest.mark.parametrize("mode", MODES)
 class TestExport:
-    def test_page_has_one_user_only(self, local: mem0.Memory, mode: str, tmp_path: Path) -> None:
+    def test_page_has_one_user_only(self, local: EngineMemory, mode: str, tmp_path: Path) -> None:
         alice, bob = (ScopedMemory(new_user(name), client=local) for name in ("alice", "bob"))
         alice.chat_history("monday").add_messages([HumanMessage("I am vegetarian"), AIMessage("Noted, no meat")])
         bob.chat_history("monday").add_messages([HumanMessage("I prefer a window seat")])
@@ -275,7 +277,7 @@ class TestExport:
         assert "window seat" not in text
         assert bob.user_id not in text
 
-    def test_file_is_private_and_alone(self, local: mem0.Memory, mode: str, tmp_path: Path) -> None:
+    def test_file_is_private_and_alone(self, local: EngineMemory, mode: str, tmp_path: Path) -> None:
         folder = tmp_path / "pages"
         folder.mkdir()
         (folder / "alice.html").write_text("an older page, longer than the new one" * 10_000)
@@ -285,7 +287,7 @@ class TestExport:
         assert (folder / "alice.html").read_text(encoding="utf-8").endswith("</html>\n")
 
     @pytest.mark.parametrize("path", ["", ".", "no/such/folder/alice.html", "a\0b.html", b"alice.html", None, 3])
-    def test_invalid_path_raises_before_any_read(self, local: mem0.Memory, mode: str, path: Any) -> None:
+    def test_invalid_path_raises_before_any_read(self, local: EngineMemory, mode: str, path: Any) -> None:
         memory = ScopedMemory(new_user(), client=local)
         with Spy(local) as spy, pytest.raises(InputError, match="path"):
             export(memory, mode, path)
@@ -293,7 +295,7 @@ class TestExport:
 
     @pytest.mark.parametrize("contact", ["", "  \n", 3, b"mailto:a@b", ["x"]])
     def test_invalid_contact_raises_before_any_read(
-        self, local: mem0.Memory, mode: str, tmp_path: Path, contact: Any
+        self, local: EngineMemory, mode: str, tmp_path: Path, contact: Any
     ) -> None:
         memory = ScopedMemory(new_user(), client=local)
         with Spy(local) as spy, pytest.raises(InputError, match="contact must be"):
@@ -302,7 +304,7 @@ class TestExport:
         assert not (tmp_path / "alice.html").exists()
 
     def test_full_disk_leaves_the_old_page(
-        self, local: mem0.Memory, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, local: EngineMemory, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         folder = tmp_path / "pages"
         folder.mkdir()
@@ -411,22 +413,20 @@ class TestForeignRows:
         assert "secret" not in str(caught.value)
         assert not (folder / "page.html").exists()
 
-    def test_foreign_memory_raises(self, scope_of: Any, mode: str, tmp_path: Path) -> None:
+    def test_foreign_memory_raises(
+        self, scope_of: Any, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         alice, bob = scope_of(new_user("alice")), scope_of(new_user("bob"))
         alice.add("I drink tea")
         bob.add("Bob's secret", expires_on="2001-01-01")
-        client = scope_of.keywords["client"]
-        get_all = client.get_all
+        backend = backend_for(scope_of.keywords["client"])
+        listed = backend.list_including_expired
 
-        def mixed_up(*, filters: Any, **options: Any) -> Any:
-            asked, others = (get_all(filters={"user_id": one.user_id}, **options) for one in (alice, bob))
-            return {"results": asked["results"] + others["results"]}
+        def mixed_up(user_id: str) -> Any:
+            return [row for one in (alice, bob) for row in listed(one.user_id)]
 
-        client.get_all = mixed_up
-        try:
-            self.refused(alice, mode, tmp_path)
-        finally:
-            del client.get_all
+        monkeypatch.setattr(backend, "list_including_expired", mixed_up)
+        self.refused(alice, mode, tmp_path)
 
     def test_foreign_conversation_raises(self, tmp_path: Path, mode: str) -> None:
         with client_with_transcripts("sql", tmp_path) as (client, where):
@@ -439,13 +439,13 @@ class TestForeignRows:
 
 
 async def test_async_export_blocks_nothing_on_the_event_loop(
-    local: mem0.Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local: EngineMemory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice = ScopedMemory(new_user(), client=local)
     alice.chat_history("monday").add_messages([HumanMessage("I drink tea")])
     done: list[tuple[str, bool]] = []
 
-    def record_failure(owner: Any, name: str) -> None:
+    def record(owner: Any, name: str) -> None:
         act = getattr(owner, name)
 
         def noted(*arguments: Any, **options: Any) -> Any:
@@ -455,19 +455,28 @@ async def test_async_export_blocks_nothing_on_the_event_loop(
         monkeypatch.setattr(owner, name, noted)
 
     for owner, name in (
-        (local, "beginning"),
-        (local, "get_all"),
+        (local.backend, "erasure_token"),
+        (local.backend, "list_including_expired"),
         (Scope, "require_own"),
         (PageMemory, "from_row"),
         (local.transcripts, "sessions"),
         (local.transcripts, "read"),
         (page, "render"),
         (os, "fsync"),
-        (local, "check_not_erased"),
+        (local.backend, "check_not_erased"),
     ):
-        record_failure(owner, name)
+        record(owner, name)
     await alice.aexport_html(tmp_path / "page.html")
-    names = ["beginning", "get_all", "require_own", "from_row", "sessions", "read", "render", "fsync"]
+    names = [
+        "erasure_token",
+        "list_including_expired",
+        "require_own",
+        "from_row",
+        "sessions",
+        "read",
+        "render",
+        "fsync",
+    ]
     names += ["check_not_erased"] * 2
     assert done == [(name, False) for name in names]
 
