@@ -131,8 +131,8 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         if self._recalled is None:
             found: MemoryList | None = None
             for text in self._recall_texts(transcript):
-                recall = arecall_other_sessions(self._client, text, self._session_id, self._settings.recall)
-                found = found or await recall
+                if not found:
+                    found = await arecall_other_sessions(self._client, text, self._session_id, self._settings.recall)
             self._recalled = _recall_messages(found)
         return [*self._recalled, *await asyncio.to_thread(self._settings.window.cut, transcript)]
 

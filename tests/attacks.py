@@ -12,7 +12,7 @@ import mem0
 import pytest
 
 from langchain_mem0_scoped import ScopedMemory, ScopeError
-from tests.support import Spy, opened, texts_of
+from tests.support import Spy, opened, stored_row, texts_of
 
 ALICE, BOB = "u_alice", "u_bob"
 HERS, HIS = "I am vegetarian and the spare key lies under the flowerpot", "I prefer a window seat on flights"
@@ -45,12 +45,12 @@ def staged(client: mem0.Memory) -> Iterator[Stage]:
     alice = ScopedMemory(ALICE, client=client)
     hers = alice.add(HERS)[0]["id"]
     ScopedMemory(BOB, client=client).add(HIS)
-    before = alice.get(hers), client.get(hers), alice.history(hers)
+    before = alice.get(hers), stored_row(client, ALICE, hers), alice.history(hers)
     with Spy(client) as spy:
         assert texts_of(alice.search(QUERY)) == [HERS]
     assert spy.calls  # the spy does see what is sent
     yield Stage(client, hers)
-    assert (alice.get(hers), client.get(hers), alice.history(hers)) == before
+    assert (alice.get(hers), stored_row(client, ALICE, hers), alice.history(hers)) == before
     assert texts_of(alice.search(QUERY)) == texts_of(alice.get_all()) == [HERS]
     assert texts_of(ScopedMemory(BOB, client=client).get_all()) == [HIS]
 

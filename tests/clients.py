@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import pytest
 
+from langchain_mem0_scoped.embeddings import OfflineEmbeddings
+from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.transcripts.binding import bind
 from tests.chat import close_transcripts
+from tests.memory_storage import MemoryStorage
 from tests.platform.filters import Scoping
 from tests.platform.rules import Extracted, Ids, Message
 from tests.platform.server import Platform
@@ -81,8 +84,15 @@ def _transcripts_in(folder: Path, client: Client) -> Iterator[None]:
         close_transcripts(client)
 
 
+@contextmanager
+def _in_memory(_: Path) -> Iterator[Client]:
+    with closing(EngineMemory(MemoryStorage(), OfflineEmbeddings())) as client:
+        yield client
+
+
 KINDS: Final = (
     Kind("sqlite", partial(opened, "embedded")),
+    Kind("memory", _in_memory),
     Kind("qdrant", _qdrant, exact_filters=False),
     *(
         Kind(

@@ -100,6 +100,13 @@ def close_plain(client: mem0.Memory) -> None:
     client.vector_store.client.close()
 
 
+def stored_row(client: Client, user_id: str, memory_id: str) -> Any:
+    """A memory as the client itself returns it; the embedded store asks whose it is, others ask nobody."""
+    if isinstance(client, EngineMemory):
+        return client.get(memory_id, user_id=user_id)
+    return client.get(memory_id)
+
+
 class Call:
     """Calls a verb of ScopedMemory, or its async twin in an event loop of its own."""
 
@@ -135,7 +142,7 @@ class Spy:
         "erase",
         "count",
     )
-    _STORAGE = ("reading", "writing", "snapshot", "bodies")
+    _STORAGE = ("reading", "writing", "snapshot", "bodies", "purge")
 
     def __init__(self, client: Client) -> None:
         self.calls: list[str] = []
