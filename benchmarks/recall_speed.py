@@ -93,9 +93,9 @@ def _scaled(values: NDArray[Any]) -> NDArray[Any]:
     return scaled
 
 
-def _plain_ranking(found: SearchRows, query: RowQuery) -> tuple[NDArray[np.floating], Callable[[int], float]]:
-    words, _ = bm25(found.rows, found.index.terms, hash_terms(tokenize(query.text), found.key))
-    values = _scaled(cosine(found.rows.vectors, query.vector)) + _scaled(words)
+def _plain_ranking(rows: SearchRows, query: RowQuery) -> tuple[NDArray[np.floating], Callable[[int], float]]:
+    words, _ = bm25(rows.rows, rows.index.terms, hash_terms(tokenize(query.text), rows.key))
+    values = _scaled(cosine(rows.rows.vectors, query.vector)) + _scaled(words)
     return values, lambda row: float(values[row]) / 2
 
 
