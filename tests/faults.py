@@ -18,8 +18,6 @@ from langchain_core.embeddings import Embeddings
 from langchain_mem0_scoped import local_memory
 from langchain_mem0_scoped.embeddings import OfflineEmbeddings
 from langchain_mem0_scoped.engine.memory import EngineMemory
-from langchain_mem0_scoped.sqlite.database import Database
-from langchain_mem0_scoped.sqlite.storage import SqliteStorage
 
 PATIENCE: Final = 60.0
 """Seconds after which a test stops waiting for a process or a thread: a deadlock, never a slow machine."""
@@ -113,12 +111,6 @@ def store(path: Path | str, **options: Any) -> Iterator[EngineMemory]:
     """The embedded store, closed at the end: an unclosed connection is a warning, and warnings are errors."""
     with closing(local_memory(path, **options)) as client:
         yield client
-
-
-def database_of(client: EngineMemory) -> Database:
-    """The connections of an embedded store's file."""
-    assert isinstance(client.storage, SqliteStorage)
-    return client.storage.database
 
 
 def assert_sound(path: Path) -> None:
