@@ -1,4 +1,4 @@
-"""A turn that was under way when its user was erased: its answer may quote what was erased, so none of it is kept."""
+"""A turn during which its user is erased is not stored: its answer may quote what was erased."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from langchain_mem0_scoped import (
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from tests.agents import WAYS, run
 from tests.chat import close_transcripts
+from tests.worlds import WordEmbeddings
 
 SECRET = "My cat is called Zephyrine"
 CONFIG: Any = {"configurable": {"user_id": "u_alice", "session_id": "s1"}}
@@ -43,7 +44,9 @@ def left_of(client: EngineMemory) -> tuple[int, list[BaseMessage]]:
 
 @pytest.mark.parametrize("had_rows", [True, False])
 @pytest.mark.parametrize("way", WAYS)
-async def test_of_a_chain(client: EngineMemory, had_rows: bool, way: str) -> None:
+async def test_a_chain_whose_user_is_erased_while_it_answers_stores_nothing(
+    client: EngineMemory, had_rows: bool, way: str
+) -> None:
     memory = ScopedMemory("u_alice", client=client)
 
     def answer(given: Any) -> AIMessage:
@@ -60,7 +63,27 @@ async def test_of_a_chain(client: EngineMemory, had_rows: bool, way: str) -> Non
     assert [message.text for message in left_of(client)[1]] == ["Hi", "Hello"]
 
 
-def test_of_a_history_which_then_begins_anew(client: EngineMemory) -> None:
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_chain_whose_user_is_erased_while_it_recalls_stores_nothing(tmp_path: Path, way: str) -> None:
+    """What was recalled, or read before, may be in the answer: the turn begins with the first read."""
+    question, erased = "What is my cat called?", list[str]()
+
+    def erase(given: list[str]) -> None:
+        if question in given and not erased:
+            erased.append(question)
+            memory.delete_all()
+
+    client = local_memory(tmp_path / "e.db", embeddings=WordEmbeddings(erase))
+    memory = ScopedMemory("u_alice", client=client)
+    memory.add(SECRET)
+    chain = with_scoped_memory(RunnableLambda(lambda given: AIMessage("Hello")), client=client)
+    assert (await run(way, chain, question, CONFIG)).text == "Hello"
+    assert erased == [question]
+    assert left_of(client) == (0, [])
+    client.close()
+
+
+def test_a_history_whose_user_is_erased_stores_nothing_and_reads_again(client: EngineMemory) -> None:
     memory = ScopedMemory("u_alice", client=client)
     memory.add(SECRET)
     history = ScopedChatMessageHistory("u_alice", "s1", client=client)
@@ -74,7 +97,7 @@ def test_of_a_history_which_then_begins_anew(client: EngineMemory) -> None:
     assert [message.text for message in history.messages] == ["Hello"]
 
 
-def test_of_a_history_whose_transcripts_lie_elsewhere(client: EngineMemory, tmp_path: Path) -> None:
+def test_a_history_with_separate_transcripts_stores_nothing(client: EngineMemory, tmp_path: Path) -> None:
     memory = ScopedMemory("u_alice", client=client, transcripts=f"sqlite:///{tmp_path / 'chats.db'}")
     memory.add(SECRET)
     erasing = ScopedChatMessageHistory("u_alice", client=client, remember=lambda _: bool(memory.delete_all()))
@@ -88,7 +111,7 @@ def test_of_a_history_whose_transcripts_lie_elsewhere(client: EngineMemory, tmp_
     close_transcripts(client)
 
 
-def test_another_users_erasure_stops_nothing(client: EngineMemory) -> None:
+def test_another_users_erasure_changes_nothing(client: EngineMemory) -> None:
     history = ScopedChatMessageHistory("u_alice", "s1", client=client)
     assert history.messages == []
     ScopedMemory("u_bob", client=client).delete_all()
@@ -96,7 +119,7 @@ def test_another_users_erasure_stops_nothing(client: EngineMemory) -> None:
     assert left_of(client)[0] == 1
 
 
-async def test_of_an_agent(client: EngineMemory) -> None:
+async def test_an_agent_whose_user_is_erased_remembers_nothing(client: EngineMemory) -> None:
     memory = ScopedMemory("u_alice", client=client)
 
     class Erasing(GenericFakeChatModel):

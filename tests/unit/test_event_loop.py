@@ -1,4 +1,4 @@
-"""The async side of the embedded store: many calls at once, a loop that goes on, calls that are cancelled."""
+"""The async side of the embedded store: concurrent calls, an event loop that is not blocked, cancelled calls."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ async def test_two_hundred_calls_at_once(tmp_path: Path) -> None:
     assert_sound(path)
 
 
-class TestTheLoopGoesOn:
-    async def test_while_an_embedding_is_waited_for(self, tmp_path: Path) -> None:
+class TestNotBlocked:
+    async def test_the_event_loop_runs_while_an_embedding_is_computed(self, tmp_path: Path) -> None:
         released = threading.Event()
 
         def on(text: str) -> None:
@@ -52,8 +52,8 @@ class TestTheLoopGoesOn:
             added, _ = await asyncio.gather(*calls)
             assert [record["memory"] for record in added] == ["slow text"]
 
-    async def test_while_other_calls_read_and_write(self, tmp_path: Path) -> None:
-        """What costs time is done beside the loop: it turns far oftener than there are calls to answer."""
+    async def test_the_event_loop_runs_during_every_call(self, tmp_path: Path) -> None:
+        """Calls run in threads, so other tasks run in the meantime."""
         turns = 0
 
         async def tick() -> None:
@@ -87,7 +87,7 @@ class TestTheLoopGoesOn:
 
 class TestCancelled:
     @pytest.mark.parametrize("infer", [False, True], ids=["verbatim", "extracted"])
-    async def test_an_add_is_wholly_there_or_not_at_all(self, tmp_path: Path, infer: bool) -> None:
+    async def test_a_cancelled_add_is_stored_whole_or_not_at_all(self, tmp_path: Path, infer: bool) -> None:
         path = tmp_path / "m.db"
         begun, released = threading.Event(), threading.Event()
 
@@ -112,7 +112,7 @@ class TestCancelled:
             assert memory.count() == 3
         assert_sound(path)
 
-    async def test_cancelling_hundreds_breaks_nothing(self, tmp_path: Path) -> None:
+    async def test_hundreds_of_cancelled_adds_leave_the_store_sound(self, tmp_path: Path) -> None:
         path = tmp_path / "m.db"
         with store(path) as client:
             memory = ScopedMemory("u_alice", client=client)
@@ -132,7 +132,7 @@ class TestCancelled:
             assert len(texts) == rows_in(path)
         assert_sound(path)
 
-    async def test_a_closed_store_says_so(self, tmp_path: Path) -> None:
+    async def test_a_call_on_a_closed_store_raises(self, tmp_path: Path) -> None:
         with store(tmp_path / "m.db") as client:
             memory = ScopedMemory("u_alice", client=client)
         for call in (memory.aadd("x"), memory.asearch("x"), memory.aget_all(), memory.adelete_all()):

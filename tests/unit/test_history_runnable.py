@@ -1,4 +1,4 @@
-"""Our history inside LangChain's RunnableWithMessageHistory, in every shape in which people run it."""
+"""The history inside LangChain's RunnableWithMessageHistory, in every shape and mode in which people run it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.history import RunnableWithMessageHistory
+from sqlalchemy import create_engine, event
 
 from langchain_mem0_scoped import HISTORY_CONFIG, ScopedChatMessageHistory, ScopedMemory, ScopeError, history_factory
+from langchain_mem0_scoped.requests import search_request
 from tests.agents import Together, collected, config_of
-from tests.chat import client_with_transcripts
 from tests.models import ScriptedModel
-from tests.support import new_user, texts_of
+from tests.support import new_user, opened, texts_of
 
 PROMPT = ChatPromptTemplate.from_messages(
     [("system", "You are kind."), MessagesPlaceholder("history"), MessagesPlaceholder("input")]
@@ -28,10 +29,28 @@ SHAPES = ("history key", "list key", "messages")
 MODES = ("invoke", "ainvoke", "stream", "astream", "batch", "abatch")
 
 
-@pytest.fixture(scope="module", params=["embedded", "sql"])
-def bound(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    with client_with_transcripts(request.param, tmp_path_factory.mktemp(request.param)) as (client, transcripts):
-        yield {"client": client, "transcripts": transcripts}
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A client that keeps transcripts itself."""
+    with opened("embedded", tmp_path_factory.mktemp("embedded")) as client:
+        yield {"client": client, "transcripts": None}
+
+
+@pytest.fixture(scope="module")
+def separate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A client whose transcripts are in a SQL database."""
+    folder = tmp_path_factory.mktemp("separate")
+    engine = create_engine(f"sqlite:///{folder / 'chats.db'}")
+    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+    with opened("embedded", folder) as client:
+        yield {"client": client, "transcripts": engine}
+    engine.dispose()
+
+
+@pytest.fixture(params=["embedded", "separate"])
+def bound(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Each of the two."""
+    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
 
 
 class Chat:
@@ -84,62 +103,57 @@ def said(user: str, bound: dict[str, Any], session: str = "s1") -> list[str]:
     return [message.text for message in log_of(user, bound, session)]
 
 
+def check_turns(shape: str, mode: str, bound: dict[str, Any]) -> None:
+    """Three turns are stored once, in order; the model is given recall, transcript and turn; and no other user's."""
+    alice, bob, chat = new_user("alice"), new_user("bob"), Chat(shape, bound)
+    memory = ScopedMemory(alice, client=bound["client"])
+    memory.add("my cat is called Tom", session_id="s0")
+    for number in range(3):
+        chat.say(mode, f"turn {number}: what is my cat called", alice)
+    log = log_of(alice, bound)
+    assert [message.text for message in log] == [
+        text
+        for n in range(3)
+        for text in (f"turn {n}: what is my cat called", f"answer to turn {n}: what is my cat called")
+    ]
+    assert [type(message) for message in log] == [HumanMessage, AIMessage] * 3
+    assert sorted(texts_of(memory.get_all(session_id="s1"))) == sorted(message.text for message in log)
+    recalled, *rest = [message.text for message in chat.model.seen[-1] if message.text != "You are kind."]
+    assert '"my cat is called Tom"' in recalled
+    assert rest == [message.text for message in log[:-1]]
+    for session in ("s0", "s1"):
+        chat.say(mode, "what is my cat called", bob, session)
+        assert [message.text for message in chat.model.seen[-1][-1:]] == ["what is my cat called"]
+        assert not any("Tom" in message.text for message in chat.model.seen[-1])
+
+
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("shape", SHAPES)
-class TestEveryShape:
-    def test_the_transcript_holds_each_turn_once_in_order(self, shape: str, mode: str, bound: dict[str, Any]) -> None:
-        user, chat = new_user(), Chat(shape, bound)
-        ScopedMemory(user, client=bound["client"]).add("something known from elsewhere", session_id="s0")
-        for number in range(3):
-            chat.say(mode, f"turn {number}", user)
-        log = log_of(user, bound)
-        assert [message.text for message in log] == [
-            part for number in range(3) for part in (f"turn {number}", f"answer to turn {number}")
-        ]
-        assert [type(message) for message in log] == [HumanMessage, AIMessage] * 3
-        known = texts_of(ScopedMemory(user, client=bound["client"]).get_all(session_id="s1"))
-        assert sorted(known) == sorted(message.text for message in log)
+class TestTurns:
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_in_every_shape_and_mode(self, shape: str, mode: str, embedded: dict[str, Any]) -> None:
+        check_turns(shape, mode, embedded)
 
-    def test_the_model_sees_recall_transcript_and_turn(self, shape: str, mode: str, bound: dict[str, Any]) -> None:
-        user, chat = new_user(), Chat(shape, bound)
-        chat.say(mode, "my cat is called Tom", user, "s0")
-        chat.say(mode, "first", user)
-        chat.say(mode, "what is my cat called", user)
-        seen = [message.text for message in chat.model.seen[-1] if message.text != "You are kind."]
-        assert "my cat is called Tom" in seen[0]
-        assert seen[1:] == ["first", "answer to first", "what is my cat called"]
-
-    def test_another_user_is_told_nothing(self, shape: str, mode: str, bound: dict[str, Any]) -> None:
-        alice, bob = new_user("alice"), new_user("bob")
-        chat = Chat(shape, bound)
-        chat.say(mode, "my cat is called Tom", alice, "s0")
-        for session in ("s0", "s1"):
-            chat.say(mode, "what is my cat called", bob, session)
-            assert not any("Tom" in message.text for message in chat.model.seen[-1])
+    def test_with_separate_transcripts_in_every_mode(self, mode: str, separate: dict[str, Any]) -> None:
+        check_turns("history key", mode, separate)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
 class TestManyAtOnce:
-    def test_a_batch_of_50_users(self, shape: str, bound: dict[str, Any]) -> None:
-        chat, users = Chat(shape, bound), [new_user() for _ in range(50)]
-        for word in ("first", "second"):
-            answers = chat.chain.batch([chat.given(f"{word} of {u}") for u in users], [config_of(u) for u in users])
-            assert [answer.text for answer in answers] == [f"answer to {word} of {user}" for user in users]
-        for user in users:
-            assert said(user, bound) == [
-                f"first of {user}",
-                f"answer to first of {user}",
-                f"second of {user}",
-                f"answer to second of {user}",
-            ]
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_a_batch_of_50_users(self, shape: str, embedded: dict[str, Any]) -> None:
+        check_batch(shape, embedded, 50)
 
-    async def test_50_users_on_one_event_loop(self, shape: str, bound: dict[str, Any]) -> None:
-        chat, users = Chat(shape, bound), [new_user() for _ in range(50)]
-        await asyncio.gather(*(chat.chain.ainvoke(chat.given(f"I am {user}"), config_of(user)) for user in users))
-        for user in users:
-            assert said(user, bound) == [f"I am {user}", f"answer to I am {user}"]
+    def test_a_batch_of_users_with_separate_transcripts(self, separate: dict[str, Any]) -> None:
+        check_batch("messages", separate, 20)
 
-    def test_two_turns_at_once_in_one_session(self, shape: str, bound: dict[str, Any]) -> None:
+    @pytest.mark.parametrize("shape", SHAPES)
+    async def test_50_users_on_one_event_loop(self, shape: str, embedded: dict[str, Any]) -> None:
+        await check_event_loop(shape, embedded, 50)
+
+    async def test_users_on_one_event_loop_with_separate_transcripts(self, separate: dict[str, Any]) -> None:
+        await check_event_loop("messages", separate, 20)
+
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_two_concurrent_turns_of_one_session(self, shape: str, bound: dict[str, Any]) -> None:
         user, meet = new_user(), Together(2)
         chat = Chat(shape, bound)
         chat.say("invoke", "before", user)
@@ -155,14 +169,31 @@ class TestManyAtOnce:
         assert len(log) == 6
 
 
+def check_batch(shape: str, bound: dict[str, Any], number: int) -> None:
+    chat, users = Chat(shape, bound), [new_user() for _ in range(number)]
+    for word in ("first", "second"):
+        answers = chat.chain.batch([chat.given(f"{word} of {u}") for u in users], [config_of(u) for u in users])
+        assert [answer.text for answer in answers] == [f"answer to {word} of {user}" for user in users]
+    for user in users:
+        turns = [f"{word} of {user}" for word in ("first", "second")]
+        assert said(user, bound) == [text for one in turns for text in (one, f"answer to {one}")]
+
+
+async def check_event_loop(shape: str, bound: dict[str, Any], number: int) -> None:
+    chat, users = Chat(shape, bound), [new_user() for _ in range(number)]
+    await asyncio.gather(*(chat.chain.ainvoke(chat.given(f"I am {user}"), config_of(user)) for user in users))
+    for user in users:
+        assert said(user, bound) == [f"I am {user}", f"answer to I am {user}"]
+
+
 class TestAnswers:
-    def test_a_parsed_answer_is_logged_as_the_assistants(self, bound: dict[str, Any]) -> None:
+    def test_a_parsed_answer_is_stored_as_the_assistants(self, bound: dict[str, Any]) -> None:
         user = new_user()
         chat = Chat("history key", bound, PROMPT | ScriptedModel(says=lambda _: "plain text") | StrOutputParser())
         chat.say("stream", "hi", user)
         assert log_of(user, bound) == [HumanMessage("hi"), AIMessage("plain text")]
 
-    def test_a_streamed_answer_is_logged_as_one_message(self, bound: dict[str, Any]) -> None:
+    def test_a_streamed_answer_is_stored_as_one_message(self, bound: dict[str, Any]) -> None:
         user = new_user()
         chat = Chat("messages", bound)
         chat.say("stream", "hi", user)
@@ -170,8 +201,8 @@ class TestAnswers:
         assert type(answer) is AIMessage
         assert not isinstance(answer, AIMessageChunk)
 
-    def test_an_agents_answer_repeats_nothing(self, bound: dict[str, Any]) -> None:
-        """It answers with all it was given and then its own; ids tell what is known already."""
+    def test_an_agents_answer_is_stored_without_what_it_repeats(self, bound: dict[str, Any]) -> None:
+        """An agent returns its input messages before its own. Messages whose ids exist are not stored again."""
         user = new_user()
 
         def agent(given: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +223,7 @@ class TestAnswers:
         assert said(user, bound) == [text for n in range(3) for text in (f"turn {n}", "", "data", "done")]
         assert "data" not in texts_of(ScopedMemory(user, client=bound["client"]).get_all())
 
-    def test_a_failed_chain_and_an_abandoned_stream_log_nothing(self, bound: dict[str, Any]) -> None:
+    def test_a_failed_chain_and_an_abandoned_stream_store_nothing(self, bound: dict[str, Any]) -> None:
         user, chat = new_user(), Chat("messages", bound)
 
         def fail(_: int) -> None:
@@ -207,14 +238,14 @@ class TestAnswers:
         stream.close()  # type: ignore[attr-defined]
         assert said(user, bound) == []
 
-    def test_the_history_is_there_for_the_chain(self, bound: dict[str, Any]) -> None:
-        """How a chain inside recalls by the query: RunnableWithMessageHistory puts its history into the config."""
+    def test_the_chain_can_use_its_history(self, bound: dict[str, Any]) -> None:
+        """RunnableWithMessageHistory puts the history into the config, so that a chain can search by its query."""
         user = new_user()
         ScopedMemory(user, client=bound["client"]).add("the tea is green", session_id="s0")
 
         def answer(given: Any, config: Any) -> str:
             history = config["configurable"]["message_history"]
-            return str(history.memory.search(given[-1].text)[0]["memory"])
+            return str(history.scoped_client.search(search_request(given[-1].text))[0]["memory"])
 
         chat = Chat("messages", bound, RunnableLambda(answer), recall=0)
         assert chat.chain.invoke([HumanMessage("tea?")], config_of(user)) == "the tea is green"
@@ -224,7 +255,7 @@ class TestConfig:
     @pytest.mark.parametrize(
         "configurable", [{}, {"user_id": "u"}, {"session_id": "s"}, {"user_id": "u", "session_id": "s", "thread": 1}]
     )
-    def test_both_fields_are_needed(self, bound: dict[str, Any], configurable: dict[str, Any]) -> None:
+    def test_both_ids_are_needed(self, bound: dict[str, Any], configurable: dict[str, Any]) -> None:
         chat = Chat("messages", bound)
         if len(configurable) < 2:
             with pytest.raises(ValueError, match="Missing keys"):
@@ -233,7 +264,7 @@ class TestConfig:
             chat.chain.invoke(chat.given("hi"), {"configurable": configurable | {"user_id": new_user()}})
 
     @pytest.mark.parametrize("user", ["", None, "*", "a b", 7, " alice"])
-    def test_a_user_that_is_none_is_refused(self, bound: dict[str, Any], user: Any) -> None:
+    def test_invalid_ids_are_refused(self, bound: dict[str, Any], user: Any) -> None:
         chat = Chat("messages", bound)
         with pytest.raises(ScopeError):
             chat.chain.invoke(chat.given("hi"), config_of(user))
@@ -241,12 +272,12 @@ class TestConfig:
             chat.chain.invoke(chat.given("hi"), config_of("alice", user))
         assert chat.model.seen == []
 
-    def test_its_fields_are_told_apart_and_described(self, bound: dict[str, Any]) -> None:
+    def test_the_ids_are_configurable_fields(self, bound: dict[str, Any]) -> None:
         specs = {spec.id: spec for spec in Chat("messages", bound).chain.config_specs}
         assert {"user_id", "session_id"} <= specs.keys()
         assert all(spec.annotation is str and spec.is_shared for spec in HISTORY_CONFIG)
 
-    def test_caps_and_what_is_remembered_reach_each_history(self, bound: dict[str, Any]) -> None:
+    def test_options_reach_each_history(self, bound: dict[str, Any]) -> None:
         user = new_user()
         chat = Chat("messages", bound, max_messages=1, remember=False)
         for number in range(3):

@@ -1,4 +1,4 @@
-"""What of a turn becomes memory."""
+"""Which messages of a turn become memories, and the report of a turn that could not be saved."""
 
 from __future__ import annotations
 
@@ -12,94 +12,95 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 
 from langchain_mem0_scoped import BackendError, InputError, ScopedChatMessageHistory, ScopeError, history_factory
 from langchain_mem0_scoped.memory_filter import report_unsaved, select_messages, validate_remember
-from langchain_mem0_scoped.messages import MAX_NAME, MAX_TEXT, TextMessage, to_text_messages
+from langchain_mem0_scoped.messages import MAX_NAME, MAX_TEXT, to_text_messages
 from langchain_mem0_scoped.recall import recall_message
+from langchain_mem0_scoped.requests import add_request
 from tests.chat import HARD_TEXT, MESSAGES, any_message
 
 
-def said(*messages: BaseMessage, remember: Any = True) -> list[tuple[str, str]]:
-    return [(one["role"], one["content"]) for one in select_messages(messages, remember)]
+def selected(*messages: BaseMessage, remember: Any = True) -> list[tuple[str, str]]:
+    return [(one.role, one.content) for one in select_messages(messages, remember)]
 
 
 class TestByDefault:
-    def test_it_is_what_the_user_and_the_assistant_said(self) -> None:
-        assert said(HumanMessage("I am Ann"), AIMessage("Hello Ann"), AIMessageChunk(content="!")) == [
+    def test_selects_what_the_user_and_the_assistant_said(self) -> None:
+        assert selected(HumanMessage("I am Ann"), AIMessage("Hello Ann"), AIMessageChunk(content="!")) == [
             ("user", "I am Ann"),
             ("assistant", "Hello Ann"),
             ("assistant", "!"),
         ]
 
     @pytest.mark.parametrize("kind", [kind for kind in MESSAGES if kind.partition(" ")[0] not in ("human", "ai")])
-    def test_nothing_else_is(self, kind: str) -> None:
+    def test_skips_other_types(self, kind: str) -> None:
         if kind not in ("multimodal", "hard text", "hard id", "large"):
-            assert said(MESSAGES[kind]) == []
+            assert selected(MESSAGES[kind]) == []
 
-    def test_of_pictures_and_tool_calls_only_the_text_is(self) -> None:
-        assert said(MESSAGES["multimodal"]) == [("user", "What is this?and this?")]
-        assert said(MESSAGES["ai that calls tools"]) == [("assistant", "Let me see")]
-        assert said(AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "c"}])) == []
+    def test_selects_only_the_text_beside_pictures_and_tool_calls(self) -> None:
+        assert selected(MESSAGES["multimodal"]) == [("user", "What is this?and this?")]
+        assert selected(MESSAGES["ai that calls tools"]) == [("assistant", "Let me see")]
+        assert selected(AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "c"}])) == []
 
     @pytest.mark.parametrize("blank", ["", " \n\t", "\x00", "\ud83d", " \x00 ", " " * (MAX_TEXT + 1) + "late"])
-    def test_blank_text_is_not(self, blank: str) -> None:
-        assert said(HumanMessage(blank), HumanMessage("x")) == [("user", "x")]
+    def test_skips_blank_text(self, blank: str) -> None:
+        assert selected(HumanMessage(blank), HumanMessage("x")) == [("user", "x")]
 
-    def test_what_no_store_can_keep_is_left_out(self) -> None:
-        (((_, text)),) = said(HumanMessage(HARD_TEXT))
+    def test_removes_what_a_memory_cannot_hold(self) -> None:
+        (((_, text)),) = selected(HumanMessage(HARD_TEXT))
         assert text == HARD_TEXT.replace("\x00", "").replace("\ud83d", "")
-        assert said(HumanMessage("x" * (MAX_TEXT + 5))) == [("user", "x" * MAX_TEXT)]
+        assert selected(HumanMessage("x" * (MAX_TEXT + 5))) == [("user", "x" * MAX_TEXT)]
 
     @pytest.mark.parametrize(
         ("name", "kept"), [("Ann", "Ann"), ("", None), ("\x00\ud83d", None), ("a" * 999, "a" * MAX_NAME), (None, None)]
     )
-    def test_who_spoke_is(self, name: str | None, kept: str | None) -> None:
+    def test_keeps_the_name_of_the_speaker(self, name: str | None, kept: str | None) -> None:
         (one,) = select_messages([HumanMessage("I went home", name=name)], True)
-        assert one.get("name") == kept
+        assert one.name == kept
 
     @given(st.lists(any_message(), max_size=4))
-    def test_whatever_is_chosen_can_be_added(self, messages: list[BaseMessage]) -> None:
+    def test_every_selected_message_can_be_added(self, messages: list[BaseMessage]) -> None:
         for remember in (True, lambda message: True):
             chosen = select_messages(messages, remember)
-            assert to_text_messages(chosen) == [
-                TextMessage(one["role"], one["content"], one.get("name")) for one in chosen
-            ]
+            assert add_request(chosen, session_id="s1").messages == chosen
+            as_dicts = [{"role": one.role, "content": one.content, "name": one.name} for one in chosen]
+            assert to_text_messages(as_dicts) == chosen
 
 
 class TestPaused:
-    def test_nothing_is_remembered(self) -> None:
-        assert said(HumanMessage("x"), AIMessage("y"), remember=False) == []
+    def test_selects_nothing(self) -> None:
+        assert selected(HumanMessage("x"), AIMessage("y"), remember=False) == []
 
 
 class TestByFunction:
-    def test_it_is_asked_about_every_message_in_order(self) -> None:
+    def test_is_called_with_every_message_in_order(self) -> None:
         asked: list[BaseMessage] = []
         messages = [HumanMessage("a"), AIMessage("b"), ToolMessage("c", tool_call_id="1"), SystemMessage("d")]
-        assert said(*messages, remember=asked.append) == []
+        assert selected(*messages, remember=asked.append) == []
         assert asked == messages
 
     @pytest.mark.parametrize(
         ("answer", "expected"),
         [(True, "text"), (False, None), (None, None), ("other", "other"), ("", None), (" ", None)],
     )
-    def test_its_answer_decides(self, answer: Any, expected: str | None) -> None:
-        assert said(HumanMessage("text"), remember=lambda _: answer) == ([("user", expected)] if expected else [])
+    def test_its_return_value_decides(self, answer: Any, expected: str | None) -> None:
+        assert selected(HumanMessage("text"), remember=lambda _: answer) == ([("user", expected)] if expected else [])
 
-    def test_it_may_redact(self) -> None:
-        redacted = said(
+    def test_may_redact(self) -> None:
+        redacted = selected(
             HumanMessage("my card is 4111"), remember=lambda message: message.text.replace("4111", "[card]")
         )
         assert redacted == [("user", "my card is [card]")]
 
-    def test_tool_output_is_remembered_where_it_says_so_as_the_assistants(self) -> None:
+    def test_selected_tool_output_is_the_assistants(self) -> None:
         tool = ToolMessage("12 °C", tool_call_id="1")
-        assert said(tool, remember=lambda message: message.type == "tool") == [("assistant", "12 °C")]
+        assert selected(tool, remember=lambda message: message.type == "tool") == [("assistant", "12 °C")]
 
-    def test_what_it_makes_up_is_made_storable_too(self) -> None:
-        assert said(HumanMessage("x"), remember=lambda _: "a\x00b\ud800") == [("user", "ab")]
+    def test_a_returned_text_is_made_storable_too(self) -> None:
+        assert selected(HumanMessage("x"), remember=lambda _: "a\x00b\ud800") == [("user", "ab")]
 
     @pytest.mark.parametrize("answer", [1, 0, b"x", ["x"], HumanMessage("x")])
-    def test_another_answer_is_refused(self, answer: Any) -> None:
+    def test_another_return_type_is_refused(self, answer: Any) -> None:
         with pytest.raises(InputError, match="must return a bool, a str or None"):
-            said(HumanMessage("secret"), remember=lambda _: answer)
+            selected(HumanMessage("secret"), remember=lambda _: answer)
 
 
 class TestRefused:
@@ -113,14 +114,12 @@ class TestRefused:
         ],
         ids=["alone", "history", "factory"],
     )
-    def test_what_cannot_decide_before_anything_depends_on_it(
-        self, remember: Any, take: Callable[[Any], object]
-    ) -> None:
+    def test_another_type_of_remember_is_refused_at_once(self, remember: Any, take: Callable[[Any], object]) -> None:
         with pytest.raises(InputError, match="remember must be"):
             take(remember)
 
 
-class TestWordOfAnUnsavedTurn:
+class TestReport:
     UNSAVED = "a turn could not be saved ({}): the answer was given, but is not remembered{}"
 
     def reported(self, caplog: pytest.LogCaptureFixture, fails: Callable[[], object]) -> str:
@@ -132,24 +131,22 @@ class TestWordOfAnUnsavedTurn:
         assert record.levelname == "ERROR"
         return record.getMessage()
 
-    def test_says_what_is_the_matter_where_that_is_ours_to_say(self, caplog: pytest.LogCaptureFixture) -> None:
-        wrong = self.reported(caplog, lambda: said(HumanMessage("secret"), remember=lambda _: 7))
+    def test_quotes_an_input_error_of_this_package(self, caplog: pytest.LogCaptureFixture) -> None:
+        wrong = self.reported(caplog, lambda: selected(HumanMessage("secret"), remember=lambda _: 7))
         assert wrong == self.UNSAVED.format("InputError", ": remember() must return a bool, a str or None, got int")
 
     @pytest.mark.parametrize("kind", [InputError, ScopeError, BackendError, KeyError, type("Mine", (InputError,), {})])
-    def test_says_nothing_that_somebody_else_wrote(
-        self, caplog: pytest.LogCaptureFixture, kind: type[Exception]
-    ) -> None:
+    def test_does_not_quote_other_errors(self, caplog: pytest.LogCaptureFixture, kind: type[Exception]) -> None:
         def quoting(message: BaseMessage) -> bool:
             raise kind(message.text)
 
-        told = self.reported(caplog, lambda: said(HumanMessage("secret"), remember=quoting))
+        told = self.reported(caplog, lambda: selected(HumanMessage("secret"), remember=quoting))
         assert told == self.UNSAVED.format(kind.__name__, "")
 
-    def test_can_be_given_of_an_error_that_was_never_raised(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_does_not_quote_an_error_that_was_never_raised(self, caplog: pytest.LogCaptureFixture) -> None:
         report_unsaved(InputError("secret"))
         assert "secret" not in caplog.text
 
 
-def test_recall_is_not_remembered_by_default() -> None:
-    assert said(recall_message([])) == []
+def test_a_recall_is_not_selected_by_default() -> None:
+    assert selected(recall_message([])) == []
