@@ -1,4 +1,4 @@
-"""Async is async: connections of the event loop's own, nothing in threads, the loop free while the platform is slow."""
+"""Async calls on the platform: on the event loop's own connections, without threads, and never blocking the loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from langchain_mem0_scoped import ScopedMemory
-from langchain_mem0_scoped.backends.platform import transport as sending
+from langchain_mem0_scoped.backends.platform import transport
 from tests.hosted import LIST, SEARCH, memory_of, sent
 from tests.platform.faults import Delay, Drop
 from tests.platform.filters import Scoping
@@ -39,8 +39,8 @@ def calls_with(memory_id: str) -> dict[str, tuple[Any, ...]]:
 
 
 def pools_here() -> list[httpx.AsyncClient]:
-    """The pools of this event loop."""
-    return [pool.client for pool in sending._pools[os.getpid(), asyncio.get_running_loop()].values()]
+    """Return the connection pools of this event loop."""
+    return [pool.client for pool in transport._pools[os.getpid(), asyncio.get_running_loop()].values()]
 
 
 def connections_of(client: Any) -> list[Any]:
@@ -50,16 +50,16 @@ def connections_of(client: Any) -> list[Any]:
 
 async def test_no_request_is_made_in_a_thread(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = memory_of(platform)
-    await memory.acount()  # the first call of all may import and open things, in a thread
+    await memory.acount()  # the first call imports and opens things in a thread
     here = threading.get_ident()
     senders: set[int] = set()
     handle = httpx.AsyncHTTPTransport.handle_async_request
 
-    async def record_failure(self: Any, request: httpx.Request) -> httpx.Response:
+    async def recorded(self: Any, request: httpx.Request) -> httpx.Response:
         senders.add(threading.get_ident())
         return await handle(self, request)
 
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", record_failure)
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", recorded)
 
     def refused(*_: Any, **__: Any) -> Any:
         raise AssertionError("a request over the connections of threads")
@@ -72,7 +72,7 @@ async def test_no_request_is_made_in_a_thread(platform: Platform, monkeypatch: p
     assert senders == {here}
 
 
-async def test_reading_and_adding_use_no_thread_at_all(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_search_and_add_use_no_thread(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = memory_of(platform)
     await memory.acount()
 
@@ -84,7 +84,7 @@ async def test_reading_and_adding_use_no_thread_at_all(platform: Platform, monke
     assert len(await memory.asearch("tea", k=20)) == 20
 
 
-async def test_the_loop_is_free_while_the_platform_is_slow(platform: Platform) -> None:
+async def test_event_loop_is_free_while_the_platform_is_slow(platform: Platform) -> None:
     memory = memory_of(platform)
     await memory.acount()
     platform.delay = 0.3
@@ -102,19 +102,19 @@ async def test_the_loop_is_free_while_the_platform_is_slow(platform: Platform) -
     await asyncio.gather(memory.asearch("tea"), memory.aget_all(), memory.acount())
     stop.set()
     await ticking
-    assert 0.3 <= time.monotonic() - begun < 0.8  # at the same time, not one after the other
+    assert 0.3 <= time.monotonic() - begun < 0.8  # at the same time
     assert longest < 0.2
 
 
-async def test_many_at_once_are_sent_so_many_at_a_time(platform: Platform) -> None:
+async def test_number_of_requests_at_once_is_limited(platform: Platform) -> None:
     memory = memory_of(platform)
     platform.faults.always(Delay(0.02), path=SEARCH)
-    await asyncio.gather(*(memory.asearch(f"tea {number}") for number in range(4 * sending.AT_ONCE)))
-    assert sent(platform, "POST", SEARCH) == 4 * sending.AT_ONCE
-    assert len(connections_of(pools_here()[0])) <= sending.AT_ONCE
+    await asyncio.gather(*(memory.asearch(f"tea {number}") for number in range(4 * transport.MAX_CONCURRENT)))
+    assert sent(platform, "POST", SEARCH) == 4 * transport.MAX_CONCURRENT
+    assert len(connections_of(pools_here()[0])) <= transport.MAX_CONCURRENT
 
 
-async def test_one_that_is_cancelled_leaves_the_others_alone(platform: Platform) -> None:
+async def test_cancelled_call_does_not_affect_others(platform: Platform) -> None:
     memory = memory_of(platform)
     await memory.acount()
     platform.faults.once(Delay(5), path=SEARCH)
@@ -126,14 +126,14 @@ async def test_one_that_is_cancelled_leaves_the_others_alone(platform: Platform)
     assert texts_of(await memory.aadd("tea")) == texts_of(await memory.asearch("tea")) == ["tea"]
 
 
-def test_one_loop_after_another(platform: Platform) -> None:
+def test_several_event_loops_one_after_another(platform: Platform) -> None:
     memory = memory_of(platform)
     for number in range(3):
         asyncio.run(memory.aadd(f"tea {number}"))
     assert sorted(texts_of(memory.get_all())) == ["tea 0", "tea 1", "tea 2"]
 
 
-def test_loops_in_several_threads_and_threads_without(platform: Platform) -> None:
+def test_threads_with_and_without_event_loops(platform: Platform) -> None:
     client = platform.client()
 
     def one(number: int) -> list[str]:
@@ -148,7 +148,7 @@ def test_loops_in_several_threads_and_threads_without(platform: Platform) -> Non
         assert list(pool.map(one, range(40))) == [[f"tea {number}"] for number in range(40)]
 
 
-def test_connections_are_closed_with_their_loop(platform: Platform) -> None:
+def test_connections_are_closed_with_their_event_loop(platform: Platform) -> None:
     memory = memory_of(platform)
     opened: list[httpx.AsyncClient] = []
 
@@ -159,13 +159,13 @@ def test_connections_are_closed_with_their_loop(platform: Platform) -> None:
 
     for _ in range(2):
         asyncio.run(some())
-        gc.collect()  # a connection that is only freed warns of it, and warnings are errors
+        gc.collect()  # a connection that is freed but not closed warns, and warnings are errors
     assert len(opened) == 2
     assert all(client.is_closed and connections_of(client) == [] for client in opened)
-    assert not [loop for _, loop in sending._pools if loop.is_closed()]
+    assert not [loop for _, loop in transport._pools if loop.is_closed()]
 
 
-def test_so_are_those_of_a_client_that_is_freed_before_its_loop_ends(platform: Platform) -> None:
+def test_connections_of_a_freed_client_are_closed_with_the_event_loop(platform: Platform) -> None:
     async def some() -> None:
         memory = memory_of(platform)
         platform.delay = 0.02
@@ -175,25 +175,25 @@ def test_so_are_those_of_a_client_that_is_freed_before_its_loop_ends(platform: P
     gc.collect()
 
 
-def test_a_loop_that_was_closed_by_hand_is_not_kept(platform: Platform) -> None:
+def test_closed_event_loop_is_not_kept(platform: Platform) -> None:
     memory = memory_of(platform)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(memory.acount())
-    (client,) = sending._pools[os.getpid(), loop].values()
+    (client,) = transport._pools[os.getpid(), loop].values()
     loop.run_until_complete(client.client.aclose())
     loop.close()
     assert asyncio.run(memory.acount()) == 0
-    assert not [held for _, held in sending._pools if held is loop]
+    assert not [held for _, held in transport._pools if held is loop]
 
 
-async def test_a_client_for_each_request_is_still_one_pool(platform: Platform) -> None:
+async def test_clients_of_one_address_share_a_pool(platform: Platform) -> None:
     for number in range(5):
         await memory_of(platform, f"u{number}").asearch("tea")
     assert len(pools_here()) == 1
     assert len(connections_of(pools_here()[0])) == 1
 
 
-def test_a_client_that_is_freed_is_not_kept(platform: Platform) -> None:
+def test_freed_client_is_not_kept(platform: Platform) -> None:
     from weakref import ref
 
     client = platform.client()
@@ -204,7 +204,7 @@ def test_a_client_that_is_freed_is_not_kept(platform: Platform) -> None:
     assert freed() is None
 
 
-def test_building_scopes_asks_for_nothing(platform: Platform) -> None:
+def test_building_scopes_sends_nothing(platform: Platform) -> None:
     client = platform.client()
     before = len(platform.requests)
     scopes = [ScopedMemory(f"u{number}", client=client) for number in range(1_000)]
@@ -218,7 +218,7 @@ def test_building_scopes_asks_for_nothing(platform: Platform) -> None:
     assert sent(platform, "GET", "/v1/ping/") == 1
 
 
-def test_right_after_a_fork_both_go_on(platform: Platform) -> None:
+def test_parent_and_child_work_after_a_fork(platform: Platform) -> None:
     output = run_python(FORK, MEM0_API_KEY=platform.key, MEM0_HOST=platform.url)
     assert output == "['from the child', 'from the parent']\n"
     assert sent(platform, "GET", "/v1/ping/") == 1
@@ -262,7 +262,7 @@ FORK = """
 """
 
 
-async def test_a_failure_among_several_requests_is_one_error(platform: Platform) -> None:
+async def test_failures_among_several_requests_are_retried(platform: Platform) -> None:
     for number in range(30):
         platform.put(f"tea {number}", user_id="alice", run_id="r")
     platform.deleting = Scoping.IMPLICIT_NULLS

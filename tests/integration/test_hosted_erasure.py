@@ -8,8 +8,7 @@ import pytest
 from tenacity import wait_none
 
 from langchain_mem0_scoped import BackendError, ErasureError, ScopeError
-from langchain_mem0_scoped.backends.platform import backend as port
-from langchain_mem0_scoped.backends.platform import transport as sending
+from langchain_mem0_scoped.backends.platform import operations, transport
 from tests.hosted import ENTITY, LIST, ONE, memory_of, sent
 from tests.platform.faults import Drop, Fail, Rewrite, Status, Throttle
 from tests.platform.filters import Scoping
@@ -25,7 +24,7 @@ IDS: list[dict[str, Any]] = [{}, {"run_id": "r"}, {"agent_id": "a"}, {"app_id": 
 @pytest.fixture(autouse=True)
 def _at_once(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     platform.event_seconds = 0
-    monkeypatch.setattr(sending, "BACKOFF", wait_none())
+    monkeypatch.setattr(transport, "BACKOFF", wait_none())
 
 
 def furnished(platform: Platform) -> None:
@@ -97,7 +96,7 @@ def test_what_disappears_a_little_later_is_waited_for(platform: Platform, call: 
 def test_what_still_answers_is_an_error_that_names_it(
     platform: Platform, call: Call, left: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(port, "ERASURE_TIMEOUT", 0.1)
+    monkeypatch.setattr(operations, "ERASURE_TIMEOUT", 0.1)
     furnished(platform)
     platform.delete_leaves = {left}
     with pytest.raises(ErasureError, match=f"still there: {kind}; call delete_all again") as caught:

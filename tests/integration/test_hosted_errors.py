@@ -1,4 +1,4 @@
-"""Whatever comes instead of an answer is one clear error that says what to do, and tells nothing of what was asked."""
+"""Every failure of the platform is one clear error that says what to do and quotes nothing."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from tenacity import wait_none
 
 from langchain_mem0_scoped import BackendError, InputError, ScopedMemory
 from langchain_mem0_scoped.backends import default
-from langchain_mem0_scoped.backends.platform import backend as port
-from langchain_mem0_scoped.backends.platform import transport as sending
+from langchain_mem0_scoped.backends.platform import adding, transport
 from tests.hosted import ADD, EVENT, LIST, ONE, SEARCH, everything_in, memory_of, sent
 from tests.platform.faults import Drop, Fail, Fault, Hang, Html, Rewrite, Status, Throttle
 from tests.platform.filters import Scoping
@@ -48,8 +47,8 @@ def memory(platform_with_key: Platform) -> ScopedMemory:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "BACKOFF", wait_none())
-    monkeypatch.setattr(port, "LOST_ADD_TIMEOUT", 0.1)
+    monkeypatch.setattr(transport, "BACKOFF", wait_none())
+    monkeypatch.setattr(adding, "LOST_ADD_TIMEOUT", 0.1)
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +89,7 @@ def failure(call: Call, memory: ScopedMemory, verb: str, *arguments: Any, **opti
 
 
 class Case(NamedTuple):
-    """What comes, what the error says, whether trying again may help, and how often a request is sent."""
+    """A fault, what the error says, whether it is retryable, and how often a request is sent."""
 
     fault: Fault
     says: str
@@ -98,7 +97,7 @@ class Case(NamedTuple):
     sends: int
 
 
-MOST = sending.ATTEMPTS
+MOST = transport.ATTEMPTS
 CASES = {
     "wrong key": Case(Status(401, {"detail": f"Invalid: {KEY}"}), "check MEM0_API_KEY", False, 1),
     "forbidden": Case(Status(403, QUOTING), "check MEM0_API_KEY", False, 1),
@@ -111,7 +110,7 @@ CASES = {
     "throttled for long": Case(Throttle(3600), "call again later, or less often", True, 1),
     "broken": Case(Status(500, QUOTING), r"failed at \w+ \(500\): call again later", True, MOST),
     "down for long": Case(Status(503, TEXT, (("Retry-After", "900"),)), "call again later", True, 1),
-    "a proxy's page": Case(Html(text=f"<p>{TEXT}"), "text/html instead of JSON: .* login page", False, 1),
+    "a proxy's page": Case(Html(text=f"<p>{TEXT}"), "text/html, expected JSON: .* login page", False, 1),
     "a gateway's page": Case(Html(502, text=f"<p>{TEXT}"), "502", True, MOST),
     "half an answer": Case(Drop("half"), "connection .* broke", True, MOST),
     "no answer": Case(Drop("before"), "connection .* broke", True, MOST),
@@ -154,23 +153,23 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_json_of_another_form(platform_with_key: Platform, memory: ScopedMemory, call: Call, form: Any) -> None:
+def test_json_of_an_unexpected_form(platform_with_key: Platform, memory: ScopedMemory, call: Call, form: Any) -> None:
     platform = platform_with_key
     memory_id = platform.put(TEXT, user_id=USER).id
     for verb, arguments in calls_with(memory_id).items():
         platform.faults.clear()
         platform.faults.always(Rewrite(lambda _: form), path="/v")
         error = failure(call, memory, verb, *arguments)
-        assert "another form" in str(error), verb
+        assert "unexpected form" in str(error), verb
         assert not error.retryable
 
 
-def test_an_event_of_another_form(platform_with_key: Platform, memory: ScopedMemory, call: Call) -> None:
+def test_event_of_an_unexpected_form(platform_with_key: Platform, memory: ScopedMemory, call: Call) -> None:
     platform_with_key.faults.always(Rewrite(lambda _: {"results": TEXT}), path=EVENT)
-    assert "how far an event has come" in str(failure(call, memory, "add", TEXT))
+    assert "the status of an event" in str(failure(call, memory, "add", TEXT))
 
 
-def test_a_history_of_another_form(platform_with_key: Platform, memory: ScopedMemory, call: Call) -> None:
+def test_history_of_an_unexpected_form(platform_with_key: Platform, memory: ScopedMemory, call: Call) -> None:
     memory_id = memory.add(TEXT)[0]["id"]
     forms: tuple[Any, ...] = ({"results": [TEXT]}, [TEXT], TEXT)
     for form in forms:
@@ -193,34 +192,34 @@ WAITS: dict[str, tuple[Fault, float | None]] = {
 
 
 @pytest.mark.parametrize(("fault", "seconds"), WAITS.values(), ids=WAITS)
-def test_how_long_to_wait_is_told(
+def test_retry_after_is_on_the_error(
     platform_with_key: Platform, memory: ScopedMemory, call: Call, fault: Fault, seconds: float | None
 ) -> None:
     platform_with_key.faults.always(fault, path=SEARCH)
     error = failure(call, memory, "search", QUERY)
     assert (error.retryable, error.retry_after) == (True, seconds)
-    # What is to be waited for long is not waited for here.
-    assert sent(platform_with_key, "POST", SEARCH) == (1 if (seconds or 0) > sending.LONGEST_PAUSE else MOST)
+    # A long pause is left to the caller.
+    assert sent(platform_with_key, "POST", SEARCH) == (1 if (seconds or 0) > transport.MAX_RETRY_AFTER else MOST)
 
 
-def test_a_date_to_wait_for(platform_with_key: Platform, memory: ScopedMemory, call: Call) -> None:
+def test_retry_after_may_be_a_date(platform_with_key: Platform, memory: ScopedMemory, call: Call) -> None:
     until = format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True)
     platform_with_key.faults.always(Throttle(until, body=False), path=SEARCH)
     assert 590 < (failure(call, memory, "search", QUERY).retry_after or 0) <= 600
 
 
-def test_what_the_platform_asks_to_wait_is_waited(
+def test_short_retry_after_is_waited_for(
     platform_with_key: Platform, memory: ScopedMemory, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
-    pause = sending._pause
+    pause = transport._pause
 
     def noted(state: Any) -> float:
         waited.append(pause(state))
         return 0.0
 
-    monkeypatch.setattr(sending, "BACKOFF", lambda state: 0.01)
-    monkeypatch.setattr(sending, "_pause", noted)
+    monkeypatch.setattr(transport, "BACKOFF", lambda state: 0.01)
+    monkeypatch.setattr(transport, "_pause", noted)
     platform_with_key.faults.once(Throttle(7), path=SEARCH)
     platform_with_key.faults.once(Throttle(2.5, header=False), path=SEARCH)
     platform_with_key.faults.once(Drop("before"), path=SEARCH)
@@ -228,12 +227,12 @@ def test_what_the_platform_asks_to_wait_is_waited(
     assert waited == [7.01, 2.51, 0.01]
 
 
-def test_an_answer_that_never_comes(
+def test_missing_answer_times_out(
     platform_with_key: Platform, memory: ScopedMemory, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import httpx
 
-    monkeypatch.setattr(sending, "TIMEOUT", httpx.Timeout(30, read=0.05))
+    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(30, read=0.05))
     platform_with_key.faults.always(Hang(), path=SEARCH)
     error = failure(call, memory, "search", QUERY)
     assert "ReadTimeout" in str(error)
@@ -241,19 +240,19 @@ def test_an_answer_that_never_comes(
 
 
 def test_no_network(platform_with_key: Platform, memory: ScopedMemory, call: Call) -> None:
-    client: Any = memory._client
+    client: Any = memory.scoped_client.client
     client.client.base_url = "http://127.0.0.1:9"  # nobody listens there
     for verb, arguments in calls_with(platform_with_key.put(TEXT, user_id=USER).id).items():
         error = failure(call, memory, verb, *arguments)
         assert "could not be reached" in str(error)
-        assert "check the network, a proxy, the host" in str(error)
+        assert "check the network, a proxy and the host" in str(error)
         assert error.retryable
 
 
 def test_a_closed_client(platform_with_key: Platform, memory: ScopedMemory) -> None:
-    client: Any = memory._client
+    client: Any = memory.scoped_client.client
     client.client.close()
-    assert "has been closed" in str(failure(Call("sync"), memory, "search", QUERY))
+    assert "connections were closed" in str(failure(Call("sync"), memory, "search", QUERY))
 
 
 def test_a_failed_event(platform_with_key: Platform, memory: ScopedMemory, call: Call) -> None:
@@ -264,12 +263,12 @@ def test_a_failed_event(platform_with_key: Platform, memory: ScopedMemory, call:
     assert "busy with" in str(failure(call, memory, "delete_all"))
 
 
-def test_input_that_is_too_large_for_a_search(memory: ScopedMemory, call: Call) -> None:
+def test_k_is_limited(memory: ScopedMemory, call: Call) -> None:
     with pytest.raises(InputError, match="at most 1,000"):
         call(memory, "search", QUERY, k=1_001)
 
 
-def test_logs_of_what_succeeds(
+def test_logs_of_successful_calls_are_clean(
     platform_with_key: Platform, memory: ScopedMemory, call: Call, caplog: pytest.LogCaptureFixture
 ) -> None:
     (record,) = call(memory, "add", TEXT, session_id="s1", metadata={"note": TEXT})
@@ -300,7 +299,7 @@ class TestTheDefaultClient:
         (record,) = call(ScopedMemory(USER), "add", TEXT)
         assert [row.id for row in platform_with_key.rows(USER)] == [record["id"]]
 
-    def test_is_made_once_and_asked_for_once(self, platform_with_key: Platform, call: Call) -> None:
+    def test_is_made_and_pinged_once(self, platform_with_key: Platform, call: Call) -> None:
         memories = [ScopedMemory(f"u{number}") for number in range(20)]
         assert platform_with_key.requests == []
         for memory in memories:
@@ -317,16 +316,16 @@ class TestTheDefaultClient:
             (Throttle(), "429", True),
             (Drop("before"), "could not be reached", True),
             (Drop("half"), "could not be reached", True),
-            (Rewrite(lambda _: [KEY]), "something else than JSON", False),
-            (Rewrite(lambda _: None), "something else than JSON", False),
+            (Rewrite(lambda _: [KEY]), "did not answer with JSON", False),
+            (Rewrite(lambda _: None), "did not answer with JSON", False),
         ],
         ids=["refused", "page", "502", "throttled", "dropped", "halved", "list", "null"],
     )
-    def test_that_cannot_be_made(
+    def test_failure_to_connect_is_not_cached(
         self, platform_with_key: Platform, call: Call, fault: Fault, says: str, retryable: bool
     ) -> None:
         platform_with_key.faults.always(fault, path="/v1/ping/")
-        for _ in range(2):  # a failure is not kept
+        for _ in range(2):
             error = failure(call, ScopedMemory(USER), "add", TEXT)
             with pytest.raises(BackendError, match=says):
                 raise error
@@ -340,7 +339,7 @@ class TestTheDefaultClient:
         assert "check $MEM0_API_KEY" in str(failure(call, ScopedMemory(USER), "search", QUERY))
 
     @pytest.mark.parametrize("key", [f"{KEY}-ключ", f"{KEY}\n"])
-    def test_what_can_be_no_key(self, call: Call, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    def test_invalid_key(self, call: Call, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
         monkeypatch.setenv("MEM0_API_KEY", key)
         failure(call, ScopedMemory(USER), "search", QUERY)
 
@@ -350,7 +349,7 @@ class TestTheDefaultClient:
         error = failure(call, ScopedMemory(USER), "search", QUERY)
         assert "host" in str(error).lower()
 
-    def test_a_key_that_is_withdrawn_later(self, platform_with_key: Platform, call: Call) -> None:
+    def test_key_that_is_revoked_later(self, platform_with_key: Platform, call: Call) -> None:
         memory = ScopedMemory(USER)
         call(memory, "add", TEXT)
         platform_with_key._app.key = "another"
@@ -360,9 +359,7 @@ class TestTheDefaultClient:
             assert not error.retryable
 
 
-def test_listing_stops_where_the_platform_fails_amid(
-    platform_with_key: Platform, memory: ScopedMemory, call: Call
-) -> None:
+def test_listing_raises_if_a_later_page_fails(platform_with_key: Platform, memory: ScopedMemory, call: Call) -> None:
     for number in range(450):
         platform_with_key.put(f"{TEXT} {number}", user_id=USER)
     platform_with_key.faults.once(Status(400, QUOTING), path=LIST, after=1)

@@ -1,4 +1,4 @@
-"""A thousand users at once, among refusals and broken connections: nothing lost, nothing twice, nothing crossed."""
+"""A thousand users at once, with refused requests and broken connections: each add is stored once, for its user."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from langchain_mem0_scoped import ScopedMemory
-from langchain_mem0_scoped.backends.platform import backend as port
+from langchain_mem0_scoped.backends.platform import adding
 from tests.platform.faults import Drop, Throttle
 from tests.platform.filters import Scoping
 from tests.platform.server import Platform
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.parametrize("platform", [Scoping.IMPLICIT_NULLS], indir
 
 @pytest.fixture
 def among_faults(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Platform:
-    """A tenth of all requests is refused, a twentieth meets a broken connection: before, after or amid the answer."""
-    # An add that is lost is looked for before it is sent again. Here events take 10 ms, so that need not take long.
-    monkeypatch.setattr(port, "LOST_ADD_TIMEOUT", 1.0)
+    """A tenth of all requests is refused; for a twentieth the connection breaks before, after or during the answer."""
+    # Events take 10 ms here, so a lost add need not be searched for long.
+    monkeypatch.setattr(adding, "LOST_ADD_TIMEOUT", 1.0)
     platform.faults.randomly(0.10, Throttle(0.1), path="/v", seed=4)
     for when in ("before", "after", "half"):
         platform.faults.randomly(0.05 / 3, Drop(when), path="/v")
@@ -36,7 +36,7 @@ def said_by(number: int) -> str:
 
 
 def is_extracted(number: int) -> bool:
-    """The others keep their text as it is, which takes a request less."""
+    """The others are stored verbatim, which takes one request less."""
     return number % 4 == 0
 
 
@@ -45,8 +45,8 @@ def is_asked(number: int) -> bool:
 
 
 def checked(platform: Platform, acknowledged: dict[str, str]) -> None:
-    """Every add that was acknowledged is there once, under the id that was told, and nothing else is."""
-    platform.finish_events()  # what a lost add may still have brought
+    """Each acknowledged add is stored once, with the id that was returned, and nothing else is."""
+    platform.finish_events()  # those of lost adds
     stored = {row.user_id: (row.id, row.memory) for row in platform.rows()}
     assert len(platform.rows()) == len(stored) == USERS
     assert stored == {f"u{number}": (acknowledged[f"u{number}"], said_by(number)) for number in range(USERS)}
