@@ -1,4 +1,4 @@
-"""What the tests of the hosted client share."""
+"""Helpers for the tests of the hosted client."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ ENTITY = "/v2/entities/"
 
 
 def memory_of(platform: Platform, user_id: str = "alice", **options: Any) -> ScopedMemory:
-    """A user's memory there, over a client of its own."""
+    """Build a user's memory on the platform, with a client of its own."""
     return ScopedMemory(user_id, client=platform.client(**options))
 
 
 def sent(platform: Platform, method: str, path: str) -> int:
-    """How many requests arrived, by a path that may hold stars."""
+    """Count the requests that arrived. The path may have wildcards (*)."""
     return sum(request.method == method and fnmatchcase(request.path, path) for request in platform.requests)
 
 
 def everything_in(error: BaseException) -> str:
-    """All that a log, or an error tracker, can show of an error: its chain and notes, its attributes, its traceback."""
+    """Return everything that a log or an error tracker can show of an error: chain, notes, attributes, traceback."""
     chain: list[BaseException] = []
     todo: list[BaseException | None] = [error]
     while todo:

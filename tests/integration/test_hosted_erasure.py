@@ -1,4 +1,4 @@
-"""Erasing a user on the platform: followed to its end, looked for afterwards, and nobody else's business."""
+"""Erasing a user on the platform: polled to the end, looked up afterwards, and only this user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.platform.filters import Scoping
 from tests.platform.server import Platform
 from tests.support import Call, texts_of
 
-# Where it does not matter which of the two scoping rules holds.
+# For tests in which the scoping rule makes no difference.
 one_rule = pytest.mark.parametrize("platform", [Scoping.IMPLICIT_NULLS], indirect=True)
 
 IDS: list[dict[str, Any]] = [{}, {"run_id": "r"}, {"agent_id": "a"}, {"app_id": "p"}, {"expiration_date": "2001-01-01"}]
@@ -34,7 +34,7 @@ def furnished(platform: Platform) -> None:
 
 
 @pytest.mark.parametrize("deleting", list(Scoping), ids=lambda rule: f"deleting {rule.value}")
-def test_nothing_of_the_user_is_left_and_all_of_the_others(platform: Platform, call: Call, deleting: Scoping) -> None:
+def test_only_the_user_is_erased(platform: Platform, call: Call, deleting: Scoping) -> None:
     furnished(platform)
     platform.deleting = deleting
     platform.event_seconds = 0.1
@@ -54,17 +54,21 @@ def test_nothing_of_the_user_is_left_and_all_of_the_others(platform: Platform, c
     assert platform.texts("bob") == bobs
 
 
-def test_many_pages_of_it(platform: Platform, call: Call) -> None:
-    # What delete_all leaves, as by one reading of its documentation it does, is erased by id.
+def test_rows_that_delete_all_leaves_are_deleted_by_id(platform: Platform, call: Call) -> None:
+    # The documentation can be read so that delete_all leaves rows which have further ids. Deleting the user's own record
+    # takes such rows along, but with this id it cannot be asked for.
+    user = "a/b"
     platform.deleting = Scoping.IMPLICIT_NULLS
-    for number in range(210):
-        platform.put(f"memory {number}", user_id="alice", run_id="r")
-    assert call(memory_of(platform), "delete_all").memories == 210
-    assert platform.rows("alice") == []
+    rows = [platform.put(f"memory {number}", user_id=user, run_id="r").id for number in range(210)]
+    platform.put("memory of bob", user_id="bob", run_id="r")
+    assert call(memory_of(platform, user), "delete_all").memories == 210
+    assert platform.texts() == ["memory of bob"]
+    deleted = {request.path for request in platform.requests if request.method == "DELETE"}
+    assert deleted == {ONE, *(f"{ONE}{memory_id}/" for memory_id in rows)}
 
 
 @one_rule
-def test_it_returns_when_it_is_done_and_not_before(platform: Platform, call: Call) -> None:
+def test_events_are_polled_to_their_end(platform: Platform, call: Call) -> None:
     furnished(platform)
     platform.event_polls = 2
     call(memory_of(platform), "delete_all")
@@ -73,7 +77,7 @@ def test_it_returns_when_it_is_done_and_not_before(platform: Platform, call: Cal
 
 
 @one_rule
-def test_what_disappears_a_little_later_is_waited_for(platform: Platform, call: Call) -> None:
+def test_rows_that_disappear_later_are_waited_for(platform: Platform, call: Call) -> None:
     furnished(platform)
     platform.delete_leaves = {"search"}
     looks = iter(range(100))
@@ -93,7 +97,7 @@ def test_what_disappears_a_little_later_is_waited_for(platform: Platform, call: 
     ("left", "kind"),
     [("search", "memories"), ("get_all", "memories"), ("get", "memories"), ("history", "history")],
 )
-def test_what_still_answers_is_an_error_that_names_it(
+def test_what_still_answers_is_named_by_the_error(
     platform: Platform, call: Call, left: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(operations, "ERASURE_TIMEOUT", 0.1)
@@ -106,7 +110,7 @@ def test_what_still_answers_is_an_error_that_names_it(
 
 
 @one_rule
-def test_a_deletion_that_leaves_the_memory_is_an_error(platform: Platform, call: Call) -> None:
+def test_ignored_deletion_raises(platform: Platform, call: Call) -> None:
     row = platform.put("tea", user_id="alice")
     platform.delete_leaves = {"get"}
     with pytest.raises(ErasureError) as caught:
@@ -116,9 +120,7 @@ def test_a_deletion_that_leaves_the_memory_is_an_error(platform: Platform, call:
 
 @one_rule
 @pytest.mark.parametrize("path", [ONE, ENTITY], ids=["memories", "user"])
-def test_an_event_that_fails_is_an_error_with_the_reason_and_without_the_text(
-    platform: Platform, call: Call, path: str
-) -> None:
+def test_failed_event_has_the_reason_without_the_text(platform: Platform, call: Call, path: str) -> None:
     platform.put("the key lies under the flowerpot", user_id="alice", metadata={"n": 1})
     platform.faults.once(Fail("index busy near: {text}"), method="DELETE", path=path)
     memory = memory_of(platform)
@@ -133,7 +135,7 @@ def test_an_event_that_fails_is_an_error_with_the_reason_and_without_the_text(
 @pytest.mark.parametrize(
     "fault", [Drop("before"), Drop("after"), Drop("half"), Throttle(0), Status(503, when="after")], ids=str
 )
-def test_answers_that_are_lost_do_not_stop_it(platform: Platform, fault: Any) -> None:
+def test_lost_answers_are_retried(platform: Platform, fault: Any) -> None:
     furnished(platform)
     for path in (ONE, ENTITY, LIST):
         platform.faults.once(fault, path=path)
@@ -144,8 +146,8 @@ def test_answers_that_are_lost_do_not_stop_it(platform: Platform, fault: Any) ->
 
 @one_rule
 @pytest.mark.parametrize("user", ["a/b", "..x", "...", "%2e", "%2e%2e", "a%2Fb", "a?b", "a#b", "*a", "ä", "a\\b"])
-def test_a_user_whose_id_could_become_another_path_is_in_none(platform: Platform, user: str) -> None:
-    # A proxy on the way may decode it. It stands in the query, where it is one value whatever is in it.
+def test_user_id_that_could_become_another_path_is_in_no_path(platform: Platform, user: str) -> None:
+    # A proxy may decode a path. In the query, the id is always one value.
     neighbours = ["a", "b", "x", "a/b", "..x", "%2e", ".", "a?b", "bob"]
     for each in {user, *neighbours}:
         platform.put(f"of {each}", user_id=each)
@@ -156,7 +158,7 @@ def test_a_user_whose_id_could_become_another_path_is_in_none(platform: Platform
 
 @one_rule
 @pytest.mark.parametrize("user", ["alice", "u_alice-1", "alice@example.com", "a:b", "a+b", "a~b", "Alice.B"])
-def test_a_user_with_a_plain_id_is_forgotten_by_name(platform: Platform, user: str) -> None:
+def test_record_of_a_user_with_a_plain_id_is_deleted(platform: Platform, user: str) -> None:
     platform.put("tea", user_id=user)
     memory_of(platform, user).delete_all()
     assert ("user", user) not in platform.entities
@@ -165,7 +167,7 @@ def test_a_user_with_a_plain_id_is_forgotten_by_name(platform: Platform, user: s
 
 @one_rule
 @pytest.mark.parametrize("odd", ["a/b", "..", "../../v1/memories", "%2e%2e", "", "*", "x" * 36])
-def test_a_row_whose_id_is_none_is_not_put_into_a_path(platform: Platform, call: Call, odd: str) -> None:
+def test_row_id_that_is_not_a_uuid_is_in_no_path(platform: Platform, call: Call, odd: str) -> None:
     platform.put("tea", user_id="alice")
     platform.deleting = Scoping.IMPLICIT_NULLS
     platform.put("coffee", user_id="alice", run_id="r")
@@ -181,7 +183,7 @@ def test_a_row_whose_id_is_none_is_not_put_into_a_path(platform: Platform, call:
 
 
 @one_rule
-def test_all_of_it_goes_though_more_comes_in_between(platform: Platform, call: Call) -> None:
+def test_rows_added_meanwhile_are_erased(platform: Platform, call: Call) -> None:
     furnished(platform)
     comes = iter([True])
 

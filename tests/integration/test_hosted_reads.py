@@ -1,10 +1,9 @@
-"""Reading from the platform: all of it, steadily, whatever ids other code gave a row, and nobody else's row ever."""
+"""Reading from the platform: all pages, rows with ids of other code too, and never another user's row."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +13,22 @@ from langchain_mem0_scoped import (
     BackendError,
     ErasureError,
     MemoryNotFoundError,
-    ScopedMemory,
     ScopedMemoryError,
     ScopeError,
 )
 from langchain_mem0_scoped.backends.platform.requests import PAGE_SIZE
-from tests.chat import close_transcripts
 from tests.hosted import ADD, ENTITY, EVENT, LIST, ONE, memory_of, sent
 from tests.platform.faults import Foreign, Rewrite, Status
 from tests.platform.filters import Scoping
 from tests.platform.server import Platform
-from tests.support import MODES, Call, texts_of
-from tests.unit import test_page as pages
+from tests.support import Call, texts_of
 
 SECRET = "The spare key lies under the blue flowerpot"
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def filled(platform: Platform, rows: int, user_id: str = "alice") -> list[str]:
-    """That many rows, said one a minute; their texts, what was said last first."""
+    """Store rows, one a minute; return their texts, the latest first."""
     for number in range(rows):
         platform.put(f"memory {number}", user_id=user_id, created_at=BEGINNING + timedelta(minutes=number))
     return [f"memory {number}" for number in reversed(range(rows))]
@@ -41,26 +37,44 @@ def filled(platform: Platform, rows: int, user_id: str = "alice") -> list[str]:
 @pytest.mark.parametrize("platform", [Scoping.IMPLICIT_NULLS], indirect=True)
 class TestPages:
     @pytest.mark.parametrize("rows", [0, 1, PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, 1_050])
-    def test_all_of_them_are_read(self, platform: Platform, call: Call, rows: int) -> None:
+    def test_all_pages_are_read(self, platform: Platform, call: Call, rows: int) -> None:
         texts = filled(platform, rows)
         filled(platform, 3, "bob")
         assert texts_of(call(memory_of(platform), "get_all")) == texts
         assert sent(platform, "POST", LIST) == max(1, -(-rows // PAGE_SIZE))
 
-    def test_count_and_limit_see_them_all(self, platform: Platform, call: Call) -> None:
+    def test_limit_may_be_more_than_a_page(self, platform: Platform, call: Call) -> None:
         texts = filled(platform, 450)
-        memory = memory_of(platform)
-        assert call(memory, "count") == 450
-        assert texts_of(call(memory, "get_all", limit=401)) == texts[:401]
+        assert texts_of(call(memory_of(platform), "get_all", limit=401)) == texts[:401]
+
+    @pytest.mark.parametrize("rows", [0, 1, PAGE_SIZE, PAGE_SIZE + 1, 2 * PAGE_SIZE, 1_050])
+    def test_count_takes_two_requests(self, platform: Platform, call: Call, rows: int) -> None:
+        filled(platform, rows)
+        filled(platform, 3, "bob")
+        assert call(memory_of(platform), "count") == rows
+        assert sent(platform, "POST", LIST) == (1 if rows <= PAGE_SIZE else 2)
+
+    @pytest.mark.parametrize("counts_expired", [False, True])
+    @pytest.mark.parametrize("expired", [1, PAGE_SIZE])
+    def test_count_leaves_out_expired_rows(
+        self, platform: Platform, call: Call, expired: int, counts_expired: bool
+    ) -> None:
+        # Also where the platform's own `count` includes them.
+        filled(platform, PAGE_SIZE + 1)
+        for number in range(expired):
+            platform.put(f"past {number}", user_id="alice", expiration_date="2001-01-01", created_at=BEGINNING)
+        if counts_expired:
+            platform.faults.always(Rewrite(lambda body: {**body, "count": body["count"] + expired}), path=LIST)
+        assert call(memory_of(platform), "count") == PAGE_SIZE + 1
 
     @pytest.mark.parametrize("churn", ["added", "deleted", "both"])
-    def test_while_rows_come_and_go_what_stays_is_listed_once(self, platform: Platform, call: Call, churn: str) -> None:
+    def test_rows_are_listed_once_while_others_change(self, platform: Platform, call: Call, churn: str) -> None:
         texts = filled(platform, 1_050)
         gone = iter(platform.rows()[::-1][3::150])
         number = iter(range(100))
 
         def changes(body: Any) -> Any:
-            # After each of the first pages: what moves others to the page that was just read, or to the one after next.
+            # After each of the first pages. This moves rows to the page before, or to the page after the next.
             if (turn := next(number)) < 6:
                 if churn != "added":
                     platform._project.delete(next(gone))
@@ -75,13 +89,13 @@ class TestPages:
         assert len(stayed) == (1_050 if churn == "added" else 1_044)
         assert [text for text in listed if text in set(stayed)] == stayed
 
-    def test_rows_that_never_stand_still_are_read_all_the_same(self, platform: Platform, call: Call) -> None:
+    def test_rows_are_listed_while_others_keep_coming(self, platform: Platform, call: Call) -> None:
         texts = filled(platform, 450)
         platform.faults.always(Rewrite(lambda body: [platform.put("new", user_id="alice"), body][1]), path=LIST)
         listed = texts_of(call(memory_of(platform), "get_all"))
         assert [text for text in listed if text != "new"] == texts
 
-    def test_a_last_page_that_has_gone_is_the_end(self, platform: Platform, call: Call) -> None:
+    def test_missing_last_page_ends_the_list(self, platform: Platform, call: Call) -> None:
         texts = filled(platform, PAGE_SIZE + 1)
         pages = iter([True])
 
@@ -93,12 +107,12 @@ class TestPages:
         platform.faults.always(Rewrite(shrinks), path=LIST)
         assert texts_of(call(memory_of(platform), "get_all")) == texts[:-1]
 
-    def test_a_count_that_is_wrong_does_not_go_on_for_ever(self, platform: Platform, call: Call) -> None:
+    def test_wrong_count_does_not_loop(self, platform: Platform, call: Call) -> None:
         texts = filled(platform, 250)
         platform.faults.always(Rewrite(lambda body: {**body, "count": 7}), path=LIST)
         assert texts_of(call(memory_of(platform), "get_all")) == texts
 
-    def test_a_next_page_that_never_ends_does_not_go_on_for_ever(self, platform: Platform, call: Call) -> None:
+    def test_endless_next_page_does_not_loop(self, platform: Platform, call: Call) -> None:
         texts = filled(platform, 30)
         memory = memory_of(platform)
         page: dict[str, Any] = {}
@@ -108,36 +122,23 @@ class TestPages:
         assert texts_of(call(memory, "get_all")) == texts
 
 
-@pytest.fixture(scope="module")
-def scope_of(project: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], ScopedMemory]]:
-    """The platform keeps no transcripts, so they lie in SQL."""
-    client = project.client()
-    yield partial(ScopedMemory, client=client, transcripts=f"sqlite:///{tmp_path_factory.mktemp('sql') / 'c.db'}")
-    close_transcripts(client)
-
-
-class TestThePageOfAUser(pages.TestEverything):
-    """As on the other clients."""
-
-
-@pytest.mark.parametrize("mode", MODES)
-class TestEverythingOfAUser:
-    def test_is_read_page_by_page(self, platform: Platform, mode: str, tmp_path: Path) -> None:
+class TestExport:
+    def test_reads_all_pages(self, platform: Platform, call: Call, tmp_path: Path) -> None:
         texts = filled(platform, PAGE_SIZE + 1)
         for number in range(PAGE_SIZE):
             platform.put(f"past {number}", user_id="alice", expiration_date="2001-01-01", created_at=BEGINNING)
         platform.put(SECRET, user_id="bob", expiration_date="2001-01-01")
-        page = pages.export(memory_of(platform), mode, tmp_path / "page.html").read_text(encoding="utf-8")
+        page = call(memory_of(platform), "export_html", tmp_path / "page.html").read_text(encoding="utf-8")
         assert sent(platform, "POST", LIST) == 3
         assert page.count("No longer used<") == page.count(">past ") == PAGE_SIZE
         assert all(f">{text}<" in page for text in texts)
         assert SECRET not in page
 
-    def test_are_the_rows_of_other_code_too(self, platform: Platform, mode: str, tmp_path: Path) -> None:
+    def test_has_rows_with_ids_of_other_code(self, platform: Platform, call: Call, tmp_path: Path) -> None:
         for number, ids in enumerate(OTHER_IDS):
             platform.put(f"tea {number}", user_id="alice", expiration_date="2001-01-01", **ids)
             platform.put("tea of bob", user_id="bob", **ids)
-        page = pages.export(memory_of(platform), mode, tmp_path / "page.html").read_text(encoding="utf-8")
+        page = call(memory_of(platform), "export_html", tmp_path / "page.html").read_text(encoding="utf-8")
         assert [f">tea {number}<" in page for number in range(len(OTHER_IDS))] == [True] * len(OTHER_IDS)
         assert "tea of bob" not in page
         assert "No conversation is kept here." in page
@@ -153,9 +154,9 @@ OTHER_IDS: list[dict[str, Any]] = [
 
 
 class TestRowsOfOtherCode:
-    """Of this user, with further ids: by one reading of the documentation a filter on the user leaves them out."""
+    """This user's rows with further ids. The documentation can be read so that a filter on the user leaves them out."""
 
-    def test_are_his_too(self, platform: Platform, call: Call) -> None:
+    def test_are_listed_searched_changed_and_erased(self, platform: Platform, call: Call) -> None:
         rows = [platform.put(f"tea {number}", user_id="alice", **ids) for number, ids in enumerate(OTHER_IDS)]
         for ids in OTHER_IDS:
             platform.put("tea of bob", user_id="bob", **ids)
@@ -172,7 +173,7 @@ class TestRowsOfOtherCode:
         assert platform.rows("alice") == []
         assert sorted(platform.texts()) == ["tea of bob"] * len(OTHER_IDS) + ["tea of nobody"]
 
-    def test_are_narrowed_by_metadata_like_any_other(self, platform: Platform, call: Call) -> None:
+    def test_are_filtered_by_metadata(self, platform: Platform, call: Call) -> None:
         for number, ids in enumerate(OTHER_IDS):
             platform.put(f"tea {number}", user_id="alice", metadata={"n": number, "t": str(number)}, **ids)
         memory = memory_of(platform)
@@ -180,9 +181,9 @@ class TestRowsOfOtherCode:
         assert set(texts_of(call(memory, "search", "tea", filters={"n": {"gte": 3}}))) == {"tea 3", "tea 4"}
 
 
-class TestSearchingWide:
-    def test_what_the_platform_cannot_filter_is_looked_for_further(self, platform: Platform, call: Call) -> None:
-        # Its filters know equality of text and little else; the others are looked for among more matches.
+class TestFilters:
+    def test_operators_are_applied_to_more_matches(self, platform: Platform, call: Call) -> None:
+        # The platform filters by equal text. Other conditions are checked here, on more matches.
         for number in range(60):
             platform.put(f"tea with words that make it a worse match {number}", user_id="alice", metadata={"n": number})
             platform.put("tea", user_id="alice", metadata={"n": -1})
@@ -193,8 +194,8 @@ class TestSearchingWide:
         assert call(memory, "search", "tea", k=5, filters={"n": {"gt": 100}}) == []
 
 
-class TestAForeignRowInAnAnswer:
-    """A platform that mixes its customers up: nothing of the row is returned, and nothing is done by it."""
+class TestForeignRows:
+    """A platform that returns another user's row: it is neither returned nor acted on."""
 
     @pytest.fixture
     def theirs(self, platform: Platform) -> Iterator[str]:
@@ -210,7 +211,7 @@ class TestAForeignRowInAnAnswer:
         assert "bob" not in str(caught.value)
 
     @pytest.mark.parametrize("verb", ["search", "get_all", "count", "export_html"])
-    def test_of_a_list(self, platform: Platform, theirs: str, call: Call, verb: str, tmp_path: Path) -> None:
+    def test_in_a_list_raises(self, platform: Platform, theirs: str, call: Call, verb: str, tmp_path: Path) -> None:
         platform.put("tea", user_id="alice")
         memory = memory_of(platform)
         platform.faults.always(Foreign("bob"), path=LIST)
@@ -218,24 +219,26 @@ class TestAForeignRowInAnAnswer:
         self.refused(lambda: call(memory, verb, *said), ScopeError)
         assert list(tmp_path.iterdir()) == []
 
-    def test_of_an_add(self, platform: Platform, theirs: str, call: Call) -> None:
+    def test_in_the_rows_of_an_add_raises(self, platform: Platform, theirs: str, call: Call) -> None:
         memory = memory_of(platform)
-        platform.faults.once(Foreign("bob"), path=LIST, after=1)  # where its rows are read, after the add itself
+        platform.faults.once(Foreign("bob"), path=LIST, after=1)  # the list that follows the add
         self.refused(lambda: call(memory, "add", "tea"), ScopeError)
 
     @pytest.mark.parametrize("path", [EVENT, ADD])
-    def test_of_an_event(self, platform: Platform, theirs: str, call: Call, path: str) -> None:
+    def test_in_an_event_is_ignored(self, platform: Platform, theirs: str, call: Call, path: str) -> None:
         platform.faults.always(Foreign("bob"), path=path)
         for infer in (True, False) if path == EVENT else (False,):
             assert texts_of(call(memory_of(platform), "add", "tea", infer=infer)) == ["tea"]
 
     @pytest.mark.parametrize("claims", [None, "alice"], ids=["as it is", "as his own"])
     @pytest.mark.parametrize("verb", ["get", "update", "delete", "history"])
-    def test_by_id(self, platform: Platform, theirs: str, call: Call, verb: str, claims: str | None) -> None:
+    def test_instead_of_a_row_raises(
+        self, platform: Platform, theirs: str, call: Call, verb: str, claims: str | None
+    ) -> None:
         mine = platform.put("tea", user_id="alice", metadata={"topic": "mine"}).id
         memory = memory_of(platform)
         words = ("coffee",) if verb == "update" else ()
-        # At the first look, which asks whose it is, and at each later one.
+        # In the first answer, which is read for the owner, and in each later one.
         for after in range({"get": 1, "delete": 1, "history": 2, "update": 3}[verb]):
             platform.faults.clear()
             platform.faults.once(Foreign("bob", claims), method="GET", path=ONE, after=after, times=9)
@@ -247,7 +250,7 @@ class TestAForeignRowInAnAnswer:
         assert (row.memory, row.metadata) == ("coffee" if verb == "update" else "tea", {"topic": "mine"})
 
     @pytest.mark.parametrize("claims", [None, "alice"], ids=["as it is", "as his own"])
-    def test_its_metadata_are_not_merged_into_his(
+    def test_metadata_is_not_merged_into_an_own_row(
         self, platform: Platform, theirs: str, call: Call, claims: str | None
     ) -> None:
         mine = platform.put("tea", user_id="alice", metadata={"mine": True}).id
@@ -257,7 +260,7 @@ class TestAForeignRowInAnAnswer:
         (row,) = platform.rows("alice")
         assert row.metadata == {"mine": True}
 
-    def test_of_an_erasure(self, platform: Platform, theirs: str, call: Call) -> None:
+    def test_in_an_erasure_raises_before_anything_is_deleted(self, platform: Platform, theirs: str, call: Call) -> None:
         platform.put("tea", user_id="alice")
         platform.faults.always(Foreign("bob"), path=LIST)
         self.refused(lambda: call(memory_of(platform), "delete_all"), ScopeError)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,8 @@ from langchain_mem0_scoped.export.html import _INFERRED, Conversation, PageMemor
 from langchain_mem0_scoped.scope import Scope
 from langchain_mem0_scoped.transcripts.base import dump_messages
 from tests.chat import HARD_TEXT, MESSAGES, client_with_transcripts, close_transcripts
-from tests.support import MODES, Spy, new_user, opened, texts_of
+from tests.pages import Page
+from tests.support import MODES, Spy, new_user, opened
 from tests.unit.test_tables import NASTY
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
@@ -41,36 +41,6 @@ ROW: dict[str, Any] = {
     "created_at": "2026-01-02T03:04:05+00:00",
     "updated_at": "2026-02-03T00:00:00+00:00",
 }
-
-
-class Page(HTMLParser):
-    """Parses a page: its tags, and the text that assistive technology reads."""
-
-    VOID = frozenset({"meta", "br", "link"})
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.opened: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(html)
-        self.close()
-        assert not self._open, "a tag was left open"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.opened.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open[-1:] != ["style"]:
-            self.text += data
-
-    def tags(self) -> list[str]:
-        return [tag for tag, _ in self.opened]
 
 
 def page_of(*rows: dict[str, Any], said: list[Conversation] | None = None, contact: str | None = None) -> str:
@@ -330,77 +300,6 @@ def scope_of(
     """Build users on each kind of client: one with its own transcripts, one with transcripts in SQL."""
     with client_with_transcripts(request.param, tmp_path_factory.mktemp(request.param)) as (client, where):
         yield partial(ScopedMemory, client=client, transcripts=where)
-
-
-@pytest.mark.parametrize("mode", MODES)
-class TestCompleteness:
-    """Everything stored is on the page. tests/integration shows it for mem0's platform."""
-
-    @pytest.fixture
-    def alice(self, scope_of: Callable[[str], ScopedMemory]) -> ScopedMemory:
-        return scope_of(new_user("alice"))
-
-    @pytest.fixture
-    def bob(self, scope_of: Callable[[str], ScopedMemory]) -> ScopedMemory:
-        return scope_of(new_user("bob"))
-
-    def text(self, memory: ScopedMemory, mode: str, folder: Path) -> str:
-        return Page(export(memory, mode, folder / "page.html").read_text(encoding="utf-8")).text
-
-    def test_expired_memory_is_on_it(self, alice: ScopedMemory, mode: str, tmp_path: Path) -> None:
-        alice.add("The old flat has green doors", expires_on="2001-01-02", at="2001-01-01")
-        alice.add("The new flat has blue doors", expires_on="2999-12-31")
-        alice.add("In between I slept in a tent", at="2002-01-01")
-        assert "The old flat has green doors" not in texts_of(alice.get_all())
-        text = self.text(alice, mode, tmp_path)
-        assert "Memories3Memories no longer used1" in text
-        # The latest comes first.
-        assert text.index("blue doors") < text.index("a tent") < text.index("green doors")
-        assert text.count("No longer usedits last day was 2001-01-02") == text.count("No longer used") == 1
-        assert text.count("Used until the end of2999-12-31") == text.count("Used until") == 1
-
-    def test_conversation_without_memories_is_on_it(self, alice: ScopedMemory, mode: str, tmp_path: Path) -> None:
-        alice.chat_history("tuesday").add_messages([HumanMessage("I am vegetarian"), AIMessage("Noted")])
-        alice.chat_history("monday").add_messages([SystemMessage("Be brief")])
-        for record in alice.get_all():
-            alice.delete(record["id"])
-        text = self.text(alice, mode, tmp_path)
-        assert "Nothing is remembered." in text
-        assert "Conversations2Messages in them3" in text
-        # In the order in which they began.
-        assert -1 < text.find("tuesday (2 messages)YouI am vegetarian") < text.find("monday (1 message)")
-
-    def test_cleared_conversation_is_not_on_it(self, alice: ScopedMemory, mode: str, tmp_path: Path) -> None:
-        for session in ("cleared", "kept"):
-            alice.chat_history(session).add_messages([SystemMessage("Be brief")])
-        alice.chat_history("cleared").clear()
-        text = self.text(alice, mode, tmp_path)
-        assert "kept (1 message)" in text
-        assert "cleared" not in text
-
-    def test_session_of_the_same_name_of_another_user_is_not_on_it(
-        self, alice: ScopedMemory, bob: ScopedMemory, mode: str, tmp_path: Path
-    ) -> None:
-        for memory, words in ((alice, "green tea"), (bob, "black coffee")):
-            memory.chat_history("monday").add_messages([HumanMessage(f"I drink {words}"), AIMessage("Noted")])
-            memory.add(f"I drank {words} as a child", session_id="monday", expires_on="2001-01-01")
-        text = self.text(alice, mode, tmp_path)
-        assert text.count("green tea") == 3
-        assert text.count("monday (2 messages)") == 1
-        for hidden in ("black coffee", bob.user_id):
-            assert hidden not in text
-
-    def test_empty_after_erasure(self, alice: ScopedMemory, bob: ScopedMemory, mode: str, tmp_path: Path) -> None:
-        for memory in (alice, bob):
-            memory.chat_history("monday").add_messages([HumanMessage("I drink tea"), AIMessage("Noted")])
-            memory.add("I drank milk", expires_on="2001-01-01")
-        alice.delete_all()
-        text = self.text(alice, mode, tmp_path)
-        assert "Memories0Conversations0Messages in them0" in text
-        assert "Nothing is remembered." in text
-        assert "No conversation is kept here." in text
-        assert "I dr" not in text
-        assert self.text(bob, mode, tmp_path).count("I dr") == 3
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -1,6 +1,6 @@
-"""What is sent to the platform, whatever callers hand in: one named user, nobody else, in words of its description.
+"""Whatever callers pass, every request to the platform names one user, and is valid by its API description.
 
-And that the tests would notice otherwise: what mem0's own client can be made to send is told from it, and does harm.
+The same attacks on mem0's own client do harm, and the same checks detect them.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ sessions = st.none() | ids
 
 
 def maybe(**arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Any of the arguments, or none."""
+    """Draw any of the arguments, or none."""
     return st.fixed_dictionaries({}, optional=arguments)
 
 
@@ -123,14 +123,14 @@ calls: st.SearchStrategy[Any] = st.one_of(
 )
 
 
-def check(request: Request, user: str, his_rows: set[str]) -> None:
-    """Fail unless a request reaches nobody but this user, is as described, and sets no agent."""
+def check(request: Request, user: str, own_rows: set[str]) -> None:
+    """Fail unless a request reaches only this user, is valid, and sets no other id."""
     assert request.complaints == []
     assert request.dangers == frozenset()
     if row := request.named.get("memory_id"):
-        # Whose a row is, reading it tells; whatever else is done is done to his own.
+        # Any row may be read, to learn whose it is. Everything else is done to the user's own rows.
         assert named_in(request) == []
-        assert row in his_rows or (request.method, "history" in request.path) == ("GET", False)
+        assert row in own_rows or (request.method, "history" in request.path) == ("GET", False)
     elif "event_id" not in request.named:
         assert named_in(request) == [user]
     others = ("agent_id", "app_id", "run_id")
@@ -139,13 +139,13 @@ def check(request: Request, user: str, his_rows: set[str]) -> None:
 
 
 def named_in(request: Request) -> list[object]:
-    """Every place in which a request names a user."""
+    """Return every user id in a request."""
     named = [value for name, value in [*request.query, *members(request.body)] if name == "user_id"]
     return [*named, request.named["entity_id"]] if "entity_id" in request.named else named
 
 
 def members(body: Any) -> Iterator[tuple[str, Any]]:
-    """What a body says, at any depth; metadata aside, which may say anything."""
+    """Yield the members of a body, at any depth. Metadata is left out: callers choose it."""
     if isinstance(body, dict):
         for name, value in body.items():
             if name != "metadata":
@@ -156,7 +156,7 @@ def members(body: Any) -> Iterator[tuple[str, Any]]:
             yield from members(item)
 
 
-def test_every_request_names_this_user_once_and_nobody_else() -> None:
+def test_every_request_names_only_this_user() -> None:
     seen: Counter[str] = Counter()
     with Platform() as platform, asyncio.Runner() as runner:
         platform.event_seconds = 0
@@ -169,11 +169,11 @@ def test_every_request_names_this_user_once_and_nobody_else() -> None:
             platform.scoping = scoping
             memory = ScopedMemory(user, client=client)
             before = len(platform.requests)
-            his = [platform.put("tea", user_id=user, run_id="r").id, *(row.id for row in platform.rows(user))]
+            own = [platform.put("tea", user_id=user, run_id="r").id, *(row.id for row in platform.rows(user))]
             for verb, arguments, options in [*steps, *[("delete_all", (), {})] * erased]:
                 given = list(arguments)
                 if verb in ("get", "delete", "history", "update"):
-                    given[0] = bobs if given[0] == 5 else his[given[0] % len(his)]
+                    given[0] = bobs if given[0] == 5 else own[given[0] % len(own)]
                 try:
                     if threads:
                         answer = getattr(memory, verb)(*given, **options)
@@ -184,24 +184,24 @@ def test_every_request_names_this_user_once_and_nobody_else() -> None:
                 else:
                     seen[verb] += 1
                     assert SECRET not in str(answer)
-                his += [row.id for row in platform.rows(user)]
+                own += [row.id for row in platform.rows(user)]
             for request in platform.requests[before:]:
-                check(request, user, {*his})
+                check(request, user, {*own})
             assert not platform.rows(user) or not erased
             seen["requests"] += len(platform.requests) - before
 
         attempt()
         assert platform.texts("bob") == [SECRET]
         assert platform.entities >= {("user", "bob")}
-    # The strategies do reach everything: each verb 40 times and more as a rule, but chance is chance.
+    # The strategies reach each verb, 40 times and more as a rule.
     assert seen["requests"] > 1_500
     assert min(seen[verb] for verb in ("add", "search", "get_all", "get", "update", "delete", "delete_all")) > 3
     assert seen["not found"] > 3
 
 
-no_strings: list[Any] = [1, b"bob", ["bob"], {"user_id": "bob"}, {"in": ["bob"]}, True]
+not_strings: list[Any] = [1, b"bob", ["bob"], {"user_id": "bob"}, {"in": ["bob"]}, True]
 not_ids = st.sampled_from(
-    [*no_strings, "", "*", ".", "..", " ", "a b", " bob", "bob\n", "\u200bbob", "a\0", "\ud800", "e\u0301", "x" * 257]
+    [*not_strings, "", "*", ".", "..", " ", "a b", " bob", "bob\n", "\u200bbob", "a\0", "\ud800", "e\u0301", "x" * 257]
 )
 reserved = st.builds(
     lambda name, value: {name: value},
@@ -234,7 +234,7 @@ refused = st.one_of(
 )
 
 
-def test_what_is_refused_is_not_sent() -> None:
+def test_refused_arguments_are_not_sent() -> None:
     with Platform() as platform:
         client = platform.client()
         platform.clear()
@@ -253,13 +253,13 @@ def test_what_is_refused_is_not_sent() -> None:
 
 
 @given(not_ids)
-def test_no_scope_is_built_for_what_is_no_user(user_id: Any) -> None:
+def test_invalid_user_id_builds_no_scope(user_id: Any) -> None:
     with pytest.raises(ScopeError):
         ScopedMemory(user_id)
 
 
 class TestPlainMem0:
-    """The same on mem0's own client: each of these does harm, and `check` sees it."""
+    """The same attacks on mem0's own client: each does harm, and `check` detects it."""
 
     @pytest.fixture
     def plain(self, lenient_platform: Platform) -> Any:
@@ -268,7 +268,7 @@ class TestPlainMem0:
         return lenient_platform.client()
 
     def harmful(self, platform: Platform, user: str = "alice") -> None:
-        """The last request would not pass."""
+        """Check that the last request fails `check`."""
         rows = {row.id for row in platform.rows(user)}
         with pytest.raises(AssertionError):
             check(platform.requests[-1], user, rows)
