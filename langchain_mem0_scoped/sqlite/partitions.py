@@ -21,6 +21,9 @@ _KEY_BYTES: Final = 16
 _ERASURES_KEPT: Final = 3600.0
 """Seconds for which an erasure is listed, for calls of users without a partition that began before it."""
 
+_TABLES: Final = ("ids", "items", "partitions")
+"""Where a partition's number is found."""
+
 _ROWS: Final = (
     "SELECT seq, id, body, vector FROM items JOIN texts USING (ref) WHERE pid = ? AND kind = ? AND parent = ?"
 )
@@ -250,12 +253,11 @@ class SqliteWriteTransaction(SqliteReadTransaction, WriteTransaction):
         refs = self._connection.execute(
             "SELECT ref FROM items WHERE pid = ? UNION ALL SELECT name_ref FROM partitions WHERE pid = ?", place * 2
         ).fetchall()
-        for table in ("ids", "items", "partitions"):
+        for table in _TABLES:
             self._connection.execute(f"DELETE FROM {table} WHERE pid = ?", place)
         texts.drop(self._connection, [ref for (ref,) in refs])
         # Checked before it is committed: afterwards a new row of the same user would be no failure.
-        left = self._connection.execute("SELECT 1 FROM items WHERE pid = ?", place).fetchone()
-        if left is not None or self.find(user_id) is not None:
+        if any(self._connection.execute(f"SELECT 1 FROM {table} WHERE pid = ?", place).fetchone() for table in _TABLES):
             raise ErasureError(
                 "erasure is not finished; nothing was removed, call delete_all again", kinds=("memories",)
             )

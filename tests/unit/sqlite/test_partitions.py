@@ -1,217 +1,217 @@
-"""One user's place in the file: found by the whole id, in the order of writing, and gone as a whole."""
+"""How one user's rows lie in the file: found by a hash and the whole id, overwritten where they are removed.
+
+What every storage promises of rows, ids, erasures and tokens is tested in tests/conformance/test_storage*.py.
+"""
+
+from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
-from langchain_mem0_scoped.errors import BackendError
+from langchain_mem0_scoped.engine.storage import NewRow, RowKind
+from langchain_mem0_scoped.errors import BackendError, ErasureError
 from langchain_mem0_scoped.sqlite import partitions
-from langchain_mem0_scoped.sqlite.database import Database
-from langchain_mem0_scoped.sqlite.partitions import NewRow, Partition, RowKind
+from langchain_mem0_scoped.sqlite.partitions import SqliteWriteTransaction
+from langchain_mem0_scoped.sqlite.storage import SqliteStorage
+from tests.faults import assert_sound
+from tests.storages import add, append, bodies_in, entity, erase, found, line, memory, row_id, snapshot_of
 from tests.worlds import left_in
 
 SALT = b"salt" * 4
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "memory.db", "tests")
-    yield database
-    database.close()
+def storage(tmp_path: Path) -> Iterator[SqliteStorage]:
+    storage = SqliteStorage(tmp_path / "memory.db", "tests")
+    yield storage
+    storage.close()
 
 
-@pytest.fixture
-def connection(database: Database) -> Iterator[sqlite3.Connection]:
-    """Inside one write transaction."""
-    with database.writing() as connection:
-        yield connection
+def execute(storage: SqliteStorage, sql: str) -> None:
+    with storage.database.writing() as connection:
+        connection.execute(sql)
 
 
-def item(kind: RowKind = RowKind.MEMORY, text: str = "text", parent: int = 0, said: float = 0.0) -> NewRow:
-    item_id = uuid4().bytes if kind is RowKind.MEMORY else b""
-    return NewRow(kind, item_id, partitions.dump({"data": text}), parent, b"\0\0\x80?", b"", 1, said)
+class TestUserHash:
+    def test_users_of_one_hash_are_two_users(self, storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+        """64 bits may collide; the whole id is compared."""
+        for module in ("partitions", "storage"):
+            monkeypatch.setattr(f"langchain_mem0_scoped.sqlite.{module}.user_hash", lambda user_id, salt: 7)
+        alice, bob = add(storage, "u_alice", memory("hers", 1)), add(storage, "u_bob", memory("his", 1))
+        assert alice.place != bob.place
+        for user_id, own in {"u_alice": alice, "u_bob": bob}.items():
+            assert found(storage, user_id) == own
+            assert snapshot_of(storage, user_id).version == own.version
+            assert snapshot_of(storage, user_id, cached=own.version).version == own.version
+        assert storage.snapshot("u_carol", RowKind.MEMORY, alice.version) is None
+        for user_id, other in {"u_alice": bob, "u_bob": alice, "u_carol": alice}.items():
+            assert storage.bodies(user_id, RowKind.MEMORY, other.version, [0]) is None
+        assert storage.bodies("u_alice", RowKind.MEMORY, alice.version, [0]) == [b"hers"]
+        erase(storage, "u_alice")
+        with storage.reading() as transaction:
+            assert transaction.find("u_alice") is None
+        assert bodies_in(storage, "u_bob") == [b"his"]
+
+    def test_hash_depends_on_the_file_and_fits_an_integer_of_sqlite(self) -> None:
+        assert partitions.user_hash("u_alice", SALT) != partitions.user_hash("u_alice", b"tlas" * 4)
+        assert all(-(2**63) <= partitions.user_hash(f"u_{number}", SALT) < 2**63 for number in range(200))
+
+    def test_index_holds_no_user_id(self, storage: SqliteStorage) -> None:
+        """Its pages may be copied by SQLite, and such copies are not overwritten."""
+        add(storage, "u_zyzzogeton", memory("a"))
+        for table in ("partitions", "items", "ids", "erasures", "meta"):
+            rows = storage.database.query(f"SELECT * FROM {table}", ())
+            assert "zyzzogeton" not in repr(rows)
 
 
-def filled(connection: sqlite3.Connection, user_id: str, *items: NewRow) -> Partition:
-    partition = partitions.create(connection, user_id, SALT)
-    for one in items:
-        partition = partitions.insert(connection, partition, [one])
-    partitions.close(connection, partition, searched=True)
-    return partition
+class TestRemovedText:
+    @pytest.mark.parametrize("change", ["rewrite", "remove", "erase"])
+    def test_removed_text_is_in_no_byte_of_the_file(self, storage: SqliteStorage, change: str) -> None:
+        add(storage, "u_bob", memory("his wombat"))
+        alice = add(
+            storage, "u_alice", memory("first"), memory("a zyzzogeton"), line("zyzzogeton", 1, 5), memory("last")
+        )
+        with storage.writing() as transaction:
+            if change == "rewrite":
+                transaction.rewrite(alice, 1, memory("something new"))
+                transaction.rewrite(alice, 2, line("said anew", 1))
+            elif change == "remove":
+                transaction.remove(alice, RowKind.MEMORY, [1])
+                transaction.remove(alice, RowKind.TRANSCRIPT, [2], 1)
+            else:
+                transaction.erase("u_alice")
+        storage.purge()
+        expected = ["wombat"] if change == "erase" else ["wombat", "last"]
+        assert left_in(storage.database.path, "zyzzogeton", "wombat", "last") == expected
+        assert bodies_in(storage, "u_bob") == [b"his wombat"]
+        assert_sound(storage.database.path)
+
+    def test_erasure_removes_the_user_id(self, storage: SqliteStorage) -> None:
+        add(storage, "u_zyzzogeton", memory("a"))
+        assert left_in(storage.database.path, "u_zyzzogeton") == ["u_zyzzogeton"]
+        erase(storage, "u_zyzzogeton")
+        storage.purge()
+        assert left_in(storage.database.path, "u_zyzzogeton") == []
+
+    def test_bodies_are_stored_as_they_are(self, storage: SqliteStorage) -> None:
+        """Or a scan for what was left behind would find nothing, whatever was left."""
+        add(storage, "u_alice", memory("Grüße, 素食"))
+        assert left_in(storage.database.path, "Grüße, 素食") == ["Grüße, 素食"]
+
+    def test_every_row_leaves_with_its_erasure(self, storage: SqliteStorage) -> None:
+        add(storage, "u_alice", memory("a", 1), entity("e"), line("x", 5, 2), NewRow(RowKind.SESSION, row_id(3), b"{}"))
+        erase(storage, "u_alice")
+        for table in ("items", "ids", "partitions"):
+            assert storage.database.query(f"SELECT count(*) FROM {table}", ()) == [(0,)]
+        (texts,) = storage.database.query("SELECT count(*), sum(body = zeroblob(length(body))) FROM texts", ())
+        assert texts == (5, 5), "four rows and the user's name"
+
+    @pytest.mark.parametrize("table", ["items", "ids", "partitions"])
+    def test_erasure_that_leaves_something_is_undone(self, storage: SqliteStorage, table: str) -> None:
+        before = add(storage, "u_alice", memory("a", 1))
+        with storage.reading() as transaction:
+            token = transaction.token("u_alice")
+        execute(storage, f"CREATE TRIGGER keep BEFORE DELETE ON {table} BEGIN SELECT RAISE(IGNORE); END")
+        with pytest.raises(ErasureError, match="nothing was removed") as caught:
+            erase(storage, "u_alice")
+        assert caught.value.kinds == ("memories",)
+        execute(storage, "DROP TRIGGER keep")
+        assert found(storage, "u_alice") == before
+        assert bodies_in(storage, "u_alice") == [b"a"]
+        with storage.reading() as transaction:
+            assert not transaction.is_erased_since("u_alice", token)
+            assert transaction.find_ids(before, RowKind.MEMORY, [row_id(1)]) == {row_id(1): 0}
 
 
-def test_a_partition_is_found_by_its_whole_id(connection: sqlite3.Connection) -> None:
-    created = filled(connection, "u_alice")
-    assert partitions.find(connection, "u_alice", SALT) == created._replace(version=1)
-    for other in ["u_alic", "u_alice2", "U_ALICE", "u_alice ", "*", ""]:
-        assert partitions.find(connection, other, SALT) is None
+class TestErasures:
+    def test_partition_tells_an_erasure_that_is_no_longer_listed(self, storage: SqliteStorage) -> None:
+        add(storage, "u_alice", memory("a"))
+        with storage.reading() as transaction:
+            before = transaction.token("u_alice")
+        erase(storage, "u_alice")
+        execute(storage, "DELETE FROM erasures")
+        for _ in range(2):
+            with storage.reading() as transaction, pytest.raises(BackendError, match="erased"):
+                transaction.find_unless_erased("u_alice", before)
+            # Nor does a new partition hide it.
+            add(storage, "u_alice", memory("b"))
+
+    def test_partition_number_is_not_used_again(self, storage: SqliteStorage) -> None:
+        numbers: list[int | str] = []
+        for _ in range(3):
+            numbers.append(add(storage, "u_alice", memory("a")).place)
+            erase(storage, "u_alice")
+        assert numbers == sorted(set(numbers), key=int)
+
+    @pytest.mark.parametrize(("age", "kept"), [(3_500, True), (3_700, False)])
+    def test_erasure_is_listed_for_an_hour(self, storage: SqliteStorage, age: int, kept: bool) -> None:
+        with storage.reading() as transaction:
+            before = transaction.token("u_alice")
+        erase(storage, "u_alice")
+        execute(storage, f"UPDATE erasures SET at = at - {age}")
+        erase(storage, "u_bob")
+        with storage.reading() as transaction:
+            assert transaction.is_erased_since("u_alice", before) is kept
+        assert storage.database.query("SELECT count(*) FROM erasures", ()) == [(2 if kept else 1,)]
+
+    def test_erasure_number_is_not_used_again(self, storage: SqliteStorage) -> None:
+        erase(storage, "u_alice")
+        with storage.reading() as transaction:
+            before = transaction.token("u_bob")
+        execute(storage, "DELETE FROM erasures")
+        erase(storage, "u_bob")
+        with storage.reading() as transaction:
+            assert transaction.is_erased_since("u_bob", before)
+            assert transaction.token("u_bob") != before
+
+    def test_list_is_shortened_by_writes_now_and_then(
+        self, storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = 1_000_000.0
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+        counts: list[int] = []
+        for passed in (0.0, 30.0, 31.0):
+            now += passed
+            execute(storage, f"INSERT INTO erasures (user_hash, at) VALUES (7, {time.time() - 4_000})")
+            add(storage, "u_alice", memory("a"))
+            counts += storage.database.query("SELECT count(*) FROM erasures", ())[0]
+        assert counts == [0, 1, 0]
+
+    def test_list_is_shortened_by_a_hundred_at_once(self, storage: SqliteStorage) -> None:
+        """One write does not pay for everything that was erased an hour ago."""
+        with storage.database.writing() as connection:
+            old = [(number, time.time() - 4_000) for number in range(150)]
+            connection.executemany("INSERT INTO erasures (user_hash, at) VALUES (?, ?)", old)
+            SqliteWriteTransaction(connection, SALT).forget_old_erasures()
+            assert connection.execute("SELECT count(*) FROM erasures").fetchone() == (50,)
 
 
-def test_two_ids_of_one_tag_are_two_users(connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    """64 bits may collide; the id itself is what is compared."""
-    monkeypatch.setattr(partitions, "user_hash", lambda user_id, salt: 7)
-    alice, bob = filled(connection, "u_alice", item()), filled(connection, "u_bob", item())
-    for user_id, created in {"u_alice": alice, "u_bob": bob}.items():
-        found = partitions.find(connection, user_id, SALT)
-        assert found is not None
-        assert found.pid == created.pid
-    partitions.erase(connection, "u_alice", SALT, alice)
-    assert partitions.find(connection, "u_alice", SALT) is None
-    assert len(partitions.rows_of(connection, bob.pid, RowKind.MEMORY)) == 1
+class TestInsert:
+    def test_rows_inserted_at_once_lie_as_if_one_by_one(self, storage: SqliteStorage) -> None:
+        rows = [memory("a", 1), line("b", 7), memory("c", 2), line("d", 7, 3)]
+        with storage.writing() as transaction:
+            append(transaction, "u_alice", *rows)
+            for row in rows:
+                append(transaction, "u_bob", row)
 
+        def stored(user_id: str) -> Sequence[tuple[object, ...]]:
+            return storage.database.query(
+                "SELECT kind, parent, items.seq, items.id, body, said_at, length, vector, terms, ids.seq FROM items "
+                "JOIN texts USING (ref) LEFT JOIN ids USING (pid, kind, id) WHERE pid = ? ORDER BY items.seq",
+                (found(storage, user_id).place,),
+            )
 
-def test_the_tag_depends_on_the_file_and_fits_an_integer_of_sqlite() -> None:
-    assert partitions.user_hash("u_alice", SALT) != partitions.user_hash("u_alice", b"tlas" * 4)
-    assert all(-(2**63) <= partitions.user_hash(f"u_{number}", SALT) < 2**63 for number in range(200))
+        assert len(stored("u_alice")) == 4
+        assert stored("u_alice") == stored("u_bob")
+        assert_sound(storage.database.path)
 
-
-def test_users_have_keys_of_their_own(connection: sqlite3.Connection) -> None:
-    assert filled(connection, "u_alice").key != filled(connection, "u_bob").key
-
-
-def test_rows_come_in_the_order_of_writing_and_the_latest_said_first(connection: sqlite3.Connection) -> None:
-    rows = [item(text=str(number), said=said) for number, said in enumerate([5.0, 9.0, 5.0, 1.0])]
-    partition = filled(connection, "u_alice", *rows, item(RowKind.ENTITY, "entity"))
-    written = partitions.rows_of(connection, partition.pid, RowKind.MEMORY)
-    assert [body["data"] for _, _, body in written] == ["0", "1", "2", "3"]
-    assert [seq for seq, _, _ in written] == [0, 1, 2, 3]
-    last = partitions.rows_of(connection, partition.pid, RowKind.MEMORY, last=2)
-    assert [body["data"] for _, _, body in last] == ["2", "3"]
-    latest = partitions.latest_rows(connection, partition.pid, RowKind.MEMORY)
-    # Of what was said at once, the last that was written comes first.
-    assert [body["data"] for _, body in latest] == ["1", "2", "0", "3"]
-
-
-def test_sequences_count_per_user(connection: sqlite3.Connection) -> None:
-    alice, bob = partitions.create(connection, "u_alice", SALT), partitions.create(connection, "u_bob", SALT)
-    for _ in range(3):
-        alice, bob = partitions.insert(connection, alice, [item()]), partitions.insert(connection, bob, [item()])
-    for partition in (alice, bob):
-        assert [row[0] for row in partitions.rows_of(connection, partition.pid, RowKind.MEMORY)] == [0, 1, 2]
-
-
-def test_rows_inserted_at_once_lie_as_if_one_by_one(connection: sqlite3.Connection) -> None:
-    rows = [
-        item(text="a"),
-        item(RowKind.TRANSCRIPT, "b", parent=7),
-        item(text="c"),
-        item(RowKind.TRANSCRIPT, "d", parent=7),
-    ]
-    one_by_one = filled(connection, "u_alice", *rows)
-    rows = [row._replace(id=uuid4().bytes if row.id else b"") for row in rows]
-    at_once = partitions.insert(connection, partitions.create(connection, "u_bob", SALT), rows)
-    assert at_once.next_seq == one_by_one.next_seq == 4
-    for kind, parent, expected in (
-        (RowKind.MEMORY, 0, [(0, "a"), (2, "c")]),
-        (RowKind.TRANSCRIPT, 7, [(1, "b"), (3, "d")]),
-    ):
-        for pid in (one_by_one.pid, at_once.pid):
-            found = partitions.rows_of(connection, pid, kind, parent)
-            assert [(seq, body["data"]) for seq, _, body in found] == expected
-    assert [partitions.has_id(connection, row.id) for row in rows] == [True, False, True, False]
-    assert partitions.insert(connection, at_once, []) == at_once
-
-
-def test_a_rewritten_row_keeps_its_place_and_its_id(database: Database) -> None:
-    old, new = item(text="an old zyzzogeton"), item(text="something new")
-    with database.writing() as connection:
-        partition = filled(connection, "u_alice", item(text="first"), old, item(text="last"))
-    with database.writing() as connection:
-        partitions.rewrite(connection, partition, 1, new._replace(id=old.id))
-        rows = partitions.rows_of(connection, partition.pid, RowKind.MEMORY)
-        assert [(seq, body["data"]) for seq, _, body in rows] == [(0, "first"), (1, "something new"), (2, "last")]
-        assert rows[1][1] == old.id
-    database.truncate()
-    assert left_in(database.path, "zyzzogeton", "something new") == ["something new"]
-
-
-def test_a_row_is_owned_by_whom_it_was_written_for(connection: sqlite3.Connection) -> None:
-    mine, history = item(), item(RowKind.HISTORY)
-    partition = filled(connection, "u_alice", mine, history)
-    assert partitions.owner_of(connection, mine.id) == ("u_alice", partition.pid, RowKind.MEMORY, 0)
-    assert partitions.owner_of(connection, history.id) is None, "history is not reached by ids"
-    assert partitions.owner_of(connection, uuid4().bytes) is None
-    partitions.remove(connection, partition, RowKind.MEMORY, 0, [0])
-    assert partitions.owner_of(connection, mine.id) is None
-
-
-def test_an_id_is_unique_in_the_file(connection: sqlite3.Connection) -> None:
-    mine = item()
-    filled(connection, "u_alice", mine)
-    with pytest.raises(sqlite3.IntegrityError):
-        filled(connection, "u_bob", mine)
-
-
-def test_an_erasure_counts_by_kind_and_leaves_the_rest(database: Database) -> None:
-    with database.writing() as connection:
-        kinds = [
-            RowKind.MEMORY,
-            RowKind.MEMORY,
-            RowKind.ENTITY,
-            RowKind.HISTORY,
-            RowKind.MESSAGE,
-            RowKind.MESSAGE,
-            RowKind.MESSAGE,
-        ]
-        alice = filled(connection, "u_alice", *(item(kind, "a zyzzogeton") for kind in kinds))
-        bob = filled(connection, "u_bob", item(text="bob's"))
-    with database.writing() as connection:
-        counts = partitions.erase(connection, "u_alice", SALT, alice)
-        expected = {
-            "memories": 2,
-            "entities": 1,
-            "history": 1 + 2,
-            "messages": 3,
-        }  # each memory's row tells that it was added
-        assert {name: count for name, count in counts.items() if count} == expected
-        assert partitions.find(connection, "u_alice", SALT) is None
-        assert [body["data"] for _, _, body in partitions.rows_of(connection, bob.pid, RowKind.MEMORY)] == ["bob's"]
-        again = filled(connection, "u_alice")
-        assert again.pid > alice.pid, "a number is never used again, so no cache can mistake one for the other"
-        assert again.key != alice.key
-    database.truncate()
-    assert left_in(database.path, "zyzzogeton") == []
-
-
-def test_an_erasure_is_remembered_for_its_user_alone(connection: sqlite3.Connection) -> None:
-    before = {user: partitions.beginning(connection, user, SALT) for user in ("u_alice", "u_bob")}
-    partitions.erase(connection, "u_alice", SALT, None)
-    after = partitions.beginning(connection, "u_alice", SALT)
-    with pytest.raises(BackendError, match="erased"):
-        partitions.find_unless_erased(connection, "u_alice", SALT, before["u_alice"])
-    assert partitions.find_unless_erased(connection, "u_alice", SALT, after) is None
-    assert partitions.find_unless_erased(connection, "u_bob", SALT, before["u_bob"]) is None
-
-
-def test_a_partition_tells_an_erasure_when_the_list_has_forgotten_it(connection: sqlite3.Connection) -> None:
-    alice = partitions.create(connection, "u_alice", SALT)
-    before = partitions.beginning(connection, "u_alice", SALT)
-    partitions.erase(connection, "u_alice", SALT, alice)
-    connection.execute("DELETE FROM erasures")
-    with pytest.raises(BackendError, match="erased"):
-        partitions.find_unless_erased(connection, "u_alice", SALT, before)
-    # Nor does a new beginning hide it, for those who ask by when they began.
-    again = partitions.create(connection, "u_alice", SALT)
-    with pytest.raises(BackendError, match="erased"):
-        partitions.find_unless_erased(connection, "u_alice", SALT, before)
-    assert partitions.find_unless_erased(connection, "u_alice", SALT, None) == again
-
-
-def test_old_erasures_are_forgotten_but_their_numbers_are_not_used_again(connection: sqlite3.Connection) -> None:
-    partitions.erase(connection, "u_alice", SALT, None)
-    first = partitions.beginning(connection, "u_bob", SALT)
-    connection.execute("UPDATE erasures SET at = at - 4000")
-    partitions.forget_old_erasures(connection)
-    assert connection.execute("SELECT count(*) FROM erasures").fetchone() == (0,)
-    partitions.erase(connection, "u_alice", SALT, None)
-    assert partitions.beginning(connection, "u_bob", SALT).erasures > first.erasures
-
-
-def test_bodies_are_stored_as_readable_text() -> None:
-    body = {"data": "Grüße, 素食", "n": 1.5, "deep": {"list": [1, None, True]}}
-    raw = partitions.dump(body)
-    assert "Grüße, 素食".encode() in raw, "or a scan for what was left behind would see nothing"
-    assert partitions.load(raw + b"\0" * 9) == body
+    def test_error_of_a_second_row_of_an_id_names_no_table(self, storage: SqliteStorage) -> None:
+        add(storage, "u_alice", memory("a", 1))
+        with pytest.raises(BackendError, match="same kind and id") as caught:
+            add(storage, "u_alice", memory("b", 1))
+        assert not isinstance(caught.value.__cause__, sqlite3.Error)
+        assert_sound(storage.database.path)

@@ -1,4 +1,4 @@
-"""The one table of text: what was dropped is overwritten in place, and nothing that stays is ever copied."""
+"""The table of text: dropped text is overwritten in place, and no row is ever copied."""
 
 import random
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def body_of(database: Database, ref: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [1, 31, 32, 33, 8_000, 8_157, 8_158, 30_000, 1_000_000])
-def test_a_body_comes_back_as_it_was_put(database: Database, size: int) -> None:
+def test_body_comes_back_as_it_was_stored(database: Database, size: int) -> None:
     body = random.Random(size).randbytes(size - 1) + b"."
     with database.writing() as connection:
         ref = texts.put(connection, body)
@@ -37,7 +37,7 @@ def test_a_body_comes_back_as_it_was_put(database: Database, size: int) -> None:
 
 @pytest.mark.parametrize("free", [0, 3])
 @pytest.mark.parametrize("several", [1, 500, 501, 1_200])
-def test_bodies_put_at_once_come_back_in_their_order(database: Database, several: int, free: int) -> None:
+def test_bodies_stored_at_once_come_back_in_order(database: Database, several: int, free: int) -> None:
     bodies = [f"{number}".encode() * (number % 7 + 1) for number in range(several)]
     with database.writing() as connection:
         before = texts.put_all(connection, [b"kept", *[b"dropped"] * free])
@@ -47,20 +47,20 @@ def test_bodies_put_at_once_come_back_in_their_order(database: Database, several
     assert set(before[1:]) <= set(refs) or several < free
 
 
-def test_a_place_that_was_dropped_is_used_again_for_what_fits(database: Database) -> None:
+def test_dropped_row_is_used_again_for_what_fits(database: Database) -> None:
     with database.writing() as connection:
         first = texts.put(connection, b"a" * 500)
         texts.put(connection, b"b" * 500)
         texts.drop(connection, [first])
-        # Too large for it, and so small that most of the place would be wasted.
+        # Too large for it, and so small that most of the row would be wasted.
         assert texts.put(connection, b"c" * 2_000) != first
         assert texts.put(connection, b"d" * 10) != first
         assert texts.put(connection, b"e" * 400) == first
-        assert texts.put(connection, b"f" * 400) != first, "a place is given away once"
+        assert texts.put(connection, b"f" * 400) != first, "a dropped row is used again once"
     assert body_of(database, first) == b"e" * 400
 
 
-def test_what_a_rolled_back_transaction_dropped_is_still_there(database: Database) -> None:
+def test_rollback_keeps_dropped_text(database: Database) -> None:
     with database.writing() as connection:
         ref = texts.put(connection, b"kept")
 
@@ -75,7 +75,7 @@ def test_what_a_rolled_back_transaction_dropped_is_still_there(database: Databas
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_nothing_that_was_ever_dropped_is_found_in_the_files(database: Database, seed: int) -> None:
+def test_dropped_text_is_not_in_the_files(database: Database, seed: int) -> None:
     """Sizes around those at which SQLite moves a row to overflow pages, or splits a page."""
     chance = random.Random(seed)
     kept: dict[int, bytes] = {}
@@ -97,6 +97,6 @@ def test_nothing_that_was_ever_dropped_is_found_in_the_files(database: Database,
 
 
 @given(st.binary(max_size=300).map(lambda raw: raw + b"x"))
-def test_padding_is_taken_off_and_nothing_else(body: bytes) -> None:
+def test_only_padding_is_removed(body: bytes) -> None:
     assert texts.unpadded(body.ljust(1_000, b"\0")) == body
     assert texts._round_length(len(body)) >= len(body)
