@@ -1,13 +1,13 @@
-"""Every error this package raises on purpose, drawn as a tree; no logic belongs here.
+"""The error tree. Every error this package raises on purpose is here.
 
     ScopedMemoryError
-    ├── ScopeError (ValueError)            an id, a filter or metadata would leave or forge the scope
-    ├── InputError (ValueError)            an argument that means nothing: an empty query, k of 0, a malformed message
-    ├── MemoryNotFoundError (LookupError)  no such memory of this user: missing and foreign answer alike
-    ├── ErasureError                       something of the user's is still there, and what kind
-    └── BackendError                       the client failed; .retryable, .retry_after
+    ├── ScopeError (ValueError)            an id, a filter, metadata or a row does not fit the scope of one user
+    ├── InputError (ValueError)            an argument is invalid: an empty query, k of 0, a malformed message
+    ├── MemoryNotFoundError (LookupError)  this user has no memory with that id: the same for missing and foreign ids
+    ├── ErasureError                       some of the user's data is still stored; .kinds says which
+    └── BackendError                       the client, store or model failed; .retryable, .retry_after
 
-No message holds a memory's text, a query, a key, or a word about another user.
+No error holds the text of a memory, a query, an API key, or anything about another user.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ class ScopedMemoryError(Exception):
 
 
 class ScopeError(ScopedMemoryError, ValueError):
-    """An id, a filter, metadata or a returned row would leave or forge the scope of one user."""
+    """An id, a filter, metadata or a returned row does not fit the scope of one user."""
 
 
 class InputError(ScopedMemoryError, ValueError):
-    """An argument that cannot be acted on; nothing was sent and nothing was stored."""
+    """An argument is invalid. Nothing was sent and nothing was stored."""
 
 
 class MemoryNotFoundError(ScopedMemoryError, LookupError):
-    """This user has no memory of that id. Whether somebody else has one is never told."""
+    """This user has no memory with that id. Raised alike for ids that do not exist and ids of another user."""
 
 
 class ErasureError(ScopedMemoryError):
     """An erasure could not be finished.
 
     Attributes:
-        kinds: What is still there, in the words of `ErasureReceipt` ("memories", "history", "bytes" …).
+        kinds: The kinds of data still stored, named as in `ErasureReceipt`: "memories", "history", "bytes" and so on.
     """
 
     def __init__(self, message: str, *, kinds: tuple[str, ...] = ()) -> None:
@@ -42,11 +42,11 @@ class ErasureError(ScopedMemoryError):
 
 
 class BackendError(ScopedMemoryError):
-    """The mem0 client, its store, its model or the file beneath it failed.
+    """The mem0 client, its store, its model or its file failed.
 
     Attributes:
-        retryable: True where the same call may succeed later without any change.
-        retry_after: Seconds to wait before that, where the backend said so.
+        retryable: Whether the same call may succeed later.
+        retry_after: Seconds to wait before the next attempt, if the backend named them.
     """
 
     def __init__(self, message: str, *, retryable: bool = False, retry_after: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Whether a payload meets mem0's metadata filters, on this store as its documentation has them. Pure."""
+"""Metadata filters: whether a payload matches, with the semantics that mem0 documents. Pure."""
 
 from __future__ import annotations
 
@@ -6,55 +6,62 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 
-def _text_in(part: object, whole: object) -> bool:
-    if isinstance(whole, str):
-        return isinstance(part, str) and part in whole
-    return isinstance(whole, (list, tuple)) and part in whole
+def _contains(value: object, part: object) -> bool:
+    if isinstance(value, str):
+        return isinstance(part, str) and part in value
+    return isinstance(value, (list, tuple)) and part in value
 
 
-def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
-    def test(value: object, bound: object) -> bool:
+def _comparison(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    def holds(value: object, bound: object) -> bool:
         numbers = isinstance(value, (int, float)) and isinstance(bound, (int, float))
         return (numbers or (isinstance(value, str) and isinstance(bound, str))) and compare(value, bound)
 
-    return test
+    return holds
 
 
 def _equal(value: object, wanted: object) -> bool:
-    # In Python True == 1; in JSON they are two values.
+    # True == 1 in Python, but not in JSON.
     return isinstance(value, bool) == isinstance(wanted, bool) and value == wanted
 
 
-_TESTS: Final[dict[str, Callable[[Any, Any], bool]]] = {
+_OPERATORS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "eq": _equal,
     "ne": lambda value, wanted: not _equal(value, wanted),
-    "in": lambda value, wanted: any(_equal(value, one) for one in wanted),
-    "nin": lambda value, wanted: not any(_equal(value, one) for one in wanted),
-    "gt": _ordered(lambda value, bound: value > bound),
-    "gte": _ordered(lambda value, bound: value >= bound),
-    "lt": _ordered(lambda value, bound: value < bound),
-    "lte": _ordered(lambda value, bound: value <= bound),
-    "contains": lambda value, part: _text_in(part, value),
-    "icontains": lambda value, part: isinstance(value, str) and _text_in(str(part).casefold(), value.casefold()),
+    "in": lambda value, wanted: any(_equal(value, item) for item in wanted),
+    "nin": lambda value, wanted: not any(_equal(value, item) for item in wanted),
+    "gt": _comparison(lambda value, bound: value > bound),
+    "gte": _comparison(lambda value, bound: value >= bound),
+    "lt": _comparison(lambda value, bound: value < bound),
+    "lte": _comparison(lambda value, bound: value <= bound),
+    "contains": lambda value, part: _contains(value, part),
+    "icontains": lambda value, part: isinstance(value, str) and _contains(value.casefold(), str(part).casefold()),
 }
-_OF_MISSING: Final = frozenset({"ne", "nin"})
+_TRUE_FOR_MISSING_KEY: Final = frozenset({"ne", "nin"})
 
 
 def matches_filters(payload: Mapping[str, Any], filters: Mapping[str, Any]) -> bool:
-    """Tell whether every condition holds.
+    """Check whether a payload matches all filters.
 
     Args:
         payload: A row's payload.
-        filters: `{key: value}`, `{key: {operator: value}}`, `{key: "*"}` for any value, and AND, OR, NOT (also `$and`,
-            `$or`, `$not`) over lists of such. A key the payload lacks meets `ne` and `nin` alone.
+        filters: `{key: value}`, `{key: {operator: value}}`, `{key: "*"}` for any value but None, and AND, OR, NOT (also
+            `$and`, `$or`, `$not`) with a list of filters. A missing key matches only `ne` and `nin`.
+
+    Returns:
+        Whether every filter matches.
 
     Raises:
         ValueError: An operator is unknown.
+
+    Example:
+        >>> matches_filters({"topic": "food"}, {"topic": {"in": ["food", "drink"]}})
+        True
     """
-    return all(_holds(payload, key, condition) for key, condition in filters.items())
+    return all(_matches(payload, key, condition) for key, condition in filters.items())
 
 
-def _holds(payload: Mapping[str, Any], key: str, condition: Any) -> bool:
+def _matches(payload: Mapping[str, Any], key: str, condition: Any) -> bool:
     match key.removeprefix("$").upper():
         case "AND":
             return all(matches_filters(payload, part) for part in condition)
@@ -66,10 +73,10 @@ def _holds(payload: Mapping[str, Any], key: str, condition: Any) -> bool:
         return payload.get(key) is not None
     if not isinstance(condition, Mapping):
         return key in payload and _equal(payload[key], condition)
-    return all(_tested(payload, key, operator, operand) for operator, operand in condition.items())
+    return all(_apply(payload, key, operator, operand) for operator, operand in condition.items())
 
 
-def _tested(payload: Mapping[str, Any], key: str, operator: str, operand: Any) -> bool:
-    if operator not in _TESTS:
-        raise ValueError(f"unknown filter operator; expected one of {', '.join(_TESTS)}")
-    return _TESTS[operator](payload[key], operand) if key in payload else operator in _OF_MISSING
+def _apply(payload: Mapping[str, Any], key: str, operator: str, operand: Any) -> bool:
+    if operator not in _OPERATORS:
+        raise ValueError(f"unknown filter operator; expected one of {', '.join(_OPERATORS)}")
+    return _OPERATORS[operator](payload[key], operand) if key in payload else operator in _TRUE_FOR_MISSING_KEY

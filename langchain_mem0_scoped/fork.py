@@ -1,9 +1,9 @@
-"""What happens around a fork: the one lock under which shared things are made, and who pauses for it."""
+"""Fork safety: the lock for one-time initialisation, and hooks that run before and after a fork."""
 
 from __future__ import annotations
 
-# Hooks run before a fork in the reverse order of their registration. These two modules have hooks that take locks which
-# an import under way may need, so theirs must come after ours: they are imported first.
+# Before a fork, hooks run in reverse order of registration. The hooks of these two modules take locks that a running
+# import may need, so they must run after ours. Importing the modules first registers their hooks first.
 import concurrent.futures.thread  # noqa: F401
 import logging  # noqa: F401
 import os
@@ -12,64 +12,74 @@ from collections.abc import Callable
 from typing import Final, Literal, NamedTuple
 
 INIT_LOCK: Final = threading.RLock()
-"""Held while mem0 or a model is loaded, a client made, a file opened.
+"""Held while mem0 or a model is imported, a client is created or a file is opened.
 
-A fork waits for it: the child would inherit an import, or a client, that no thread of its own is going to finish. It is
-one lock for all of these, since they are made within one another and two locks could wait for each other.
+A fork waits for this lock. Otherwise the child could inherit a half-finished import or client that none of its threads
+completes. It is a single lock because these initialisations nest, and two locks could deadlock.
 """
 
 
 class ForkHooks(NamedTuple):
-    """What a room does around a fork, in the thread that forks and under `INIT_LOCK`."""
+    """Functions of one module to call around a fork, in the forking thread, with `INIT_LOCK` held.
+
+    Attributes:
+        before: Called before the fork; takes the module's locks.
+        after_in_parent: Called in the parent afterwards; releases them.
+        after_in_child: Called in the child afterwards; replaces or releases them.
+    """
 
     before: Callable[[], None]
     after_in_parent: Callable[[], None]
     after_in_child: Callable[[], None]
 
 
-_pauses: Final[list[ForkHooks]] = []
-_paused: Final[list[ForkHooks]] = []
-# Python looks up the hooks of each side of a fork as that side begins. One registered in between, by an import in
-# another thread, would be called after a fork without having been called before it.
+_hooks: Final[list[ForkHooks]] = []
+_active: Final[list[ForkHooks]] = []
+# Python looks up the hooks of each phase of a fork when that phase starts. Hooks registered in between, by an import in
+# another thread, would be called after the fork without having been called before it.
 _forking: Final = threading.local()
 
 
-def register_fork_hooks(pause: ForkHooks) -> None:
-    """Have this done around every fork from now on.
+def register_fork_hooks(hooks: ForkHooks) -> None:
+    """Register functions to call around every fork from now on.
 
-    A room does not register hooks of its own: a fork under way, which waits for an import to end, would miss them.
+    Modules use this instead of `os.register_at_fork`: a fork that waits for an import to end would miss hooks that the
+    import registers.
+
+    Args:
+        hooks: Called in order of registration before a fork, and in reverse order after it.
     """
-    _pauses.append(pause)
+    _hooks.append(hooks)
 
 
 def _before() -> None:
     INIT_LOCK.acquire()
-    _forking.here = True
-    for pause in _pauses:
-        pause.before()
-        _paused.append(pause)
+    _forking.active = True
+    for hooks in _hooks:
+        hooks.before()
+        _active.append(hooks)
 
 
 def _after_in_parent() -> None:
-    if getattr(_forking, "here", False):
+    if getattr(_forking, "active", False):
         _resume("after_in_parent")
 
 
 def _after_in_child() -> None:
-    if getattr(_forking, "here", False):
+    if getattr(_forking, "active", False):
         _resume("after_in_child")
 
 
-def _resume(side: Literal["after_in_parent", "after_in_child"]) -> None:
+def _resume(phase: Literal["after_in_parent", "after_in_child"]) -> None:
     try:
-        while _paused:
-            getattr(_paused.pop(), side)()
+        while _active:
+            getattr(_active.pop(), phase)()
     finally:
-        # Python only prints what a hook raises, and goes on.
-        if _paused:
-            _resume(side)
+        # Python prints what a hook raises and goes on, so the other hooks run too.
+        if _active:
+            _resume(phase)
         else:
-            _forking.here = False
+            _forking.active = False
             INIT_LOCK.release()
 
 

@@ -1,4 +1,4 @@
-"""mem0 as this package loads it: on first use, no telemetry, no download, no memory text in its log lines."""
+"""Importing mem0: on first use, without telemetry, without downloads and without memory text in its logs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _loaded: ModuleType | None = None
 
 
 def disable_telemetry() -> None:
-    """Turn mem0's telemetry off unless the user has set MEM0_TELEMETRY. mem0 reads that when it is imported."""
+    """Turn mem0's telemetry off, unless MEM0_TELEMETRY is set. mem0 reads the variable when it is imported."""
     if "MEM0_TELEMETRY" in os.environ:
         return
     os.environ["MEM0_TELEMETRY"] = "false"
@@ -27,10 +27,13 @@ def disable_telemetry() -> None:
 
 
 def load_mem0() -> ModuleType:
-    """Import mem0 (about a second, the first time) and return it.
+    """Import mem0 and return it. The first import takes about a second.
+
+    Returns:
+        The module.
 
     Raises:
-        BackendError: mem0 cannot be imported, most often because it cannot create its own directory.
+        BackendError: mem0 cannot be imported, usually because it cannot create its directory.
     """
     global _loaded
     if _loaded is not None:
@@ -42,16 +45,16 @@ def load_mem0() -> ModuleType:
         except OSError as error:
             reason = type(error).__name__
         else:
-            _withhold_text_from_logs()
-            _never_download_models()
+            _redact_logs()
+            _disable_model_download()
             module: ModuleType = mem0
             _loaded = module
             return module
-    raise BackendError(f"mem0 could not be imported ({reason}): it needs a directory it can write; set MEM0_DIR to one")
+    raise BackendError(f"mem0 could not be imported ({reason}): it needs a writable directory; set MEM0_DIR to one")
 
 
-class _TextWithheld(logging.Handler):
-    """Takes the text out of mem0's log records, which print memories: their level and place go on to other handlers."""
+class _RedactingHandler(logging.Handler):
+    """Removes the text of mem0's log records, which may quote memories. Keeps level and line for other handlers."""
 
     def emit(self, record: logging.LogRecord) -> None:
         record.msg = "%s:%d (text withheld: mem0's log lines quote memories)"
@@ -59,15 +62,15 @@ class _TextWithheld(logging.Handler):
         record.exc_info = record.exc_text = record.stack_info = None
 
 
-def _withhold_text_from_logs() -> None:
+def _redact_logs() -> None:
     logger = logging.getLogger("mem0")
-    if not any(isinstance(handler, _TextWithheld) for handler in logger.handlers):
-        # First of all handlers, since records are cleaned in place.
-        logger.handlers.insert(0, _TextWithheld())
+    if not any(isinstance(handler, _RedactingHandler) for handler in logger.handlers):
+        # The first of all handlers, because records are changed in place.
+        logger.handlers.insert(0, _RedactingHandler())
 
 
-def _never_download_models() -> None:
-    """With spaCy but without its English model, mem0 would fetch one in the middle of a search."""
+def _disable_model_download() -> None:
+    """Keeps mem0 from downloading spaCy's English model during a search, if spaCy is installed without it."""
     if importlib.util.find_spec("en_core_web_sm") is None:
         from mem0.utils import spacy_models
 

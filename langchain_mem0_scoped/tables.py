@@ -1,4 +1,4 @@
-"""Tables as HTML for a notebook and as aligned text for a terminal, in which any text stays text. Pure, no I/O."""
+"""Tables as escaped HTML for notebooks and as aligned text for terminals. Pure, no I/O."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from html import escape
 from typing import Final
 
 MAX_ROWS: Final = 100
-"""A table shows at most so many rows and says how many more there are."""
+"""The maximum number of rows shown. A table says how many more there are."""
 
 MAX_CELL: Final = 500
-"""Longest text in a cell of an HTML table, in characters; the rest becomes "…"."""
+"""The maximum length of a cell's text in HTML, in characters. Longer text ends with "…"."""
 
 MAX_WIDTH: Final = 60
-"""Widest column of a text table, in columns of a terminal."""
+"""The maximum width of a column in text, in terminal columns."""
 
-# Inline, for a notebook shows several tables on one page. Jupyter aligns cells to the right, which is for numbers.
+# Inline styles, because a notebook shows several tables on one page. Jupyter aligns cells to the right by default.
 _CELL: Final = ' style="text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:anywhere"'
 _CAPTION: Final = ' style="text-align:left;white-space:nowrap"'
-# Controls but for tab and line ends, halves of characters, and Unicode's noncharacters.
-_UNFIT: Final = re.compile(
+# Control characters except tab and line ends, lone surrogates, and Unicode's noncharacters.
+_UNPRINTABLE: Final = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
     + "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000))
     + "]"
@@ -34,13 +34,13 @@ _JOINERS: Final = frozenset("\u200c\u200d")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Table:
-    """Rows under named columns; a column in which no row has a value is left out. Its `repr` quotes none of it.
+    """A table. Columns without any value are left out. Its `repr` holds no values.
 
     Attributes:
-        columns: Their names.
-        rows: Values as they come: text, numbers, dicts, None.
-        caption: What the table is about; "" for nothing.
-        more: Rows that are not among these.
+        columns: The names of the columns.
+        rows: The values: text, numbers, dicts or None.
+        caption: The caption; "" for none.
+        more: How many further rows there are that are not in `rows`.
 
     Example:
         >>> print(Table(("memory", "score"), [("I am vegetarian", 0.5), ("Tea", None)]))
@@ -54,27 +54,27 @@ class Table:
     caption: str = ""
     more: int = 0
 
-    def _filled(self) -> tuple[list[str], list[list[object]], int]:
-        """The columns and rows to show, and how many rows are not."""
+    def _visible(self) -> tuple[list[str], list[list[object]], int]:
+        """Returns the columns and rows to show, and the number of rows not shown."""
         shown = self.rows[:MAX_ROWS]
         kept = [
-            place
-            for place, _ in enumerate(self.columns)
-            if place == 0 or any(row[place] is not None and row[place] != {} for row in shown)
+            column
+            for column, _ in enumerate(self.columns)
+            if column == 0 or any(row[column] is not None and row[column] != {} for row in shown)
         ]
-        rows = [[row[place] for place in kept] for row in shown]
-        return [self.columns[place] for place in kept], rows, self.more + len(self.rows) - len(shown)
+        rows = [[row[column] for column in kept] for row in shown]
+        return [self.columns[column] for column in kept], rows, self.more + len(self.rows) - len(shown)
 
     def html(self) -> str:
-        """The table as HTML that holds no tag, attribute or entity but its own, whatever the values hold."""
-        columns, rows, more = self._filled()
+        """Returns the table as HTML. All values are escaped."""
+        columns, rows, more = self._visible()
         caption = f"<caption{_CAPTION}>{escape(replace_unprintable(self.caption))}</caption>" if self.caption else ""
         head = "".join(f'<th scope="col"{_CELL}>{escape(column)}</th>' for column in columns)
         body = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
         foot = ""
         if more:
             foot = f'<tfoot><tr><td colspan="{len(columns)}"{_CELL}>{_and_more(more)}</td></tr></tfoot>'
-        # The classes keep MathJax from setting a memory with two dollar signs as a formula.
+        # The classes keep MathJax from rendering text between two dollar signs as a formula.
         return (
             f'<table class="tex2jax_ignore mathjax_ignore">{caption}<thead><tr>{head}</tr></thead>'
             f"<tbody>{body}</tbody>{foot}</table>"
@@ -84,18 +84,18 @@ class Table:
         return f"<Table of {len(self.rows)}: print() shows it>"
 
     def __str__(self) -> str:
-        columns, rows, more = self._filled()
-        lines = [columns, *([one_line(as_text(value), MAX_WIDTH) for value in row] for row in rows)]
-        widths = [max(width_of(line[place]) for line in lines) for place in range(len(columns))]
-        text = [one_line(self.caption, 2 * MAX_WIDTH)] if self.caption else []
-        text += ["  ".join(map(_padded, line, widths)).rstrip() for line in lines]
+        columns, rows, more = self._visible()
+        lines = [columns, *([to_one_line(format_value(value), MAX_WIDTH) for value in row] for row in rows)]
+        widths = [max(display_width(line[column]) for line in lines) for column in range(len(columns))]
+        text = [to_one_line(self.caption, 2 * MAX_WIDTH)] if self.caption else []
+        text += ["  ".join(map(_pad, line, widths)).rstrip() for line in lines]
         if more:
             text.append(_and_more(more))
         return "\n".join(text)
 
 
 def pluralize_memories(count: int) -> str:
-    """Say how many memories there are."""
+    """Returns a count of memories as text, such as "1 memory" or "2 memories"."""
     return "1 memory" if count == 1 else f"{count} memories"
 
 
@@ -104,92 +104,101 @@ def _and_more(count: int) -> str:
 
 
 def _cell(value: object) -> str:
-    text = replace_unprintable(as_text(value))
+    text = replace_unprintable(format_value(value))
     if len(text) > MAX_CELL:
         text = text[: MAX_CELL - 1] + "…"
     return f"<td{_CELL}>{escape(text)}</td>"
 
 
-def as_text(value: object) -> str:
-    """A value as it stands in a cell: three decimals, JSON for a dict, "" for None."""
+def format_value(value: object) -> str:
+    """Formats the value of a cell: a float with three decimals, a dict as keys and JSON values, None as ""."""
     if value is None or value == {}:
         return ""
     if isinstance(value, float):
         return f"{value:.3f}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_as_json(inner)}" for key, inner in value.items())
+        return ", ".join(f"{key}: {_format_json(inner)}" for key, inner in value.items())
     return str(value)
 
 
-def _as_json(value: object) -> str:
+def _format_json(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def format_timestamp(stamp: str | None) -> str | None:
-    """A date of a record for people, in UTC; what is no date stays as it is.
+def format_timestamp(timestamp: str | None) -> str | None:
+    """Format an ISO 8601 timestamp in UTC for display.
+
+    Args:
+        timestamp: The timestamp of a record.
+
+    Returns:
+        The timestamp to the minute. Anything that is no timestamp is returned unchanged.
 
     Example:
-        >>> moment("2026-03-02T01:30:00-08:00")
+        >>> format_timestamp("2026-03-02T01:30:00-08:00")
         '2026-03-02 09:30Z'
     """
-    parsed = parse_timestamp(stamp)
-    return stamp if parsed is None else f"{parsed:%Y-%m-%d %H:%M}Z"
+    parsed = parse_timestamp(timestamp)
+    return timestamp if parsed is None else f"{parsed:%Y-%m-%d %H:%M}Z"
 
 
-def parse_timestamp(stamp: str | None) -> datetime | None:
-    """A date of a record in UTC, or None where there is none."""
+def parse_timestamp(timestamp: str | None) -> datetime | None:
+    """Parse an ISO 8601 timestamp. Returns it in UTC (also if it names no time zone), or None if it is no timestamp."""
     try:
-        parsed = datetime.fromisoformat(stamp or "")
+        parsed = datetime.fromisoformat(timestamp or "")
         return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 
 
 def replace_unprintable(text: str) -> str:
-    """Text in which what no page may hold, controls and halves of characters, is a replacement character."""
-    return _UNFIT.sub("\ufffd", text)
+    """Replaces control characters, lone surrogates and noncharacters, which HTML must not hold, by U+FFFD."""
+    return _UNPRINTABLE.sub("\ufffd", text)
 
 
-def one_line(text: str, width: int) -> str:
-    r"""Text on one line of a terminal: blanks folded, what would steer the terminal spelt out, cut to a width.
+def to_one_line(text: str, width: int) -> str:
+    r"""Format text as one line for a terminal: whitespace collapsed, control characters escaped, cut to a width.
 
     Args:
         text: Any text.
-        width: In columns: a Chinese character takes two, an accent none.
+        width: The maximum width in terminal columns. A Chinese character takes two columns, a combining accent none.
+
+    Returns:
+        The line; if it was cut, it ends with "…".
 
     Example:
-        >>> one_line("two\nlines and \x1b[2J", 40)
+        >>> to_one_line("two\nlines and \x1b[2J", 40)
         'two lines and \\x1b[2J'
     """
-    # Cut first: a memory may hold a book.
-    line = "".join(_spelt(char) for char in " ".join(text[: 20 * width].split()))
-    if len(text) <= 20 * width and width_of(line) <= width:
+    # Cut first, because a text may be very long.
+    line = "".join(_escape(char) for char in " ".join(text[: 20 * width].split()))
+    if len(text) <= 20 * width and display_width(line) <= width:
         return line
-    return "".join(_within(line, width - 1)) + "…"
+    return "".join(_take_width(line, width - 1)) + "…"
 
 
-def _spelt(char: str) -> str:
+def _escape(char: str) -> str:
     return char if char.isprintable() or char in _JOINERS else char.encode("unicode_escape").decode()
 
 
-def _within(line: str, width: int) -> Iterator[str]:
+def _take_width(line: str, width: int) -> Iterator[str]:
     for char in line:
-        width -= width_of(char)
+        width -= display_width(char)
         if width < 0:
             return
         yield char
 
 
-def width_of(text: str) -> int:
-    """How many columns of a terminal a line takes, by Unicode's East Asian Width (https://unicode.org/reports/tr11/)."""
-    return len(text) if text.isascii() else sum(map(_width, text))
+def display_width(text: str) -> int:
+    """Returns the terminal columns of a line, by Unicode's East Asian Width (https://unicode.org/reports/tr11/)."""
+    return len(text) if text.isascii() else sum(map(_char_width, text))
 
 
-def _width(char: str) -> int:
+def _char_width(char: str) -> int:
     if char in _JOINERS or unicodedata.combining(char) or "\ufe00" <= char <= "\ufe0f":
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - width_of(text))
+def _pad(text: str, width: int) -> str:
+    return text + " " * (width - display_width(text))

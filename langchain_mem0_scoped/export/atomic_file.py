@@ -1,4 +1,4 @@
-"""The file a user's page is written to: which may be written, and how it is there as a whole or not at all."""
+"""Atomic file: checks the path of an export and writes the file completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,39 +12,46 @@ from typing import Final
 
 from ..errors import BackendError, InputError
 
-# What SQLite keeps beside a database.
-_BESIDE: Final = ("", "-wal", "-shm", "-journal")
+# The files that SQLite keeps next to a database.
+_SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
 
 
 def validate_path(path: str | os.PathLike[str]) -> Path:
-    """Say what is wrong with a path before anything is read.
+    """Validate the path of an export before any data is read.
+
+    Args:
+        path: The file to write. It may exist; then it is replaced.
+
+    Returns:
+        The path, with "~" expanded.
 
     Raises:
-        InputError: It names no file that a page may be, or replace.
+        InputError: The path is not a str or Path, or names a link, a directory, a special file or a file in a directory
+            that does not exist.
     """
-    name = _name_of(path)
+    name = _file_name(path)
     try:
         file = Path(name).expanduser()
         if file.is_symlink():
-            # What would be replaced is the link, and /dev/stdout is one.
-            raise InputError("path names a link; name the file itself")
+            # Writing would replace the link, for instance /dev/stdout.
+            raise InputError("path must not name a link; pass the path of the file itself")
         found = file.stat().st_mode if file.exists() else None
         if found is not None and stat.S_ISDIR(found):
-            raise InputError("path names a directory; name the file to write in it, such as 'alice.html'")
+            raise InputError("path must name a file, got a directory; add a file name such as 'alice.html'")
         if found is not None and not stat.S_ISREG(found):
-            raise InputError("path names something that is no file, such as a pipe or a device")
+            raise InputError("path must name a regular file, got a pipe, a device or the like")
         if not file.parent.is_dir():
-            raise InputError("path names a file in a directory that does not exist")
+            raise InputError("path names a file in a directory that does not exist; create the directory first")
     except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         reason = type(error).__name__
     else:
         return file
-    raise InputError(f"path cannot be used as a file's name ({reason})")
+    raise InputError(f"path cannot be used as a file name ({reason})")
 
 
-def _name_of(path: object) -> str:
+def _file_name(path: object) -> str:
     name: object = None
     if isinstance(path, (str, os.PathLike)):
         with suppress(TypeError):
@@ -52,46 +59,52 @@ def _name_of(path: object) -> str:
     if not isinstance(name, str) or not name:
         raise InputError("path must name the HTML file to write, as a str or Path")
     if "\0" in name:
-        raise InputError("path holds NUL, which no file's name can")
+        raise InputError("path must not hold NUL")
     if any("\ud800" <= char <= "\udfff" for char in name):
-        raise InputError("path holds half a character, which no file's name can")
+        raise InputError("path must not hold a lone surrogate")
     if os.path.basename(name) in ("", "."):
-        raise InputError("path ends as a directory's does; name the file to write in it, such as 'alice.html'")
+        raise InputError("path must end with a file name such as 'alice.html'")
     return name
 
 
 def refuse_databases(file: Path, databases: Iterable[Path]) -> None:
-    """Refuse to write over what holds memories or conversations.
+    """Refuse to overwrite a database.
+
+    Args:
+        file: The file to write.
+        databases: Databases that hold memories or conversations.
 
     Raises:
-        InputError: The file is one of these databases, or what SQLite keeps beside one.
+        InputError: The file is one of these databases, or one of the files that SQLite keeps next to it.
     """
     with suppress(OSError):
         for database in databases:
-            held = Path(os.path.realpath(database))
-            for other in (held.with_name(held.name + suffix) for suffix in _BESIDE):
-                # By what it is as well: a file system may not tell Memory.db from memory.db. Nothing is opened: to
-                # close a database that this process uses as a file would drop SQLite's locks.
+            real = Path(os.path.realpath(database))
+            for other in (real.with_name(real.name + suffix) for suffix in _SUFFIXES):
+                # samefile too, because a file system may ignore case. Neither opens the file: closing a file that
+                # SQLite has open in this process would release SQLite's locks.
                 if other == Path(os.path.realpath(file)) or (
                     file.exists() and other.exists() and os.path.samefile(file, other)
                 ):
-                    raise InputError("path names the database that holds memories or conversations")
+                    raise InputError("path names a database of memories or conversations; choose another file")
 
 
-def write_whole(file: Path, page: str, check: Callable[[], None]) -> None:
-    """Write under no name, or another, first, readable by the owner alone: whoever opens the file finds all of it.
+def write_atomically(file: Path, text: str, check: Callable[[], None]) -> None:
+    """Write a file atomically, readable only by its owner.
+
+    The text is first written to a file without a name or with a temporary one, which then replaces `file`.
 
     Args:
-        file: What is made, or replaced.
-        page: What is in it.
-        check: Raises where the page may not be there: asked just before it would be, and once more when it is.
+        file: The file to create or replace.
+        text: Its text.
+        check: Raises if the file must not exist. Called just before it is put in place, and again afterwards.
 
     Raises:
-        BackendError: The file could not be written; or what `check` raised, and then the page is not there.
+        BackendError: The file could not be written. An error of `check` is raised as it is; the file is removed then.
     """
     temporary = file.with_name(f".langchain-mem0-scoped-{secrets.token_hex(8)}.html")
     try:
-        written = _write_nameless(temporary, page, check) or _write_named(temporary, page, check)
+        written = _write_unnamed(temporary, text, check) or _write_named(temporary, text, check)
         os.replace(temporary, file)
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -99,55 +112,55 @@ def write_whole(file: Path, page: str, check: Callable[[], None]) -> None:
         try:
             check()
         except BaseException:
-            _take_back(file, written)
+            _remove(file, written)
             raise
         return
     finally:
         with suppress(OSError):
             os.unlink(temporary)
-    raise BackendError(f"the page could not be written: {reason}; what was there before is as it was")
+    raise BackendError(f"the file could not be written: {reason}; an existing file is unchanged")
 
 
-def _write_nameless(temporary: Path, page: str, check: Callable[[], None]) -> os.stat_result | None:
-    """Write what has no name until it is whole, so that nothing is left whatever ends this process.
+def _write_unnamed(temporary: Path, text: str, check: Callable[[], None]) -> os.stat_result | None:
+    """Writes a file that has no name until it is complete, so a crash leaves nothing behind.
 
     Returns:
-        The file, or None where the system or the file system knows of no such file.
+        The file's status, or None if the operating system or the file system has no unnamed files.
     """
     flag: int = getattr(os, "O_TMPFILE", 0)
     if not flag:
         return None
     with suppress(OSError):
         handle = os.open(temporary.parent, os.O_WRONLY | flag, 0o600)
-        return _write(handle, page, check, lambda: _name(handle, temporary))
+        return _write(handle, text, check, lambda: _link(handle, temporary))
     return None
 
 
-def _name(handle: int, name: Path) -> None:
-    # A src_dir_fd, which an absolute path does not use, is what has Python follow the link to the file.
+def _link(handle: int, name: Path) -> None:
+    # Python follows the link in /proc only if it is given a src_dir_fd, which an absolute path does not use.
     os.link(f"/proc/self/fd/{handle}", name, src_dir_fd=handle, follow_symlinks=True)
 
 
-def _write_named(temporary: Path, page: str, check: Callable[[], None]) -> os.stat_result:
+def _write_named(temporary: Path, text: str, check: Callable[[], None]) -> os.stat_result:
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    return _write(handle, page, check, lambda: None)
+    return _write(handle, text, check, lambda: None)
 
 
-def _write(handle: int, page: str, check: Callable[[], None], then: Callable[[], None]) -> os.stat_result:
+def _write(handle: int, text: str, check: Callable[[], None], link: Callable[[], None]) -> os.stat_result:
     with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as opened:
-        opened.write(page)
+        opened.write(text)
         opened.flush()
         os.fsync(handle)
         check()
-        then()
+        link()
         return os.fstat(handle)
 
 
-def _take_back(file: Path, written: os.stat_result) -> None:
-    """Remove a page that is there already, unless another one has replaced it meanwhile."""
+def _remove(file: Path, written: os.stat_result) -> None:
+    """Removes the written file, unless another one has replaced it meanwhile."""
     try:
         found = os.lstat(file)
-        # By its date as well: a file that is made anew may be given the number of the one before.
+        # The modification time too, because a new file may get the inode of a removed one.
         if os.path.samestat(found, written) and found.st_mtime_ns == written.st_mtime_ns:
             os.unlink(file)
     except FileNotFoundError:
@@ -157,5 +170,5 @@ def _take_back(file: Path, written: os.stat_result) -> None:
     else:
         return
     raise BackendError(
-        f"the page is out of date and could not be removed ({reason}): remove it, for its user may have been erased"
+        f"the file is out of date and could not be removed ({reason}): remove it, its user may have been erased"
     )
