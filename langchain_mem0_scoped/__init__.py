@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .scoped_client import HasScopedClient
     from .sqlite import local_memory
     from .tools import create_memory_tools
+    from .transcripts.window import TokenCounter
 
 __all__ = [
     "HISTORY_CONFIG",
@@ -49,6 +50,7 @@ __all__ = [
     "ScopedMemoryError",
     "ScopedMemoryMiddleware",
     "ScopedMemoryRetriever",
+    "TokenCounter",
     "create_memory_tools",
     "history_factory",
     "local_memory",
@@ -76,6 +78,7 @@ _MODULES = {
     "ScopedMemoryError": "errors",
     "ScopedMemoryMiddleware": "middleware",
     "ScopedMemoryRetriever": "retriever",
+    "TokenCounter": "transcripts.window",
     "create_memory_tools": "tools",
     "history_factory": "chat_history",
     "local_memory": "sqlite",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from .errors import ScopedMemoryError
+from .records import memory_table
 from .requests import list_request
 from .scoped_client import HasScopedClient
 from .tables import MAX_ROWS, pluralize_memories
@@ -27,7 +28,7 @@ def mimebundle(memory: HasScopedClient) -> dict[str, str]:
         latest = client.list(list_request(limit=MAX_ROWS + 1))
         more = len(latest) > MAX_ROWS
         count = f"more than {MAX_ROWS} memories, the latest of them" if more else pluralize_memories(len(latest))
-        table = latest[:MAX_ROWS].table(f"{client.user_id}: {count}")
+        table = memory_table(latest[:MAX_ROWS], f"{client.user_id}: {count}")
         return {"text/html": table.html(), "text/plain": str(table) if latest else table.caption}
     except ScopedMemoryError as error:
         # The package's own errors quote no memory, query or key.

@@ -1,4 +1,4 @@
-"""What ScopedMemory hands back: a memory, a list of them that shows itself as a table, the receipt of an erasure."""
+"""Records: a memory, a list of memories that displays as a table, and the receipt of an erasure."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ T = TypeVar("T")
 
 
 class MemoryRecord(TypedDict):
-    """One memory of one user.
+    """A memory.
 
     Attributes:
         id: A UUID.
         memory: The text.
-        user_id: Whose it is: always the scope's user.
-        session_id: The session it was learnt in, if one was named.
-        role: "user" or "assistant" for text kept verbatim; None for a fact that was extracted.
-        score: How well it matched, 0 to 1, higher is better; None where nothing was searched for.
-        metadata: What was stored with it, without the session.
-        created_at: ISO 8601, when it was said (`at`), else when it was stored.
-        updated_at: ISO 8601.
+        user_id: The user it belongs to: always the scope's user.
+        session_id: The session it was stored with; None if it has none.
+        role: "user" or "assistant" for text stored verbatim; None for an extracted fact.
+        score: The score of the search, 0 to 1, higher is better; None outside a search.
+        metadata: The metadata stored with it, without the session.
+        created_at: ISO 8601: the `at` passed to `add()`, or the time it was stored.
+        updated_at: ISO 8601: the time it was last stored.
     """
 
     id: str
@@ -48,7 +48,14 @@ class MemoryRecord(TypedDict):
 
 
 def record_from(row: Mapping[str, Any]) -> MemoryRecord:
-    """Turn a row as mem0 returns it into a record."""
+    """Convert a row of mem0 into a record.
+
+    Args:
+        row: A row as mem0 returns it. It is not changed.
+
+    Returns:
+        The record.
+    """
     metadata = dict(row.get("metadata") or {})
     return MemoryRecord(
         id=str(row["id"]),
@@ -64,22 +71,24 @@ def record_from(row: Mapping[str, Any]) -> MemoryRecord:
 
 
 def _str_or_none(value: object) -> str | None:
-    """What other code wrote through mem0 may be of any type."""
+    # Other code may have written a value of any type through mem0.
     return value if value is None or isinstance(value, str) else str(value)
 
 
-def _summed(records: list[Any]) -> list[Any]:
-    """A list of memories as one of ours, whose repr quotes none; with anything else in it, a list as any other."""
-    ours = all(isinstance(one, Mapping) and one.keys() >= MemoryRecord.__annotations__.keys() for one in records)
-    return MemoryList(records) if ours else records
+def _concatenated(items: list[Any]) -> list[Any]:
+    """Returns a MemoryList if all items are records, else the plain list."""
+    fields = MemoryRecord.__annotations__.keys()
+    are_records = all(isinstance(item, Mapping) and item.keys() >= fields for item in items)
+    return MemoryList(items) if are_records else items
 
 
 class MemoryList(list[MemoryRecord]):
-    """A plain list of records that shows itself as a table where it is displayed or printed.
+    """A list of records that displays as a table.
 
-    Jupyter shows it as an HTML table, IPython and `print` as aligned text: 100 rows, and how many more. Its `repr`
-    tells only how many there are, for that is what tracebacks, test reports and error trackers take along unasked; and
-    so does that of its parts, its copies and its sums. `list(memories)` is a plain list, which quotes them all.
+    Jupyter shows an HTML table; IPython and `print` show aligned text. Both show up to 100 rows and the number of
+    further ones. The `repr` holds only the count, because tracebacks, test reports and error trackers record it.
+    Slices, copies and concatenations have the same type. `list(memories)` is a plain list, whose `repr` quotes them
+    all.
 
     Example:
         >>> MemoryList()
@@ -90,30 +99,13 @@ class MemoryList(list[MemoryRecord]):
         return f"<MemoryList of {len(self)}: print() or to_pandas() shows them>"
 
     def __str__(self) -> str:
-        return str(self.table()) if self else "no memories"
+        return str(memory_table(self)) if self else "no memories"
 
     def _repr_html_(self) -> str:
-        return self.table().html()
+        return memory_table(self).html()
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(str(self))
-
-    def table(self, caption: str = "", more: int = 0) -> tables.Table:
-        """Return the first memories as a table that is displayed in a notebook or printed.
-
-        Args:
-            caption: The table's caption.
-            more: How many further memories there are, beside those of this list.
-        """
-        shown = self[: tables.MAX_ROWS]
-        rows = [
-            [
-                tables.format_timestamp(record["created_at"]) if column == "created_at" else record.get(column)
-                for column in _COLUMNS
-            ]
-            for record in shown
-        ]
-        return tables.Table(_COLUMNS, rows, caption, more + len(self) - len(shown))
 
     @overload
     def __getitem__(self, index: SupportsIndex, /) -> MemoryRecord: ...
@@ -122,11 +114,11 @@ class MemoryList(list[MemoryRecord]):
     def __getitem__(self, index: slice, /) -> MemoryList: ...
 
     def __getitem__(self, index: SupportsIndex | slice, /) -> MemoryRecord | MemoryList:
-        # A part of a list of memories is one, and shows itself as one.
+        # A slice displays as a table too, and its repr quotes no memory.
         return MemoryList(super().__getitem__(index)) if isinstance(index, slice) else super().__getitem__(index)
 
     def copy(self) -> MemoryList:
-        """A list of memories with the same records in it."""
+        """Returns a shallow copy of the same type."""
         return MemoryList(self)
 
     @overload
@@ -136,7 +128,7 @@ class MemoryList(list[MemoryRecord]):
     def __add__(self, other: list[T], /) -> list[T | MemoryRecord]: ...
 
     def __add__(self, other: list[Any], /) -> list[Any]:
-        return _summed([*self, *other]) if isinstance(other, list) else NotImplemented
+        return _concatenated([*self, *other]) if isinstance(other, list) else NotImplemented
 
     @overload
     def __radd__(self, other: list[MemoryRecord], /) -> MemoryList: ...
@@ -145,7 +137,7 @@ class MemoryList(list[MemoryRecord]):
     def __radd__(self, other: list[T], /) -> list[T | MemoryRecord]: ...
 
     def __radd__(self, other: list[Any], /) -> list[Any]:
-        return _summed([*other, *self]) if isinstance(other, list) else NotImplemented
+        return _concatenated([*other, *self]) if isinstance(other, list) else NotImplemented
 
     def __mul__(self, times: SupportsIndex, /) -> MemoryList:
         return MemoryList(super().__mul__(times))
@@ -154,11 +146,12 @@ class MemoryList(list[MemoryRecord]):
         return MemoryList(super().__rmul__(times))
 
     def to_documents(self) -> list[Document]:
-        """Turn memories into LangChain documents, as `ScopedMemoryRetriever` returns them.
+        """Convert memories to LangChain documents, as `ScopedMemoryRetriever` returns them.
 
         Returns:
-            For each memory, in order, its text as `page_content`, its id as `id`; score, session, role and dates stand
-            beside its metadata, and win over a key of the same name in it.
+            For each memory, in order, a document with its text as `page_content` and its id as `id`. The document's
+            metadata holds the memory's metadata and its score, session, role and dates; these override metadata keys of
+            the same name.
 
         Example:
             >>> MemoryList().to_documents()
@@ -183,11 +176,11 @@ class MemoryList(list[MemoryRecord]):
         ]
 
     def to_pandas(self) -> pd.DataFrame:
-        """Turn memories into a table to compute with (extra: pandas).
+        """Convert memories to a pandas DataFrame (extra: pandas).
 
         Returns:
-            A DataFrame with a row for each memory, in order, and `MemoryRecord`'s fields as columns: `created_at` and
-            `updated_at` as timestamps in UTC (NaT where there is none), `score` as a float, `metadata` as dicts.
+            A DataFrame with one row for each memory, in order, and the fields of `MemoryRecord` as columns:
+            `created_at` and `updated_at` as timestamps in UTC (NaT if missing), `score` as float, `metadata` as dicts.
 
         Raises:
             ImportError: pandas is not installed.
@@ -204,26 +197,47 @@ class MemoryList(list[MemoryRecord]):
                 "to_pandas() needs pandas: pip install 'langchain-mem0-scoped[pandas]'", name=error.name
             ) from None
         frame = pd.DataFrame(list(self), columns=list(MemoryRecord.__annotations__))
-        # Types must not depend on what is there, and pandas goes by that: none, a column of None, and its own version.
+        # pandas infers types from the values and by version. The types are set, so that they are always the same.
         for column in ("created_at", "updated_at"):
-            moments = [tables.parse_timestamp(record[column]) for record in self]
-            naive = [moment and moment.replace(tzinfo=None) for moment in moments]
+            timestamps = [tables.parse_timestamp(record[column]) for record in self]
+            naive = [timestamp and timestamp.replace(tzinfo=None) for timestamp in timestamps]
             frame[column] = pd.to_datetime(np.array(naive, dtype="datetime64[us]"), utc=True)
         text = pd.Series([""]).dtype
         return frame.astype({**dict.fromkeys(_TEXTS, text), "score": float, "metadata": object})
 
 
+def memory_table(memories: MemoryList, caption: str = "") -> tables.Table:
+    """Make a table of the first memories.
+
+    Args:
+        memories: The memories. At most `tables.MAX_ROWS` of them are in the table; the table counts the others.
+        caption: The table's caption.
+
+    Returns:
+        The table.
+    """
+    visible = memories[: tables.MAX_ROWS]
+    rows = [
+        [
+            tables.format_timestamp(record["created_at"]) if column == "created_at" else record.get(column)
+            for column in _COLUMNS
+        ]
+        for record in visible
+    ]
+    return tables.Table(_COLUMNS, rows, caption, len(memories) - len(visible))
+
+
 @dataclass(frozen=True, slots=True)
 class ErasureReceipt:
-    """What one erasure removed, counted in rows; afterwards a second look found nothing. Shows itself as a table.
+    """The receipt of an erasure: the number of rows removed. A check afterwards found none left. Displays as a table.
 
     Attributes:
-        user_id: Whose data was erased.
-        memories: Memories, expired ones too.
+        user_id: The user whose data was erased.
+        memories: Memories, including expired ones.
         history: Rows of mem0's change history.
-        messages: Messages mem0 had kept for its next extraction prompt.
-        entities: Names and things mem0 had linked to memories.
-        transcripts: Logged conversation messages.
+        messages: Messages that mem0 kept for its next extraction prompt.
+        entities: Entities that mem0 linked to memories.
+        transcripts: Logged messages of conversations.
         erased_at: ISO 8601, UTC.
     """
 
@@ -237,15 +251,15 @@ class ErasureReceipt:
 
     @classmethod
     def of(cls, user_id: str, counts: Mapping[str, int], logged: int) -> ErasureReceipt:
-        """Make out a receipt now.
+        """Create a receipt with the current time.
 
         Args:
-            user_id: Whose data was erased.
-            counts: Rows by kind, as the client counted them; a kind it does not name is 0.
-            logged: Messages of transcripts kept beside the client.
+            user_id: The user whose data was erased.
+            counts: Removed rows by kind, as the client counted them; 0 for a missing kind.
+            logged: Removed messages of transcripts that are stored apart from the client.
 
         Returns:
-            A receipt of this moment.
+            The receipt.
         """
         rows = {kind: counts.get(kind, 0) for kind in _KINDS}
         rows["transcripts"] += logged

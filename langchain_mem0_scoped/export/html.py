@@ -16,8 +16,8 @@ from ..errors import BackendError, InputError
 from ..records import MemoryRecord, record_from
 from ..tables import format_timestamp, parse_timestamp
 from ..transcripts.base import load_messages
-from .atomic_file import refuse_databases, validate_path, write_whole
-from .message_text import as_json, escape_invisible, parts_of, speaker_of
+from .atomic_file import refuse_databases, validate_path, write_atomically
+from .message_text import escape_invisible, parts_of, speaker_of, to_json
 
 if TYPE_CHECKING:
     import os
@@ -116,7 +116,7 @@ def _write(
             )
         raise BackendError(f"no page was written: {failure}", retryable=failure.retryable)
 
-    write_whole(file, page, check)
+    write_atomically(file, page, check)
     return file
 
 
@@ -273,8 +273,8 @@ def _conversation_item(conversation: Conversation) -> str:
 
 def _message_item(message: BaseMessage) -> str:
     parts = "".join(
-        (f'<p class="mark">{_text(part.mark)}</p>' if part.mark else "")
-        + (f'<p class="text{" marked" * bool(part.mark)}" dir="auto">{_text(part.words)}</p>' if part.words else "")
+        (f'<p class="mark">{_text(part.label)}</p>' if part.label else "")
+        + (f'<p class="text{" marked" * bool(part.label)}" dir="auto">{_text(part.text)}</p>' if part.text else "")
         for part in parts_of(message)
     )
     return f'<li><p class="who">{_text(speaker_of(message))}</p>{parts or _NO_TEXT}</li>'
@@ -317,7 +317,7 @@ def _parse_day(stamp: str | None) -> date | None:
 
 
 def _value(value: object) -> str:
-    return _text(value if isinstance(value, str) else as_json(value))
+    return _text(value if isinstance(value, str) else to_json(value))
 
 
 def _text(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The offline embedding: what it returns, what it refuses, and that loading it leaves the process as it was."""
+"""OfflineEmbeddings: vectors, invalid text, and that loading the model changes nothing else in the process."""
 
 import math
 import os
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.embeddings import Embeddings
 
-from langchain_mem0_scoped import embeddings as room
+from langchain_mem0_scoped import embeddings as module
 from langchain_mem0_scoped.embeddings import MAX_EMBEDDED_CHARS, OfflineEmbeddings
 
 unicode_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
@@ -26,7 +26,7 @@ def embeddings() -> OfflineEmbeddings:
 
 
 def run(code: str) -> str:
-    """Run code in a fresh interpreter, where nothing is loaded and nobody handles logs; returns both its outputs."""
+    """Runs code in a new interpreter without imports or log handlers. Returns stdout and stderr."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120, check=False
     )
@@ -54,7 +54,7 @@ class TestVectors:
         model = wordllama.WordLlama.load(cache_dir=os.path.dirname(wordllama.__file__), disable_download=True)
         np.testing.assert_allclose(embeddings.embed_documents(texts), model.embed(texts, norm=True), atol=1e-6)
 
-    def test_knows_what_is_related(self, embeddings: OfflineEmbeddings) -> None:
+    def test_related_texts_are_closer(self, embeddings: OfflineEmbeddings) -> None:
         query, near, far = (
             embeddings.embed_array(text)
             for text in ("Which allergies do I have?", "I am allergic to peanuts.", "Revenue rose by 4 percent.")
@@ -62,32 +62,30 @@ class TestVectors:
         assert query @ near > 0.4 > 0.2 > query @ far
 
     @given(st.lists(unicode_texts, max_size=8))
-    def test_a_text_alone_and_among_others_is_the_same_to_the_bit(self, texts: list[str]) -> None:
+    def test_batch_changes_no_bit(self, texts: list[str]) -> None:
         embeddings = OfflineEmbeddings()
-        together = embeddings.embed_documents(["a much longer text beside them " * 20, *texts])[1:]
-        assert together == [embeddings.embed_query(text) for text in texts]
-        assert together == [embeddings.embed_array(text).tolist() for text in texts]
+        batch = embeddings.embed_documents(["a much longer text beside them " * 20, *texts])[1:]
+        assert batch == [embeddings.embed_query(text) for text in texts]
+        assert batch == [embeddings.embed_array(text).tolist() for text in texts]
 
     @given(unicode_texts)
-    def test_every_text_gets_finite_numbers(self, text: str) -> None:
+    def test_vector_has_length_1_or_0(self, text: str) -> None:
         vector = OfflineEmbeddings().embed_array(text)
         assert vector.dtype == np.float32
         assert float(np.linalg.norm(vector)) == pytest.approx(1.0 if text else 0.0, abs=1e-6)
 
-    def test_the_empty_text_is_zeros(self, embeddings: OfflineEmbeddings) -> None:
+    def test_empty_text_is_zeros(self, embeddings: OfflineEmbeddings) -> None:
         assert embeddings.embed_query("") == [0.0] * 256
         assert embeddings.embed_documents(["dog", ""])[1] == [0.0] * 256
 
-    def test_only_the_start_of_a_long_text_counts(self, embeddings: OfflineEmbeddings) -> None:
+    def test_long_text_is_cut(self, embeddings: OfflineEmbeddings) -> None:
         start = ("The dog plays the violin. " * 1000)[:MAX_EMBEDDED_CHARS]
         assert len(start) == MAX_EMBEDDED_CHARS
         assert embeddings.embed_query(start + " peanut" * 100_000) == embeddings.embed_query(start)
         assert embeddings.embed_query(start[:-200] + " peanut" * 20) != embeddings.embed_query(start)
 
     @pytest.mark.parametrize("where", ["secret \ud800", "secret " + "x" * MAX_EMBEDDED_CHARS + "\udfff"])
-    def test_a_lone_surrogate_is_refused_without_repeating_the_text(
-        self, embeddings: OfflineEmbeddings, where: str
-    ) -> None:
+    def test_lone_surrogate_raises_without_quoting_the_text(self, embeddings: OfflineEmbeddings, where: str) -> None:
         with pytest.raises(ValueError, match="lone surrogate") as caught:
             embeddings.embed_query(where)
         assert "secret" not in str(caught.value)
@@ -97,23 +95,23 @@ class TestVectors:
 
 
 class TestLoading:
-    def test_happens_once_under_8_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_8_threads_load_the_model_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         loads = []
-        load = room._load.__wrapped__
+        load = module._load.__wrapped__
 
-        def counted() -> object:
+        def count_loads() -> object:
             loads.append(1)
             return load()
 
-        monkeypatch.setattr(room, "_load", cache(counted))
-        monkeypatch.setattr(room, "_loaded", None)
+        monkeypatch.setattr(module, "_load", cache(count_loads))
+        monkeypatch.setattr(module, "_loaded", None)
         texts = [f"The dog number {n} plays the violin" for n in range(50)]
-        found: dict[int, list[list[float]]] = {}
+        vectors: dict[int, list[list[float]]] = {}
         start = threading.Barrier(8)
 
         def work(thread: int) -> None:
             start.wait()
-            found[thread] = OfflineEmbeddings().embed_documents(texts)
+            vectors[thread] = OfflineEmbeddings().embed_documents(texts)
 
         threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
         for thread in threads:
@@ -121,9 +119,9 @@ class TestLoading:
         for thread in threads:
             thread.join()
         assert len(loads) == 1
-        assert [found[n] for n in range(8)] == [OfflineEmbeddings().embed_documents(texts)] * 8
+        assert [vectors[n] for n in range(8)] == [OfflineEmbeddings().embed_documents(texts)] * 8
 
-    def test_leaves_the_root_logger_as_it_was(self) -> None:
+    def test_root_logger_is_unchanged(self) -> None:
         output = run("""
             import logging
             from langchain_mem0_scoped.embeddings import OfflineEmbeddings
@@ -136,7 +134,7 @@ class TestLoading:
         """)
         assert output == ""
 
-    def test_leaves_an_applications_logging_alone(self) -> None:
+    def test_logging_of_an_application_is_unchanged(self) -> None:
         output = run("""
             import logging
             from langchain_mem0_scoped.embeddings import OfflineEmbeddings
@@ -149,7 +147,7 @@ class TestLoading:
         """)
         assert output == ""
 
-    def test_importing_the_room_does_not_import_the_model(self) -> None:
+    def test_constructor_does_not_load_the_model(self) -> None:
         run("""
             import sys
             from langchain_mem0_scoped.embeddings import OfflineEmbeddings
@@ -165,7 +163,7 @@ class TestLoading:
             import os, threading, warnings
             from langchain_mem0_scoped.embeddings import OfflineEmbeddings
 
-            # Python warns of any fork beside threads; the model is to survive just that.
+            # Python warns about any fork with threads; the model must survive it.
             warnings.simplefilter("ignore", DeprecationWarning)
             embeddings = OfflineEmbeddings()
             if {before!r} == "loaded":
@@ -181,7 +179,7 @@ class TestLoading:
         """)
         assert output == ""
 
-    def test_a_missing_package_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_missing_package_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "wordllama", None)
         with pytest.raises(ImportError, match=r"pip install wordllama.*embeddings="):
             OfflineEmbeddings()

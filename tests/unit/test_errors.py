@@ -1,4 +1,4 @@
-"""The error tree: who is caught by which except, and what an error carries."""
+"""The error tree: base classes, attributes and pickling."""
 
 import pickle
 
@@ -24,13 +24,13 @@ TREE = {
 
 
 @pytest.mark.parametrize(("kind", "bases"), TREE.items(), ids=lambda value: getattr(value, "__name__", ""))
-def test_stands_where_the_drawing_has_it(kind: type[Exception], bases: tuple[type[Exception], ...]) -> None:
+def test_bases_equal_the_drawing(kind: type[Exception], bases: tuple[type[Exception], ...]) -> None:
     assert kind.__bases__ == bases
     assert errors.__doc__ is not None
     assert kind.__name__ in errors.__doc__
 
 
-def test_the_drawing_is_complete() -> None:
+def test_drawing_is_complete() -> None:
     public = {
         value for value in vars(errors).values() if isinstance(value, type) and value.__module__ == errors.__name__
     }
@@ -39,23 +39,23 @@ def test_the_drawing_is_complete() -> None:
 
 @pytest.mark.parametrize("one", TREE)
 @pytest.mark.parametrize("other", TREE)
-def test_no_error_is_mistaken_for_another(one: type[Exception], other: type[Exception]) -> None:
-    # A handler for bad input must not swallow an attack, nor one for missing rows a failure.
+def test_no_error_is_a_subclass_of_another(one: type[Exception], other: type[Exception]) -> None:
+    # A handler of InputError must not catch ScopeError, and so on.
     assert issubclass(one, other) == (one is other)
 
 
-def test_scope_errors_are_no_lookup_errors() -> None:
+def test_scope_error_is_no_lookup_error() -> None:
     assert not issubclass(ScopeError, LookupError)
     assert not issubclass(MemoryNotFoundError, ValueError)
 
 
-def test_backend_error_tells_when_to_try_again() -> None:
+def test_backend_error_has_retry_attributes() -> None:
     assert (BackendError("x").retryable, BackendError("x").retry_after) == (False, None)
     error = BackendError("busy", retryable=True, retry_after=1.5)
     assert (str(error), error.retryable, error.retry_after) == ("busy", True, 1.5)
 
 
-def test_erasure_error_tells_what_is_left() -> None:
+def test_erasure_error_has_kinds() -> None:
     assert ErasureError("x").kinds == ()
     assert ErasureError("x", kinds=("history", "bytes")).kinds == ("history", "bytes")
 
@@ -64,8 +64,8 @@ def test_erasure_error_tells_what_is_left() -> None:
     "error",
     [ScopeError("a"), MemoryNotFoundError("a"), BackendError("a", retryable=True), ErasureError("a", kinds=("b",))],
 )
-def test_survives_a_process_pool(error: ScopedMemoryError) -> None:
-    # concurrent.futures pickles what a worker raises; an error that cannot be unpickled hangs or breaks the pool.
+def test_error_can_be_pickled(error: ScopedMemoryError) -> None:
+    # concurrent.futures pickles errors of workers. One that cannot be unpickled breaks the pool.
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is type(error)
     assert (copy.args, copy.__dict__) == (error.args, error.__dict__)

@@ -1,4 +1,4 @@
-"""mem0's metadata filters, operator by operator."""
+"""Metadata filters: every operator, missing keys and logic."""
 
 from typing import Any
 
@@ -53,17 +53,17 @@ ROW: dict[str, Any] = {
         ({"n": {"icontains": "3"}}, False),
     ],
 )
-def test_an_operator_holds_or_does_not(filters: dict[str, Any], met: bool) -> None:
+def test_operator(filters: dict[str, Any], met: bool) -> None:
     assert matches_filters(ROW, filters) is met
 
 
 @pytest.mark.parametrize("operator", ["eq", "in", "gt", "gte", "lt", "lte", "contains", "icontains"])
-def test_a_key_that_is_absent_meets_no_positive_condition(operator: str) -> None:
+def test_missing_key_does_not_match(operator: str) -> None:
     assert not matches_filters(ROW, {"absent": {operator: ["x"] if operator == "in" else "x"}})
 
 
 @pytest.mark.parametrize("condition", [{"ne": "x"}, {"nin": ["x"]}])
-def test_a_key_that_is_absent_is_not_the_value(condition: dict[str, Any]) -> None:
+def test_missing_key_matches_ne_and_nin(condition: dict[str, Any]) -> None:
     assert matches_filters(ROW, {"absent": condition})
 
 
@@ -74,14 +74,14 @@ def test_true_is_not_one() -> None:
     assert matches_filters({"paid": 1}, {"paid": {"ne": True}})
 
 
-def test_a_star_is_any_value_but_none() -> None:
+def test_star_matches_any_value_but_none() -> None:
     assert matches_filters(ROW, {"topic": "*"})
     assert not matches_filters(ROW, {"nothing": "*"})
     assert not matches_filters(ROW, {"absent": "*"})
 
 
 @pytest.mark.parametrize("prefix", ["", "$"])
-def test_logic_nests(prefix: str) -> None:
+def test_and_or_not_can_be_nested(prefix: str) -> None:
     food, three, four = {"topic": "Food"}, {"n": 3}, {"n": 4}
     assert matches_filters(ROW, {f"{prefix}AND": [food, three]})
     assert not matches_filters(ROW, {f"{prefix}and": [food, four]})
@@ -92,7 +92,7 @@ def test_logic_nests(prefix: str) -> None:
     assert matches_filters(ROW, {"paid": True, "OR": [{"NOT": [food]}, {"AND": [three, food]}]})
 
 
-def test_an_unknown_operator_is_refused_and_not_ignored() -> None:
+def test_unknown_operator_raises() -> None:
     with pytest.raises(ValueError, match="unknown filter operator"):
         matches_filters(ROW, {"topic": {"like": "F%"}})
 
@@ -101,7 +101,7 @@ _VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
 
 
 @given(value=_VALUES, bound=_VALUES)
-def test_opposites_never_agree(value: Any, bound: Any) -> None:
+def test_opposite_operators_never_both_match(value: Any, bound: Any) -> None:
     row = {"key": value}
     for one, other in [("eq", "ne"), ("gt", "lte"), ("lt", "gte")]:
         first, second = matches_filters(row, {"key": {one: bound}}), matches_filters(row, {"key": {other: bound}})

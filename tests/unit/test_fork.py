@@ -1,4 +1,4 @@
-"""What forks.py promises of a fork that meets an import or a room just being made in another thread."""
+"""Fork hooks: a fork during an import in another thread, hooks registered late, and hooks that fail."""
 
 import os
 
@@ -17,72 +17,75 @@ _FORK_AND_COMPARE = """
     assert calls == {parent}, calls
 """
 
-_ROOM = """
+_MODULE = """
     import concurrent.futures.thread, logging, os, sys, threading, time, warnings
     calls = []
-    def room():
+    def module():
         from langchain_mem0_scoped.fork import ForkHooks, register_fork_hooks
-        register_fork_hooks(ForkHooks(*(lambda name=name: calls.append(name) for name in ("before", "parent", "child"))))
+        names = ("before", "parent", "child")
+        register_fork_hooks(ForkHooks(*(lambda name=name: calls.append(name) for name in names)))
 """
 
 
-def run_and_hear_nothing(code: str) -> None:
-    # Python only prints what a hook of a fork raises.
+def run_without_output(code: str) -> None:
+    # Python prints what a hook of a fork raises, and goes on.
     assert run_python(code) == ""
 
 
-class TestAround:
-    def test_a_room_is_told_of_every_side_of_a_fork(self) -> None:
-        run_and_hear_nothing(
-            _ROOM + "    room()\n" + _FORK_AND_COMPARE.format(child=["before", "child"], parent=["before", "parent"])
+class TestForkHooks:
+    def test_hooks_run_before_and_after_a_fork(self) -> None:
+        run_without_output(
+            _MODULE
+            + "    module()\n"
+            + _FORK_AND_COMPARE.format(child=["before", "child"], parent=["before", "parent"])
         )
 
-    def test_a_room_made_while_a_fork_waits_is_paused_for_it(self) -> None:
-        # What a first call does: it holds the lock, imports a room, and opens a file in it.
+    def test_hooks_registered_while_a_fork_waits_run(self) -> None:
+        # As in a first call: with the lock held, it imports a module and opens a file.
         code = """
     from langchain_mem0_scoped.fork import INIT_LOCK
-    begun = threading.Event()
+    started = threading.Event()
     def first_call():
         with INIT_LOCK:
-            begun.set()
+            started.set()
             time.sleep(0.2)
-            room()
+            module()
     threading.Thread(target=first_call).start()
-    begun.wait()
+    started.wait()
 """
-        run_and_hear_nothing(
-            _ROOM + code + _FORK_AND_COMPARE.format(child=["before", "child"], parent=["before", "parent"])
+        run_without_output(
+            _MODULE + code + _FORK_AND_COMPARE.format(child=["before", "child"], parent=["before", "parent"])
         )
 
-    @pytest.mark.parametrize("loaded", ["the package too", "the room alone"])
-    def test_a_room_made_too_late_to_be_paused_is_not_resumed(self, loaded: str) -> None:
-        # Hooks before a fork run last registered first, so this one runs after those of forks.py, if that is there yet.
-        first = "    import langchain_mem0_scoped.fork\n" if loaded == "the room alone" else ""
-        code = "    os.register_at_fork(before=lambda: calls or room())\n"
-        run_and_hear_nothing(_ROOM + code + first + _FORK_AND_COMPARE.format(child=[], parent=[]))
+    @pytest.mark.parametrize("loaded", ["package", "module alone"])
+    def test_hooks_registered_too_late_do_not_run_after_the_fork(self, loaded: str) -> None:
+        # Hooks before a fork run in reverse order of registration, so this one runs after those of fork.py, if loaded.
+        first = "    import langchain_mem0_scoped.fork\n" if loaded == "module alone" else ""
+        code = "    os.register_at_fork(before=lambda: calls or module())\n"
+        run_without_output(_MODULE + code + first + _FORK_AND_COMPARE.format(child=[], parent=[]))
 
-    def test_a_room_that_fails_keeps_no_other_from_going_on(self) -> None:
+    def test_failing_hook_does_not_stop_the_others(self) -> None:
         code = """
     from langchain_mem0_scoped.fork import ForkHooks, register_fork_hooks
-    import langchain_mem0_scoped.fork as forks
+    import langchain_mem0_scoped.fork as fork
     def fail():
         raise ValueError
-    room()
+    module()
     register_fork_hooks(ForkHooks(lambda: None, fail, fail))
     register_fork_hooks(ForkHooks(lambda: None, fail, fail))
     sys.unraisablehook = lambda raised: None
 """
         after = """
     taken = []
-    thread = threading.Thread(target=lambda: taken.append(forks.INIT_LOCK.acquire(timeout=5)))
+    thread = threading.Thread(target=lambda: taken.append(fork.INIT_LOCK.acquire(timeout=5)))
     thread.start()
     thread.join()
-    assert taken == [True] and not forks._paused
+    assert taken == [True] and not fork._active
 """
         fork = _FORK_AND_COMPARE.format(child=["before", "child"], parent=["before", "parent"])
-        run_and_hear_nothing(_ROOM + code + fork + after)
+        run_without_output(_MODULE + code + fork + after)
 
-    def test_the_lock_is_free_on_both_sides(self) -> None:
+    def test_lock_is_free_in_parent_and_child(self) -> None:
         code = """
     from langchain_mem0_scoped.fork import INIT_LOCK
     def is_free():
@@ -91,11 +94,11 @@ class TestAround:
         thread.start()
         thread.join()
         return taken == [True]
-    room()
+    module()
     warnings.simplefilter("ignore", DeprecationWarning)
     if not (pid := os.fork()):
         os._exit(not is_free())
     assert os.waitpid(pid, 0)[1] == 0
     assert is_free()
 """
-        run_and_hear_nothing(_ROOM + code)
+        run_without_output(_MODULE + code)

@@ -1,4 +1,4 @@
-"""The walk-through, run as a reader runs it: with no key and no network, and no trace left behind."""
+"""The demo, run from the command line: without a key or a network, and without files left behind."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 
 from tests.support import run_python
 
-WALK = 'import runpy; runpy.run_module("langchain_mem0_scoped", run_name="__main__")'
+DEMO = 'import runpy; runpy.run_module("langchain_mem0_scoped", run_name="__main__")'
 # A subprocess has no pytest-socket; this is the same.
 NO_NETWORK = """
 import sys
-def told(event, args):
+def audit(event, args):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
         print("NETWORK", event, args)
-sys.addaudithook(told)
+sys.addaudithook(audit)
 """
 
 
@@ -26,31 +26,31 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(home: Path) -> str:
-    """What it prints; run_python itself fails where the exit status is not 0."""
+def output(home: Path) -> str:
+    """The output of the demo. run_python fails if the exit status is not 0."""
     store = home / "memory.db"
-    return run_python(NO_NETWORK + WALK, HOME=str(home), MEM0_API_KEY=None, LANGCHAIN_MEM0_SCOPED_PATH=str(store))
+    return run_python(NO_NETWORK + DEMO, HOME=str(home), MEM0_API_KEY=None, LANGCHAIN_MEM0_SCOPED_PATH=str(store))
 
 
-def test_every_claim_holds_without_a_key_or_a_network(told: str) -> None:
-    assert told.rstrip().endswith("Every claim held.")
-    assert "FAIL" not in told
-    assert "NETWORK" not in told
+def test_every_check_passes_without_key_or_network(output: str) -> None:
+    assert output.rstrip().endswith("Every claim held.")
+    assert "FAIL" not in output
+    assert "NETWORK" not in output
 
 
-def test_it_shows_plain_mem0_leaking_and_the_same_refused(told: str) -> None:
-    leaks, refusals = told.count("ok   LEAK: "), told.count("ok   refused: ")
+def test_shows_three_leaks_of_mem0_and_seven_refusals(output: str) -> None:
+    leaks, refusals = output.count("ok   LEAK: "), output.count("ok   refused: ")
     assert (leaks, refusals) == (3, 7)
-    assert "user_id must name one user or session; '*'" in told
+    assert "user_id must not be '*', '.' or '..', got '*'" in output
 
 
-def test_nothing_of_it_is_left(told: str, home: Path) -> None:
-    # mem0 makes a directory of its own, for settings.
+def test_leaves_no_files(output: str, home: Path) -> None:
+    # mem0 creates its own directory for settings.
     assert set(os.listdir(home)) <= {".mem0"}
 
 
-def test_a_claim_that_does_not_hold_is_told_and_an_exit_status() -> None:
-    told = run_python(
+def test_failed_check_is_printed_and_sets_the_exit_status() -> None:
+    output = run_python(
         """
         import langchain_mem0_scoped as scoped
         from langchain_mem0_scoped.__main__ import main
@@ -58,6 +58,6 @@ def test_a_claim_that_does_not_hold_is_told_and_an_exit_status() -> None:
         print("status", main())
         """
     )
-    assert "FAIL each sees exactly their own memory" in told
-    assert "2 claim(s) FAILED." in told
-    assert told.endswith("status 1\n")
+    assert "FAIL each sees exactly their own memory" in output
+    assert "2 claim(s) FAILED." in output
+    assert output.endswith("status 1\n")

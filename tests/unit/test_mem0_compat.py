@@ -1,4 +1,4 @@
-"""mem0 as it is loaded: no telemetry, no text in its log lines, a clear error where it cannot be imported."""
+"""Importing mem0: no telemetry, no text in its logs, no download, and a clear error if it cannot be imported."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import pytest
 
 from tests.support import run_python
 
-TELLS = """
+PRINT_TELEMETRY = """
     from mem0.memory import main, telemetry
     print(telemetry.MEM0_TELEMETRY, main.MEM0_TELEMETRY, telemetry.client_telemetry.posthog is not None)
 """
-# A subprocess has no pytest-socket; this is the same: whatever resolves a name or connects is told on.
+# Subprocesses have no pytest-socket. This prints every name lookup and connection instead.
 NO_NETWORK = """
     import sys
-    def told(event, args):
+    def audit(event, args):
         if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
             print("NETWORK", event, args)
-    sys.addaudithook(told)
+    sys.addaudithook(audit)
 """
 USE = """
     import tempfile, os
@@ -36,26 +36,26 @@ USE = """
 
 @pytest.fixture
 def home(tmp_path: Path) -> dict[str, str | None]:
-    """A home of its own, and no opinion about telemetry: tests/conftest.py has one."""
+    """A home directory, without the telemetry setting of tests/conftest.py."""
     return {"HOME": str(tmp_path), "MEM0_DIR": str(tmp_path / ".mem0"), "MEM0_TELEMETRY": None}
 
 
 class TestTelemetry:
     def test_is_off(self, home: dict[str, str | None]) -> None:
-        assert run_python(NO_NETWORK + USE + TELLS, **home) == "False False False\n"
+        assert run_python(NO_NETWORK + USE + PRINT_TELEMETRY, **home) == "False False False\n"
 
-    def test_is_off_though_mem0_came_first(self, home: dict[str, str | None]) -> None:
-        # mem0 reads its switch when it is imported; the control sees it on before this package comes.
-        output = run_python(NO_NETWORK + "    import mem0\n" + TELLS + USE + TELLS, **home)
+    def test_is_off_if_mem0_was_imported_first(self, home: dict[str, str | None]) -> None:
+        # mem0 reads its switch when it is imported. The first line shows that it is on without this package.
+        output = run_python(NO_NETWORK + "    import mem0\n" + PRINT_TELEMETRY + USE + PRINT_TELEMETRY, **home)
         assert output == "True True True\nFalse False False\n"
 
-    def test_is_off_where_mem0_is_imported_by_hand_afterwards(self, home: dict[str, str | None]) -> None:
-        assert run_python("    import langchain_mem0_scoped, mem0\n" + TELLS, **home) == "False False False\n"
+    def test_is_off_if_mem0_is_imported_afterwards(self, home: dict[str, str | None]) -> None:
+        assert run_python("    import langchain_mem0_scoped, mem0\n" + PRINT_TELEMETRY, **home) == "False False False\n"
 
     @pytest.mark.parametrize("first", ["import mem0, langchain_mem0_scoped", "import langchain_mem0_scoped, mem0"])
-    def test_is_what_the_user_has_set_it_to(self, home: dict[str, str | None], first: str) -> None:
-        # Ended at once: with telemetry on and no network, mem0 waits for seconds at the end.
-        code = f"    {first}\n{TELLS}    import os, sys\n    sys.stdout.flush()\n    os._exit(0)\n"
+    def test_setting_of_the_user_is_kept(self, home: dict[str, str | None], first: str) -> None:
+        # Exits at once, because with telemetry on and no network mem0 waits for seconds at exit.
+        code = f"    {first}\n{PRINT_TELEMETRY}    import os, sys\n    sys.stdout.flush()\n    os._exit(0)\n"
         assert run_python(code, **home | {"MEM0_TELEMETRY": "true"}) == "True True True\n"
 
 
@@ -68,8 +68,8 @@ LOGGED = """
     from langchain_mem0_scoped import ScopedMemory, ScopedMemoryError, local_memory
     from langchain_core.language_models import FakeListChatModel
 
-    # In two halves: since 3.13 a traceback shows the lines of this code.
-    SAID = "SEC" "RET"
+    # In two parts, because since Python 3.13 a traceback shows the lines of this code.
+    WORD = "SEC" "RET"
 
     def use(client, **options):
         memory = ScopedMemory("u_secretive", client=client)
@@ -83,7 +83,7 @@ LOGGED = """
         memory.delete(memory_id)
         broken, client.vector_store.search = client.vector_store.search, None
         try:
-            memory.search(SAID)
+            memory.search(WORD)
         except ScopedMemoryError as error:
             logging.getLogger("application").exception("failed")
         client.vector_store.search = broken
@@ -93,9 +93,9 @@ LOGGED = """
         model = FakeListChatModel(responses=['{"memory": [{"text": "SECRET fact about Frieda"}]}', "SECRET, not JSON"])
         client = local_memory(Path(folder) / "m.db", llm=model)
         memory = ScopedMemory("u_secretive", client=client)
-        memory.add(f"{SAID} said")
+        memory.add(f"{WORD} said")
         try:
-            memory.add(f"{SAID} said")
+            memory.add(f"{WORD} said")
         except ScopedMemoryError as error:  # the model's second answer is no JSON
             logging.getLogger("application").exception("failed")
         use(client)
@@ -111,17 +111,17 @@ LOGGED = """
 
 class TestLogs:
     @pytest.mark.parametrize("level", ["INFO", "DEBUG"])
-    def test_hold_no_text(self, home: dict[str, str | None], level: str) -> None:
+    def test_logs_hold_no_text(self, home: dict[str, str | None], level: str) -> None:
         output = run_python(LOGGED.replace("LEVEL", f'"{level}"'), **home)
         lines = output.splitlines()
-        assert any(line.startswith("INFO mem0.") for line in lines)  # mem0's lines do arrive, with their place
+        assert any(line.startswith("INFO mem0.") for line in lines)  # mem0's lines arrive, with file and line
         assert any("text withheld" in line for line in lines)
         assert "ERROR application failed" in output
         assert "SECRET" not in output
         assert not [line for line in lines if "u_secretive" in line and not line.startswith("DEBUG")]
 
-    def test_of_plain_mem0_do(self, home: dict[str, str | None]) -> None:
-        # The control: the same lines with what this package has put before them taken away again.
+    def test_logs_of_plain_mem0_hold_text(self, home: dict[str, str | None]) -> None:
+        # The control: the same with this package's log handler removed.
         code = """
             import logging, sys, warnings
             warnings.simplefilter("ignore", UserWarning)
@@ -139,20 +139,20 @@ class TestLogs:
         """
         assert "SECRET doormat" in run_python(code, **home)
 
-    def test_are_handled_once_however_often_it_is_loaded(self, home: dict[str, str | None]) -> None:
+    def test_handler_is_added_once(self, home: dict[str, str | None]) -> None:
         code = """
             import logging
-            from langchain_mem0_scoped import mem0_compat as upstream
-            one = upstream.load_mem0()
-            upstream._loaded = None
-            two = upstream.load_mem0()
+            from langchain_mem0_scoped import mem0_compat
+            one = mem0_compat.load_mem0()
+            mem0_compat._loaded = None
+            two = mem0_compat.load_mem0()
             print(one is two, len(logging.getLogger("mem0").handlers))
         """
         assert run_python(code, **home) == "True 1\n"
 
 
-def test_a_directory_mem0_cannot_make_is_a_clear_error(home: dict[str, str | None], tmp_path: Path) -> None:
-    # Below a file nobody can make a directory, root neither.
+def test_directory_that_mem0_cannot_create_is_a_clear_error(home: dict[str, str | None], tmp_path: Path) -> None:
+    # Nobody can create a directory below a file, not even root.
     file = tmp_path / "file"
     file.write_text("")
     code = """
@@ -171,7 +171,7 @@ def test_a_directory_mem0_cannot_make_is_a_clear_error(home: dict[str, str | Non
     assert output == "BackendError True None None\n" * 2 + "hello\n"
 
 
-def test_no_language_model_is_fetched_in_the_middle_of_a_search(home: dict[str, str | None]) -> None:
+def test_no_language_model_is_downloaded(home: dict[str, str | None]) -> None:
     code = """
     import importlib.util
     from langchain_mem0_scoped.mem0_compat import load_mem0

@@ -1,4 +1,4 @@
-"""Records: what is made of mem0's rows, and what lists and receipts show of themselves where."""
+"""Records: conversion of mem0's rows, and how lists and receipts are displayed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROW: dict[str, Any] = {
 
 
 class TestRecord:
-    def test_has_the_documented_fields_and_no_other(self) -> None:
+    def test_has_the_documented_fields(self) -> None:
         record = record_from(ROW)
         assert set(record) == set(MemoryRecord.__annotations__)
         assert record == {
@@ -47,32 +47,32 @@ class TestRecord:
             "updated_at": ROW["updated_at"],
         }
 
-    def test_leaves_the_row_as_it_was(self) -> None:
+    def test_row_is_not_changed(self) -> None:
         row = json.loads(json.dumps(ROW))
         record_from(row)["metadata"]["new"] = 1
         assert row == ROW
 
     @pytest.mark.parametrize("metadata", [None, {}])
-    def test_of_the_least_mem0_returns(self, metadata: Any) -> None:
+    def test_minimal_row(self, metadata: Any) -> None:
         record = record_from({"id": 7, "user_id": "u", "metadata": metadata})
         assert record["id"] == "7"
         assert (record["memory"], record["metadata"]) == ("", {})
         assert [record["session_id"], record["role"], record["score"], record["created_at"]] == [None] * 4
 
     @pytest.mark.parametrize("value", [5, 0, 1.5, False, ["a"], {"a": 1}])
-    def test_of_what_other_code_wrote_through_mem0(self, value: Any) -> None:
-        """Such a row has to be shown and erased as any other."""
+    def test_values_of_other_types_become_str(self, value: Any) -> None:
+        """Other code may have written such a row through mem0. It can be displayed and erased like any other."""
         names = ("role", "created_at", "updated_at")
         record = record_from(ROW | dict.fromkeys(names, value) | {"metadata": {"session_id": value}})
         assert record["session_id"] == str(value)
         assert [record[name] for name in names] == [str(value)] * 3  # type: ignore[literal-required]
         assert str(MemoryList([record]))
 
-    def test_of_an_empty_session(self) -> None:
+    def test_empty_session_is_kept(self) -> None:
         assert record_from(ROW | {"metadata": {"session_id": ""}})["session_id"] == ""
 
 
-class TestTable:
+class TestMemoryList:
     def test_is_a_list(self) -> None:
         records = MemoryList([record_from(ROW)])
         assert records == [record_from(ROW)]
@@ -80,13 +80,13 @@ class TestTable:
         assert isinstance(records, list)
         assert json.loads(json.dumps(records)) == records
 
-    def test_a_part_of_one_is_one(self) -> None:
+    def test_slice_is_a_memory_list(self) -> None:
         records = MemoryList(record_from(ROW | {"memory": text}) for text in "abc")
         assert isinstance(records[:2], MemoryList)
         assert texts_of(records[::-1]) == ["c", "b", "a"]
         assert records[-1]["memory"] == "c"
 
-    def test_copies_and_sums_of_one_are_one(self) -> None:
+    def test_copies_and_concatenations_are_memory_lists(self) -> None:
         found, plain, words = MemoryList([record_from(ROW)]), [record_from(ROW | {"memory": "I like tea"})], ["tea"]
         both: MemoryList = found + plain
         turned: MemoryList = plain + found
@@ -112,7 +112,7 @@ class TestTable:
         assert "vegetarian" not in repr(shown)
         assert len(found) == 1
         assert found.copy() == found
-        # With anything else in it there is no table to show.
+        # With other items, the result is a plain list.
         part = [{"memory": "tea"}]
         for mixed in (found + words, words + found, found + part):
             assert type(mixed) is list
@@ -123,7 +123,7 @@ class TestTable:
             with pytest.raises(TypeError):
                 wrong + found  # type: ignore[operator]
 
-    def test_is_shown_as_a_table(self) -> None:
+    def test_displays_as_a_table(self) -> None:
         shown = MemoryList([record_from(ROW), record_from(ROW | {"memory": "<b>", "metadata": {}, "role": None})])
         assert str(shown).splitlines() == [
             "memory           session_id  role  score  metadata     created_at",
@@ -134,24 +134,24 @@ class TestTable:
         assert "<b>" not in shown._repr_html_()
         assert pretty(shown) == str(shown)
 
-    def test_says_how_many_more_there_are(self) -> None:
+    def test_counts_memories_that_are_not_shown(self) -> None:
         shown = MemoryList([record_from(ROW)] * 1_103)
         assert str(shown).endswith("… and 1,003 more")
         assert "… and 1,003 more" in shown._repr_html_()
 
-    def test_empty(self) -> None:
+    def test_empty_list(self) -> None:
         assert str(MemoryList()) == "no memories"
         assert "<td" not in MemoryList()._repr_html_()
 
-    def test_its_repr_tells_nothing(self) -> None:
-        """Tracebacks, test reports and error trackers take it along."""
+    def test_repr_quotes_no_memory(self) -> None:
+        """Tracebacks, test reports and error trackers record it."""
         shown = MemoryList([record_from(ROW)])
         assert repr(shown) == "<MemoryList of 1: print() or to_pandas() shows them>"
         assert repr({"found": shown}) == "{'found': <MemoryList of 1: print() or to_pandas() shows them>}"
 
 
 class TestDocuments:
-    def test_hold_everything(self) -> None:
+    def test_documents_hold_every_field(self) -> None:
         (document,) = MemoryList([record_from(ROW)]).to_documents()
         assert (document.id, document.page_content) == (ROW["id"], "I am vegetarian")
         assert document.metadata == {
@@ -163,12 +163,12 @@ class TestDocuments:
             "updated_at": ROW["updated_at"],
         }
 
-    def test_of_nothing(self) -> None:
+    def test_no_memories_are_no_documents(self) -> None:
         assert MemoryList().to_documents() == []
 
 
 class TestPandas:
-    def test_holds_every_field(self) -> None:
+    def test_frame_holds_every_field(self) -> None:
         rows = [
             ROW,
             ROW | {"score": None, "created_at": "2026-01-01T00:00:00-08:00", "updated_at": None, "metadata": {}},
@@ -184,11 +184,11 @@ class TestPandas:
         assert list(frame["score"].fillna(-1.0)) == [0.25, -1.0]
         assert list(frame["metadata"]) == [{"topic": "food"}, {}]
 
-    LEAST: ClassVar[dict[str, Any]] = {"id": "1", "user_id": "u"}
-    LAST: ClassVar[dict[str, Any]] = ROW | {"created_at": "9999-12-31", "updated_at": "0001-01-01"}
+    MINIMAL: ClassVar[dict[str, Any]] = {"id": "1", "user_id": "u"}
+    EXTREME: ClassVar[dict[str, Any]] = ROW | {"created_at": "9999-12-31", "updated_at": "0001-01-01"}
 
-    @pytest.mark.parametrize("rows", [[], [ROW], [LEAST], [ROW, LEAST], [LAST], [LAST, ROW]])
-    def test_types_do_not_depend_on_what_is_there(self, rows: list[Any]) -> None:
+    @pytest.mark.parametrize("rows", [[], [ROW], [MINIMAL], [ROW, MINIMAL], [EXTREME], [EXTREME, ROW]])
+    def test_types_do_not_depend_on_the_values(self, rows: list[Any]) -> None:
         frame = MemoryList(map(record_from, rows)).to_pandas()
         types = frame.dtypes.astype(str)
         assert types["score"] == "float64"
@@ -197,7 +197,7 @@ class TestPandas:
         assert {*types[["id", "memory", "user_id", "session_id", "role"]]} == {str(pd.Series(["text"]).dtype)}
         assert list(frame["session_id"].isna()) == ["metadata" not in row for row in rows]
 
-    def test_is_asked_for_where_it_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_missing_pandas_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "pandas", None)
         with pytest.raises(ImportError, match=r"pip install 'langchain-mem0-scoped\[pandas\]'"):
             MemoryList().to_pandas()
@@ -206,7 +206,7 @@ class TestPandas:
 class TestReceipt:
     RECEIPT = ErasureReceipt("u_<b>", 1_001, 2, 3, 4, 5, "2026-01-01T00:00:00+00:00")
 
-    def test_is_shown_as_a_table(self) -> None:
+    def test_displays_as_a_table(self) -> None:
         assert str(self.RECEIPT).splitlines() == [
             "u_<b>, erased at 2026-01-01 00:00Z",
             "erased       rows",
@@ -220,19 +220,19 @@ class TestReceipt:
         assert pretty(self.RECEIPT) == str(self.RECEIPT)
         assert repr(self.RECEIPT).startswith("ErasureReceipt(user_id='u_<b>', memories=1001, ")
 
-    def test_adds_transcripts_kept_elsewhere(self) -> None:
+    def test_adds_transcripts_stored_apart(self) -> None:
         receipt = ErasureReceipt.of("u", {"memories": 2, "transcripts": 3}, 4)
         assert (receipt.memories, receipt.history, receipt.transcripts) == (2, 0, 7)
         assert datetime.fromisoformat(receipt.erased_at).utcoffset() == timedelta(0)
 
 
 def pretty(shown: object) -> str:
-    """What IPython writes in a terminal."""
+    """Returns what IPython prints in a terminal."""
     text: str = lib.pretty.pretty(shown)
     return text
 
 
-def test_a_receipt_cannot_be_altered() -> None:
+def test_receipt_is_immutable() -> None:
     receipt = ErasureReceipt("u", 1, 2, 3, 4, 5, "2026-01-01T00:00:00+00:00")
     with pytest.raises(dataclasses.FrozenInstanceError):
         receipt.memories = 0  # type: ignore[misc]

@@ -17,7 +17,7 @@ from langchain_mem0_scoped.engine.unit_of_work import PendingRow, SessionAppend,
 from langchain_mem0_scoped.export.html import Conversation, PageMemory
 from langchain_mem0_scoped.messages import TextMessage
 from langchain_mem0_scoped.ranking.index import Rows
-from langchain_mem0_scoped.records import MemoryList, MemoryRecord, record_from
+from langchain_mem0_scoped.records import MemoryList, MemoryRecord, memory_table, record_from
 from langchain_mem0_scoped.requests import AddRequest, ListRequest, SearchRequest, UpdateRequest
 from langchain_mem0_scoped.tables import Table
 from langchain_mem0_scoped.tools import ACTIONS
@@ -72,7 +72,7 @@ def search_rows() -> SearchRows:
 
 HOLDERS: dict[str, Any] = {
     "memories": MemoryList([memory()]),
-    "table of memories": MemoryList([memory()]).table(TEXT),
+    "table of memories": memory_table(MemoryList([memory()]), TEXT),
     "table": Table((TEXT,), [(TEXT,)], TEXT),
     "text message": TextMessage("user", TEXT, TEXT),
     "add request": add(),

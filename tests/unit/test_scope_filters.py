@@ -1,4 +1,4 @@
-"""The scope: which filters and metadata stay inside it, whatever a key looks like or a container says of itself."""
+"""Scope: filters and metadata are validated and copied, for any spelling of a key and any kind of mapping."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class Color(StrEnum):
     RED = "red"
 
 
-class Shouting(str):
+class ChangedStr(str):
     __slots__ = ()
 
     def __str__(self) -> str:
         return "somebody_else"
 
 
-def disguises(name: str) -> dict[str, str]:
+def spellings(name: str) -> dict[str, str]:
     fullwidth = "".join(chr(ord(char) + 0xFEE0) if "!" <= char <= "~" else char for char in name)
     return {
         "as it is": name,
@@ -74,7 +74,7 @@ def disguises(name: str) -> dict[str, str]:
 
 
 def reserved_spellings() -> list[Any]:
-    cases = {f"{name} {how}": key for name in RESERVED for how, key in disguises(name).items()}
+    cases = {f"{name} {how}": key for name in RESERVED for how, key in spellings(name).items()}
     for name in SCOPE_NAMES:
         cases |= {
             f"{name} dotted": f"metadata.{name}",
@@ -89,13 +89,13 @@ def reserved_spellings() -> list[Any]:
 
 @pytest.mark.parametrize("key", reserved_spellings())
 class TestReservedNames:
-    def test_not_in_metadata(self, key: str) -> None:
+    def test_rejected_in_metadata(self, key: str) -> None:
         with pytest.raises(ScopeError):
             validate_metadata({key: "x"})
         with pytest.raises(ScopeError):
             validate_metadata({"fine": 1, key: "x", "fine too": 2})
 
-    def test_not_in_filters(self, key: str) -> None:
+    def test_rejected_in_filters(self, key: str) -> None:
         with pytest.raises(ScopeError):
             validate_filters({key: "x"})
         with pytest.raises(ScopeError):
@@ -103,21 +103,21 @@ class TestReservedNames:
 
 
 class Keyless(dict[str, Any]):
-    """Iterates over nothing, and holds something."""
+    """Iterates over no key but holds some."""
 
     def __iter__(self) -> Iterator[str]:
         return iter(())
 
 
 class Itemless(dict[str, Any]):
-    """Shows other items than it holds."""
+    """Returns other items than it holds."""
 
     def items(self) -> Any:
         return [("user_id", "u_alice")]
 
 
-class Turning(Mapping[str, Any]):
-    """Shows a harmless key the first time it is read, and another one afterwards."""
+class Changing(Mapping[str, Any]):
+    """Returns a harmless key at the first iteration and another one afterwards."""
 
     def __init__(self, then: str) -> None:
         self._keys = iter(["harmless"])
@@ -134,7 +134,7 @@ class Turning(Mapping[str, Any]):
 
 
 class LyingKey(str):
-    """A key that passes for another one."""
+    """A key that compares equal to another one."""
 
     __slots__ = ()
 
@@ -145,26 +145,26 @@ class LyingKey(str):
         return hash("harmless")
 
 
-LIARS = {
+INCONSISTENT = {
     "iterates over nothing": lambda: Keyless(user_id="u_alice", expiration_date="2000-01-01"),
     "shows other items": lambda: Itemless(harmless=1),
-    "changes between two reads": lambda: Turning("user_id"),
+    "changes between two reads": lambda: Changing("user_id"),
     "a key that lies": lambda: {LyingKey("user_id"): "u_alice"},
 }
 
 
-class TestContainersThatLie:
-    @pytest.mark.parametrize("make", LIARS.values(), ids=LIARS)
-    def test_metadata_holds_nothing_reserved(self, make: Any) -> None:
-        # Refused, or copied without it: what must not happen is that the copy holds what was never looked at.
+class TestInconsistentMappings:
+    @pytest.mark.parametrize("make", INCONSISTENT.values(), ids=INCONSISTENT)
+    def test_copy_of_metadata_holds_no_reserved_key(self, make: Any) -> None:
+        # Raising is fine, and so is a copy without the key. The copy must not hold a key that was not checked.
         try:
             copy = validate_metadata(make())
         except ScopeError:
             return
         assert not {"user_id", "expiration_date"} & set(copy)
 
-    @pytest.mark.parametrize("make", LIARS.values(), ids=LIARS)
-    def test_pinned_user_stays(self, make: Any) -> None:
+    @pytest.mark.parametrize("make", INCONSISTENT.values(), ids=INCONSISTENT)
+    def test_query_filter_keeps_the_user(self, make: Any) -> None:
         try:
             pinned = Scope("u_bob").query_filter(make())
         except ScopeError:
@@ -173,7 +173,7 @@ class TestContainersThatLie:
         assert set(pinned) <= {"user_id", "harmless"}
         assert {type(key) for key in pinned} == {str}
 
-    def test_condition_that_shows_other_operators(self) -> None:
+    def test_condition_with_inconsistent_operators(self) -> None:
         class Condition(dict[str, Any]):
             def items(self) -> Any:
                 return [("$regex", ".*")]
@@ -184,7 +184,7 @@ class TestContainersThatLie:
             return
         assert set(copy["topic"]) <= FILTER_OPERATORS
 
-    def test_changed_after_the_check(self) -> None:
+    def test_later_changes_do_not_reach_the_copy(self) -> None:
         inner: list[Any] = [1]
         metadata = {"tags": inner}
         copy = validate_metadata(metadata)
@@ -200,13 +200,13 @@ class TestContainersThatLie:
         filters["user_id"] = "*"
         assert pinned == {"user_id": "u_bob", "topic": {"in": ["a"]}}
 
-    def test_str_subclass_becomes_its_own_text(self) -> None:
-        copy = validate_metadata({"name": Shouting("red")})
+    def test_str_subclass_is_copied_as_its_characters(self) -> None:
+        copy = validate_metadata({"name": ChangedStr("red")})
         assert copy == {"name": "red"}
         assert type(copy["name"]) is str
 
 
-class TestPinned:
+class TestQueryFilter:
     scalars = st.one_of(
         st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(lambda text: text != "*"),
         st.integers(),
@@ -216,7 +216,7 @@ class TestPinned:
     keys = st.from_regex(r"[a-z]{1,3}_[0-9]{1,3}", fullmatch=True)
 
     @given(user=plain_ids, filters=st.dictionaries(keys, scalars), session=st.none() | plain_ids, data=st.data())
-    def test_is_this_user_in_any_order(
+    def test_names_the_user_first(
         self, user: str, filters: dict[str, Any], session: str | None, data: st.DataObject
     ) -> None:
         pinned = Scope(user).query_filter(filters, session)
@@ -228,7 +228,7 @@ class TestPinned:
         assert pinned == expected
 
     @given(st.dictionaries(st.text(), st.recursive(st.none() | st.text() | st.integers(), st.lists, max_leaves=3)))
-    def test_whatever_is_asked_the_user_stays(self, filters: dict[str, Any]) -> None:
+    def test_any_filters_keep_the_user(self, filters: dict[str, Any]) -> None:
         try:
             pinned = Scope("u_bob").query_filter(filters)
         except ScopeError:
@@ -239,30 +239,30 @@ class TestPinned:
     @pytest.mark.parametrize(
         "session", ["*", "", ".", " s", "s\n", 1, True, b"s", UUID(int=7), Color.RED, ["s"], {"ne": "s"}], ids=label
     )
-    def test_session_follows_the_rules_of_ids(self, session: Any) -> None:
+    def test_rejects_invalid_sessions(self, session: Any) -> None:
         with pytest.raises(ScopeError, match="session_id"):
             Scope("u_bob").query_filter(None, session)
 
     @pytest.mark.parametrize(
         "mapping", [MappingProxyType({"topic": "tea"}), UserDict({"topic": "tea"}), OrderedDict(topic="tea")]
     )
-    def test_takes_any_mapping(self, mapping: Any) -> None:
+    def test_accepts_any_mapping(self, mapping: Any) -> None:
         assert Scope("u_bob").query_filter(mapping) == {"user_id": "u_bob", "topic": "tea"}
 
     @pytest.mark.parametrize("filters", [[("topic", "tea")], "topic", 1, True, b"x", {"topic"}, object()], ids=label)
-    def test_takes_nothing_else(self, filters: Any) -> None:
+    def test_rejects_anything_else(self, filters: Any) -> None:
         with pytest.raises(ScopeError, match="filters"):
             Scope("u_bob").query_filter(filters)
 
 
 class TestConditions:
     @pytest.mark.parametrize("operator", sorted(FILTER_OPERATORS))
-    def test_every_operator(self, operator: str) -> None:
+    def test_every_operator_is_accepted(self, operator: str) -> None:
         operand: Any = ["a", 1] if operator in ("in", "nin") else "a"
         assert validate_filters({"topic": {operator: operand}}) == {"topic": {operator: operand}}
 
     @pytest.mark.parametrize("bounds", [{"gt": 1, "lt": 3}, {"gte": "a", "lte": "b"}, {"gte": 0.5, "gt": 0, "lt": 9}])
-    def test_a_range(self, bounds: dict[str, Any]) -> None:
+    def test_range_is_accepted(self, bounds: dict[str, Any]) -> None:
         assert validate_filters({"n": bounds}) == {"n": bounds}
 
     @pytest.mark.parametrize(
@@ -300,15 +300,15 @@ class TestConditions:
             {"eq": "a", "user_id": "u_alice"},
             {1: "a"},
             {"AND": [{"user_id": "u_alice"}]},
-            Shouting("a"),
+            ChangedStr("a"),
             Color.RED,
             UUID(int=1),
             object(),
         ],
         ids=label,
     )
-    def test_anything_else_is_refused(self, condition: Any) -> None:
-        # Two operators too, unless they are bounds: mem0's Qdrant store would act on one and drop the other.
+    def test_rejects_any_other_condition(self, condition: Any) -> None:
+        # Two operators are rejected unless they are bounds: mem0's Qdrant store applies one and ignores the other.
         with pytest.raises(ScopeError):
             validate_filters({"topic": condition})
 
@@ -327,8 +327,8 @@ class TestMetadata:
         max_leaves=5,
     )
 
-    @given(st.dictionaries(TestPinned.keys, json_values))
-    def test_is_copied_deeply_and_kept(self, metadata: dict[str, Any]) -> None:
+    @given(st.dictionaries(TestQueryFilter.keys, json_values))
+    def test_is_copied_deeply(self, metadata: dict[str, Any]) -> None:
         copy = validate_metadata(metadata)
         assert copy == metadata
         assert json.dumps(copy) == json.dumps(metadata)
@@ -337,8 +337,8 @@ class TestMetadata:
     def test_none_is_empty(self) -> None:
         assert validate_metadata(None) == {}
 
-    def test_names_below_the_top_are_ordinary(self) -> None:
-        # A store reads the scope from the top level alone; a profile may well hold somebody's user_id.
+    def test_nested_keys_are_not_reserved(self) -> None:
+        # A store reads the scope from the top level only.
         nested = {"profile": {"user_id": "x", "AND": [{"data": 1}]}}
         assert validate_metadata(nested) == nested
 
@@ -361,11 +361,11 @@ class TestMetadata:
         ],
         ids=lambda value: type(value).__name__,
     )
-    def test_only_json(self, value: Any) -> None:
+    def test_rejects_values_that_are_not_json(self, value: Any) -> None:
         with pytest.raises(ScopeError, match="JSON"):
             validate_metadata({"x": value})
 
-    def test_endless(self) -> None:
+    def test_rejects_circular_and_deep_metadata(self) -> None:
         circle: dict[str, Any] = {}
         circle["again"] = circle
         with pytest.raises(ScopeError):
@@ -377,22 +377,22 @@ class TestMetadata:
             validate_metadata({"deep": deep})
 
     @pytest.mark.parametrize("key", ["", " ", "*", "$x", "a\nb", "a\0", "ab\u200b", "x" * 129, 1, None, b"k", ("a",)])
-    def test_keys_are_plain(self, key: Any) -> None:
+    def test_rejects_invalid_keys(self, key: Any) -> None:
         with pytest.raises(ScopeError, match="keys"):
             validate_metadata({key: 1})
 
     @pytest.mark.parametrize("key", ["topic", "Topic", "a-b", "1", "_x", "ключ", "名前", "userid", "idea", "x" * 128])
-    def test_ordinary_keys_pass(self, key: str) -> None:
+    def test_accepts_ordinary_keys(self, key: str) -> None:
         assert validate_metadata({key: 1}) == validate_filters({key: 1}) == {key: 1}
 
     @pytest.mark.parametrize("key", ["Topic 2", "a.b", "a:b", "a/b", "a@b", "a.", "a..b"])
-    def test_keys_that_stores_read_as_paths_cannot_be_asked_for(self, key: str) -> None:
-        # Local Qdrant finds nothing under "a.b", which it reads as b within a, and fails on "a b".
+    def test_filters_reject_keys_that_stores_read_as_paths(self, key: str) -> None:
+        # Local Qdrant reads "a.b" as b within a and finds nothing, and fails on "a b".
         assert validate_metadata({key: 1}) == {key: 1}
         with pytest.raises(ScopeError, match="filter keys"):
             validate_filters({key: 1})
 
     @pytest.mark.parametrize("metadata", ["x", 1, [("a", 1)], b"x", True, object()], ids=label)
-    def test_must_be_a_mapping(self, metadata: Any) -> None:
+    def test_rejects_anything_but_a_mapping(self, metadata: Any) -> None:
         with pytest.raises(ScopeError, match="metadata must be a dict"):
             validate_metadata(metadata)

@@ -1,4 +1,4 @@
-"""The file of a page: which may be written, as a whole or not at all, and what is left of one that was cut short."""
+"""Atomic file: which paths are accepted, and that a file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import mem0
 import pytest
 
 from langchain_mem0_scoped import BackendError, InputError, ScopedMemory
-from langchain_mem0_scoped.export.atomic_file import refuse_databases, validate_path, write_whole
+from langchain_mem0_scoped.export.atomic_file import refuse_databases, validate_path, write_atomically
 from tests.chat import close_transcripts
 from tests.support import Spy, label, new_user, opened
 
@@ -34,12 +34,12 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def never() -> None:
-    """A check that lets everything pass."""
+def no_check() -> None:
+    """A check that never raises."""
 
 
 class Named(os.PathLike[Any]):
-    """What names a path by anything."""
+    """A path-like object with any name."""
 
     def __init__(self, name: Any) -> None:
         self.name = name
@@ -48,43 +48,43 @@ class Named(os.PathLike[Any]):
         return self.name
 
 
-class TestPlace:
+class TestValidatePath:
     @pytest.mark.parametrize(
         ("name", "reason"),
         [
             ("a\0b.html", "NUL"),
-            ("a\ud800.html", "half a character"),
-            ("alice.html/", "a directory's"),
-            ("alice.html/.", "a directory's"),
+            ("a\ud800.html", "a lone surrogate"),
+            ("alice.html/", "must end with a file name"),
+            ("alice.html/.", "must end with a file name"),
             (Named(b"alice.html"), "as a str or Path"),
             (Named(3), "as a str or Path"),
             ("a" * 300, "cannot be used"),
         ],
         ids=label,
     )
-    def test_a_name_that_no_file_can_have(self, local: mem0.Memory, folder: Path, name: Any, reason: str) -> None:
+    def test_rejects_invalid_file_names(self, local: mem0.Memory, folder: Path, name: Any, reason: str) -> None:
         path = name if isinstance(name, Named) else f"{folder}/{name}"
         with Spy(local) as spy, pytest.raises(InputError, match=f"^path.*{reason}"):
             ScopedMemory(new_user(), client=local).export_html(path)
         assert spy.calls == []
         assert os.listdir(folder) == []
 
-    def test_a_path_of_any_kind_that_gives_a_str(self, folder: Path) -> None:
+    def test_accepts_path_like_objects(self, folder: Path) -> None:
         assert validate_path(Named(f"{folder}/alice.html")) == folder / "alice.html"
 
-    def test_what_is_there_and_no_file(self, folder: Path) -> None:
+    def test_rejects_special_files_and_directories(self, folder: Path) -> None:
         os.mkfifo(folder / "pipe")
         for path in (folder / "pipe", "/dev/null"):
-            with pytest.raises(InputError, match="no file"):
+            with pytest.raises(InputError, match="a regular file"):
                 validate_path(path)
         with pytest.raises(InputError, match="directory"):
             validate_path(folder)
 
-    def test_a_link_is_neither_replaced_nor_followed(self, local: mem0.Memory, folder: Path) -> None:
+    def test_rejects_links(self, local: mem0.Memory, folder: Path) -> None:
         (folder / "diary.txt").write_text("Dear diary")
         for name, target in (("link", "diary.txt"), ("to_nothing", "nothing")):
             (folder / name).symlink_to(folder / target)
-            with pytest.raises(InputError, match="a link"):
+            with pytest.raises(InputError, match="must not name a link"):
                 ScopedMemory(new_user(), client=local).export_html(folder / name)
             assert (folder / name).is_symlink()
         assert (folder / "diary.txt").read_text() == "Dear diary"
@@ -93,42 +93,42 @@ class TestPlace:
 
 class TestDatabases:
     @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
-    def test_the_clients_own_file_is_refused(self, local: Any, tmp_path: Path, suffix: str) -> None:
+    def test_rejects_the_database_of_the_client(self, local: Any, tmp_path: Path, suffix: str) -> None:
         memory = ScopedMemory(new_user(), client=local)
         memory.add("I am vegetarian")
-        held = local._database.path
+        held = tmp_path / "m.db"
         os.link(f"{held}{suffix}", tmp_path / "link")
         (tmp_path / "x").mkdir()
         paths: list[Any] = [f"{held}{suffix}", tmp_path / "link", tmp_path / "x" / ".." / f"{held.name}{suffix}"]
         for path in paths:
-            with Spy(local) as spy, pytest.raises(InputError, match="path names the database"):
+            with Spy(local) as spy, pytest.raises(InputError, match="path names a database"):
                 memory.export_html(path)
             assert spy.calls == []
         assert memory.count() == 1
 
-    def test_so_are_those_of_transcripts(self, local: mem0.Memory, tmp_path: Path) -> None:
+    def test_rejects_databases_of_transcripts(self, local: mem0.Memory, tmp_path: Path) -> None:
         memory = ScopedMemory(new_user(), client=local, transcripts=f"sqlite:///{tmp_path / 'chats.db'}")
         assert memory.chat_history("monday").messages == []
         for name in ("chats.db", "chats.db-journal", "m.db"):
-            with pytest.raises(InputError, match="path names the database"):
+            with pytest.raises(InputError, match="path names a database"):
                 memory.export_html(tmp_path / name)
         close_transcripts(local)
 
-    def test_so_is_mem0s_history(self, tmp_path: Path) -> None:
-        with opened("qdrant", tmp_path) as client, pytest.raises(InputError, match="path names the database"):
+    def test_rejects_the_history_database_of_mem0(self, tmp_path: Path) -> None:
+        with opened("qdrant", tmp_path) as client, pytest.raises(InputError, match="path names a database"):
             ScopedMemory(new_user(), client=client).export_html(client.db.db_path)
 
-    def test_any_other_is_not(self, tmp_path: Path) -> None:
+    def test_accepts_any_other_file(self, tmp_path: Path) -> None:
         refuse_databases(tmp_path / "alice.html", [tmp_path / "m.db"])
 
 
 class TestWriting:
-    @pytest.fixture(params=["nameless", "named", "no such flag"])
+    @pytest.fixture(params=["unnamed", "named", "no such flag"])
     def way(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-        """Linux and what a file system there may not know, and other systems."""
+        """Linux, Linux with a file system without unnamed files, and other systems."""
         way: str = request.param
-        if way == "nameless" and not hasattr(os, "O_TMPFILE"):
-            pytest.skip("this system knows no files without a name")
+        if way == "unnamed" and not hasattr(os, "O_TMPFILE"):
+            pytest.skip("this system has no unnamed files")
         if way == "named":
 
             def refused(*_: Any, **__: Any) -> None:
@@ -139,51 +139,51 @@ class TestWriting:
             monkeypatch.delattr(os, "O_TMPFILE", raising=False)
         return way
 
-    def test_a_page_is_there_whole_and_alone(self, folder: Path, way: str) -> None:
+    def test_writes_the_whole_file_and_no_other(self, folder: Path, way: str) -> None:
         for page in (PAGE * 10_000, PAGE):
-            write_whole(folder / "a.html", page, never)
+            write_atomically(folder / "a.html", page, no_check)
             assert (folder / "a.html").read_text(encoding="utf-8") == page
             assert (folder / "a.html").stat().st_mode & 0o777 == 0o600
         assert os.listdir(folder) == ["a.html"]
 
-    def test_it_is_checked_before_it_is_there_and_when_it_is(self, folder: Path, way: str) -> None:
+    def test_checks_before_and_after_the_file_is_in_place(self, folder: Path, way: str) -> None:
         seen: list[list[str]] = []
-        write_whole(
+        write_atomically(
             folder / "a.html", PAGE, lambda: seen.append([name for name in os.listdir(folder) if name[0] != "."])
         )
         assert (seen[0], seen[-1]) == ([], ["a.html"])
 
     @pytest.mark.parametrize("is_there", [False, True])
-    def test_a_check_that_fails_leaves_nothing(self, folder: Path, way: str, is_there: bool) -> None:
+    def test_failing_check_leaves_no_file(self, folder: Path, way: str, is_there: bool) -> None:
         def check() -> None:
             if (folder / "a.html").exists() == is_there:
                 raise BackendError("out of date", retryable=True)
 
         with pytest.raises(BackendError, match="out of date"):
-            write_whole(folder / "a.html", PAGE, check)
+            write_atomically(folder / "a.html", PAGE, check)
         assert os.listdir(folder) == []
 
-    def test_whatever_ends_the_check_leaves_nothing(self, folder: Path, way: str) -> None:
+    def test_interrupted_check_leaves_no_file(self, folder: Path, way: str) -> None:
         def check() -> None:
             if (folder / "a.html").exists():
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            write_whole(folder / "a.html", PAGE, check)
+            write_atomically(folder / "a.html", PAGE, check)
         assert os.listdir(folder) == []
 
-    def test_a_disk_that_is_full_leaves_nothing(self, folder: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_full_disk_leaves_no_file(self, folder: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(_: int) -> None:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(BackendError, match="No space left on device"):
-            write_whole(folder / "a.html", PAGE, never)
+            write_atomically(folder / "a.html", PAGE, no_check)
         assert os.listdir(folder) == []
 
 
-@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="this system knows no files without a name")
-def test_a_kill_while_it_is_written_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="this system has no unnamed files")
+def test_kill_during_the_write_leaves_no_file(folder: Path, tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"
         "from langchain_mem0_scoped import ScopedMemory, local_memory\n"

@@ -286,7 +286,7 @@ class TestExport:
         memory = ScopedMemory(new_user(), client=local)
         memory.add("zebra")
         monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(BackendError, match="No space left on device; what was there before is as it was") as caught:
+        with pytest.raises(BackendError, match="No space left on device; an existing file is unchanged") as caught:
             export(memory, mode, folder / "alice.html")
         assert "zebra" not in str(caught.value)
         assert caught.value.__cause__ is caught.value.__context__ is None

@@ -1,4 +1,4 @@
-"""What a page tells of a message: every text of it, whatever it stands in, and what is no text by name."""
+"""Message text: every text of a message is a part, and anything else has a label."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.unit.export.test_html import NOW, Page
 THOUGHT = "[what the assistant thought]"
 
 
-def told(*content: Any, kind: type[BaseMessage] = AIMessage, **more: Any) -> list[tuple[str, str]]:
-    return [(part.mark, part.words) for part in parts_of(kind(content=list(content), **more))]
+def parts(*content: Any, kind: type[BaseMessage] = AIMessage, **more: Any) -> list[tuple[str, str]]:
+    return [(part.label, part.text) for part in parts_of(kind(content=list(content), **more))]
 
 
-class TestWords:
+class TestParts:
     @pytest.mark.parametrize(
-        ("block", "mark", "words"),
+        ("block", "label", "text"),
         [
             ({"type": "text", "text": "zebra"}, "", "zebra"),
             ({"type": "output_text", "text": "zebra"}, "", "zebra"),
@@ -60,11 +60,11 @@ class TestWords:
         ],
         ids=repr,
     )
-    def test_of_every_kind_of_block(self, block: dict[str, Any], mark: str, words: str) -> None:
-        assert told(block) == [(mark, words)]
+    def test_text_of_every_kind_of_block(self, block: dict[str, Any], label: str, text: str) -> None:
+        assert parts(block) == [(label, text)]
 
     @pytest.mark.parametrize(
-        ("block", "mark"),
+        ("block", "label"),
         [
             ({"type": "image_url", "image_url": {"url": "https://example.com/x.png"}}, "[image]"),
             ({"type": "image", "source": {"type": "base64", "data": "iVBORw0KGgo="}}, "[image]"),
@@ -77,47 +77,47 @@ class TestWords:
         ],
         ids=repr,
     )
-    def test_what_is_no_text_is_named(self, block: dict[str, Any], mark: str) -> None:
-        assert told(block) == [(mark, "")]
+    def test_what_is_no_text_is_named(self, block: dict[str, Any], label: str) -> None:
+        assert parts(block) == [(label, "")]
 
-    def test_a_text_that_is_told_in_pieces_is_one(self) -> None:
-        assert told("I ", {"type": "text", "text": "am"}, {"type": "text", "text": ""}, " here") == [("", "I am here")]
+    def test_adjacent_texts_are_one_part(self) -> None:
+        assert parts("I ", {"type": "text", "text": "am"}, {"type": "text", "text": ""}, " here") == [("", "I am here")]
 
-    def test_what_stands_between_two_texts_stays_between_them(self) -> None:
+    def test_order_of_parts_is_kept(self) -> None:
         image = {"type": "image", "url": "https://example.com"}
-        assert told("this", image, "and that", kind=HumanMessage) == [("", "this"), ("[image]", ""), ("", "and that")]
+        assert parts("this", image, "and that", kind=HumanMessage) == [("", "this"), ("[image]", ""), ("", "and that")]
         thinking = {"type": "thinking", "thinking": "so"}
-        assert told(thinking, "42") == [(THOUGHT, "so"), ("", "42")]
+        assert parts(thinking, "42") == [(THOUGHT, "so"), ("", "42")]
 
-    def test_what_is_quoted_is_not_taken_for_what_was_said(self) -> None:
+    def test_citation_is_a_part_of_its_own(self) -> None:
         cited = {"type": "text", "text": "Tea.", "annotations": [{"type": "citation", "cited_text": "tea is"}]}
-        assert told(cited, "More.") == [("", "Tea."), ("[with it]", "tea is"), ("", "More.")]
+        assert parts(cited, "More.") == [("", "Tea."), ("[with it]", "tea is"), ("", "More.")]
 
-    def test_what_is_kept_beside_the_content(self) -> None:
+    def test_additional_kwargs_are_parts(self) -> None:
         beside = {"refusal": "I must not", "reasoning_content": "so", "audio": {"id": "a", "transcript": "hello"}}
-        assert told(additional_kwargs=beside) == [("", "I must not"), (THOUGHT, "so"), ("[audio]", "hello")]
+        assert parts(additional_kwargs=beside) == [("", "I must not"), (THOUGHT, "so"), ("[audio]", "hello")]
 
-    def test_a_mark_is_not_a_text(self) -> None:
-        """Whoever writes what looks like one is seen to have written it."""
+    def test_text_in_brackets_is_not_shown_as_a_label(self) -> None:
+        """A user can write "[image]"; the page shows it as text."""
         page = render("u", [], [Conversation("s", [HumanMessage("[image]")])], contact=None, made_at=NOW)
         assert '<p class="text" dir="auto">[image]</p>' in page
         assert '<p class="mark">' not in page
 
-    def test_where_what_was_thought_ends_can_be_seen(self) -> None:
+    def test_page_separates_reasoning_from_the_answer(self) -> None:
         said = AIMessage([{"type": "thinking", "thinking": "so"}, "42"])
         page = render("u", [], [Conversation("s", [said])], contact=None, made_at=NOW)
         assert '<p class="text marked" dir="auto">so</p><p class="text" dir="auto">42</p>' in page
 
-    def test_however_deep_a_block_is(self) -> None:
+    def test_deeply_nested_block(self) -> None:
         block: Any = {"text": "zebra"}
         for _ in range(5_000):
             block = {"x": [block]}
-        assert told(block) == [("", "zebra")]
+        assert parts(block) == [("", "zebra")]
 
     @settings(max_examples=100)
     @given(any_message())
-    def test_nothing_that_is_text_is_missing(self, message: BaseMessage) -> None:
-        words = "".join(part.words for part in parts_of(message))
+    def test_parts_hold_the_whole_text(self, message: BaseMessage) -> None:
+        words = "".join(part.text for part in parts_of(message))
         assert message.text in words
         Page(render("u", [], [Conversation("s", [message])], contact=None, made_at=NOW))
 
@@ -136,29 +136,29 @@ class TestTools:
         ],
         ids=repr,
     )
-    def test_a_call_is_told_once(self, block: dict[str, Any]) -> None:
-        assert told("Let me see", block, tool_calls=[self.CALL]) == [
+    def test_call_is_one_part(self, block: dict[str, Any]) -> None:
+        assert parts("Let me see", block, tool_calls=[self.CALL]) == [
             ("", "Let me see"),
             ('[uses look: {"for": "tea"}]', ""),
         ]
 
-    def test_another_call_is_another(self) -> None:
+    def test_other_call_is_another_part(self) -> None:
         server = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "tea"}}
-        assert told(server, tool_calls=[self.CALL]) == [
+        assert parts(server, tool_calls=[self.CALL]) == [
             ('[uses web_search: {"query": "tea"}]', ""),
             ('[uses look: {"for": "tea"}]', ""),
         ]
 
-    def test_one_that_could_not_be_read_is_told_as_it_was(self) -> None:
+    def test_invalid_call_is_shown_unchanged(self) -> None:
         invalid = {"name": "lok", "args": '{"for": ', "id": "c2", "error": "not JSON"}
         block = {"type": "tool_use", "id": "c2", "name": "lok", "input": '{"for": '}
-        assert told(block, invalid_tool_calls=[invalid]) == [('[uses lok: {"for": ]', "")]
+        assert parts(block, invalid_tool_calls=[invalid]) == [('[uses lok: {"for": ]', "")]
 
-    def test_one_of_older_models(self) -> None:
+    def test_legacy_function_call(self) -> None:
         beside = {"function_call": {"name": "look", "arguments": '{"for": "tea"}'}}
-        assert told(additional_kwargs=beside) == [('[uses look: {"for": "tea"}]', "")]
+        assert parts(additional_kwargs=beside) == [('[uses look: {"for": "tea"}]', "")]
 
-    def test_an_answers_data_is_named(self) -> None:
+    def test_artifact_is_labelled(self) -> None:
         answer = ToolMessage("12 °C", tool_call_id="c1", name="look", artifact={"rows": [[1]]})
         assert parts_of(answer) == [("", "12 °C"), ("[and data of the tool look]", "")]
         answer = ToolMessage("12 °C", tool_call_id="c1", artifact=[])
@@ -176,22 +176,22 @@ class TestTools:
         (ToolMessage("x", tool_call_id="c", name="look"), "Tool (look)"),
         (FunctionMessage(content="x", name="add"), "Tool (add)"),
         (ChatMessage(content="x", role="judge"), "In the role “judge”"),
-        # A role that calls itself as the page calls somebody else.
+        # A role with the name that the page gives to the user.
         (ChatMessage(content="x", role="You"), "In the role “You”"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.type,
 )
-def test_who_says_it(message: BaseMessage, speaker: str) -> None:
+def test_speaker(message: BaseMessage, speaker: str) -> None:
     assert speaker_of(message) == speaker
 
 
-class TestHidden:
+class TestEscapeInvisible:
     @pytest.mark.parametrize(
         "char",
         "\u180e\u200b\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2069\ufeff\U000e0041",
         ids=ascii,
     )
-    def test_a_control_is_spelt_out(self, char: str) -> None:
+    def test_control_is_escaped(self, char: str) -> None:
         assert escape_invisible(f"a{char}b") == f"a{char.encode('unicode_escape').decode()}b"
 
     @pytest.mark.parametrize(
@@ -209,11 +209,11 @@ class TestHidden:
         ],
         ids=ascii,
     )
-    def test_what_people_write_stays(self, text: str) -> None:
+    def test_ordinary_text_is_unchanged(self, text: str) -> None:
         assert escape_invisible(text) == text
 
-    def test_an_override_among_letters_written_to_the_left_does_not(self) -> None:
+    def test_override_in_right_to_left_text_is_escaped(self) -> None:
         assert escape_invisible("אני\u202eabc") == "אני\\u202eabc"
 
-    def test_what_no_page_may_hold_is_replaced(self) -> None:
+    def test_unprintable_characters_are_replaced(self) -> None:
         assert escape_invisible("a\x00b\ud800") == "a\ufffdb\ufffd"
