@@ -16,6 +16,7 @@ from .errors import BackendError, InputError
 from .memory_filter import select_messages
 from .options import HistoryOptions, HistorySettings
 from .recall import arecall_other_sessions, is_recall, last_human_text, recall_message, recall_other_sessions
+from .records import MemoryList
 from .requests import AddRequest, ErasureToken, add_request
 from .scope import validate_id
 from .scoped_client import ScopedClient
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from .backends import Client
-    from .records import MemoryList
 
 _MAX_ATTEMPTS: Final = 10
 """How often a turn is stored again because other writers stored some of its messages meanwhile."""
@@ -112,9 +112,10 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         # The transcript is read first, with the token: from here on an erasure stops the turn.
         transcript = self._read_transcript()
         if self._recalled is None:
-            found: MemoryList | None = None
+            found = MemoryList()
             for text in self._recall_texts(transcript):
-                found = found or recall_other_sessions(self._client, text, self._session_id, self._settings.recall)
+                if found := recall_other_sessions(self._client, text, self._session_id, self._settings.recall):
+                    break
             self._recalled = _recall_messages(found)
         return [*self._recalled, *self._settings.window.cut(transcript)]
 
@@ -129,10 +130,10 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
     async def _aget_messages(self) -> list[BaseMessage]:
         transcript = await asyncio.to_thread(self._read_transcript)
         if self._recalled is None:
-            found: MemoryList | None = None
+            found = MemoryList()
             for text in self._recall_texts(transcript):
-                if not found:
-                    found = await arecall_other_sessions(self._client, text, self._session_id, self._settings.recall)
+                if found := await arecall_other_sessions(self._client, text, self._session_id, self._settings.recall):
+                    break
             self._recalled = _recall_messages(found)
         return [*self._recalled, *await asyncio.to_thread(self._settings.window.cut, transcript)]
 
@@ -331,7 +332,7 @@ def _attempts(pending: _PendingTurn) -> Iterator[_Attempt]:
     )
 
 
-def _recall_messages(found: MemoryList | None) -> list[BaseMessage]:
+def _recall_messages(found: MemoryList) -> list[BaseMessage]:
     return [recall_message(found)] if found else []
 
 
