@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..errors import BackendError
+from ..errors import BackendError, MemoryNotFoundError
 from ..ranking import pack_row, unix_seconds
 from ..transcripts.base import ConcurrentWrite
 from .codec import dump, id_bytes, id_text, links_of, load
@@ -26,8 +26,9 @@ def commit(transaction: WriteTransaction, unit: UnitOfWork) -> None:
         unit: What is written.
 
     Raises:
-        BackendError: The user was erased, or a row that is to be changed was, since the call began (retryable); or the
-            vectors cannot be compared with those that are stored.
+        BackendError: Since the call began, the user was erased, or another call corrected the same memory (retryable).
+            Or the vectors cannot be compared with those that are stored.
+        MemoryNotFoundError: A memory that is to be corrected was removed since the call began.
         ConcurrentWrite: Other messages are new than those that were expected.
     """
     partition = transaction.find_unless_erased(unit.user_id, unit.token)
@@ -128,7 +129,7 @@ class _Commit:
     def _rewrite_memory(self, memory_id: str, memory: PendingRow, body: bytes | None) -> bool:
         """Replace a memory; return whether its text changes."""
         if body is None:
-            raise BackendError("the memory was deleted while it was being corrected; nothing was stored")
+            raise MemoryNotFoundError("the memory was removed while it was being corrected; nothing was stored")
         read = self._unit.rows[RowKind.MEMORY].get(memory_id)
         if read is None or body != read.body:
             raise BackendError(

@@ -12,7 +12,7 @@ from langchain_core.language_models import BaseChatModel
 from mem0.configs.base import MemoryConfig
 
 from ..backends.base import Backend
-from ..errors import InputError, ScopeError
+from ..errors import InputError, MemoryNotFoundError, ScopeError
 from .backend import EngineBackend
 from .cache import Cache
 from .codec import id_bytes, id_text
@@ -143,6 +143,7 @@ class EngineMemory(AssembledMemory):
         Raises:
             ScopeError: No user is named.
             ValueError: The user has no memory of that id.
+            MemoryNotFoundError: Another call has removed it meanwhile.
         """
         row_id = _row_id(memory_id)
         with self.units.unit(_named_user(user_id, "update"), memory_ids=[row_id]) as unit:
@@ -156,7 +157,8 @@ class EngineMemory(AssembledMemory):
 
         Raises:
             ScopeError: No user is named.
-            ValueError: The user has no memory of that id, or another call has removed it meanwhile.
+            ValueError: The user has no memory of that id.
+            MemoryNotFoundError: Another call has removed it meanwhile.
         """
         row_id = _row_id(memory_id)
         is_joined = self.units.current is not None
@@ -164,7 +166,7 @@ class EngineMemory(AssembledMemory):
             unit.removes_text = True
             answer: dict[str, Any] = super().delete(row_id)
         if not is_joined and row_id not in unit.removed:
-            raise ValueError("this user has no memory of that id any more")
+            raise MemoryNotFoundError("another call has removed this memory meanwhile")
         return answer
 
     def delete_all(

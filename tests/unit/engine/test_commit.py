@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,9 +13,10 @@ import pytest
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import FakeListChatModel
 
-from langchain_mem0_scoped import BackendError, ErasureError, ScopedMemory, local_memory
+from langchain_mem0_scoped import BackendError, ErasureError, MemoryNotFoundError, ScopedMemory, local_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
-from langchain_mem0_scoped.sqlite import database
+from langchain_mem0_scoped.engine.storage import Storage
+from tests.worlds import entities
 
 
 class Waiting(Embeddings):
@@ -41,10 +42,8 @@ def embeddings() -> Waiting:
 
 
 @pytest.fixture
-def client(tmp_path: Path, embeddings: Waiting) -> Iterator[EngineMemory]:
-    client = local_memory(tmp_path / "m.db", embeddings=embeddings)
-    yield client
-    client.close()
+def client(storage: Storage, embeddings: Waiting) -> EngineMemory:
+    return EngineMemory(storage, embeddings)
 
 
 def test_a_slow_update_of_metadata_does_not_bring_corrected_text_back(
@@ -104,9 +103,10 @@ def test_metadata_that_looks_like_an_entitys_is_metadata(client: EngineMemory) -
 
 
 def test_bytes_that_a_reader_kept_go_with_the_next_write(
-    client: EngineMemory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    embeddings: Waiting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "_TRUNCATE_SECONDS", 0.2)
+    monkeypatch.setattr("langchain_mem0_scoped.sqlite.database._TRUNCATE_SECONDS", 0.2)
+    client = local_memory(tmp_path / "m.db", embeddings=embeddings)
     memory = ScopedMemory("u_alice", client=client)
     memory_id = memory.add("My PIN is 4711")[0]["id"]
     reader = sqlite3.connect(tmp_path / "m.db", isolation_level=None)
@@ -115,6 +115,7 @@ def test_bytes_that_a_reader_kept_go_with_the_next_write(
     with pytest.raises(ErasureError) as caught:
         memory.delete(memory_id)
     assert caught.value.kinds == ("bytes",)
+    assert memory.count() == 0
     reader.execute("ROLLBACK")
     reader.close()
     ScopedMemory("u_bob", client=client).add("Hello")
@@ -122,11 +123,72 @@ def test_bytes_that_a_reader_kept_go_with_the_next_write(
     assert b"4711" not in b"".join(file.read_bytes() for file in tmp_path.glob("m.db*"))
 
 
-def test_a_summary_mem0_asks_for_need_not_be_json(tmp_path: Path, embeddings: Waiting) -> None:
-    client = local_memory(
-        tmp_path / "llm.db", embeddings=embeddings, llm=FakeListChatModel(responses=["Step one: look."])
-    )
+def test_a_summary_mem0_asks_for_need_not_be_json(storage: Storage, embeddings: Waiting) -> None:
+    client = EngineMemory(storage, embeddings, FakeListChatModel(responses=["Step one: look."]))
     options: dict[str, Any] = {"agent_id": "a", "memory_type": "procedural_memory"}
     added = client.add([{"role": "user", "content": "hi"}], user_id="u_alice", **options)
     assert added["results"][0]["memory"] == "Step one: look."
-    client.close()
+
+
+@pytest.mark.parametrize("how", ["update", "delete"])
+def test_a_row_that_another_call_has_removed_meanwhile_is_reported_as_missing(
+    client: EngineMemory, embeddings: Waiting, how: str
+) -> None:
+    """Also where this call has read it before."""
+    memory = ScopedMemory("u_alice", client=client)
+    memory_id = memory.add("My PIN is 4711")[0]["id"]
+    remove = client._remove_memory_from_entity_store
+    removing = iter([True])
+
+    def meanwhile(*args: Any) -> None:
+        if next(removing, False):
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(memory.delete, memory_id).result()
+        remove(*args)
+
+    client._remove_memory_from_entity_store = meanwhile
+    with pytest.raises(MemoryNotFoundError):
+        memory.delete(memory_id) if how == "delete" else memory.update(memory_id, "I have no PIN")
+    assert memory.count() == 0
+    with pytest.raises(MemoryNotFoundError):
+        memory.get(memory_id)
+
+
+def test_a_row_that_another_call_has_removed_meanwhile_raises_in_mem0s_interface(client: EngineMemory) -> None:
+    memory_id = ScopedMemory("u_alice", client=client).add("My PIN is 4711")[0]["id"]
+    remove = client._remove_memory_from_entity_store
+    removing = iter([True])
+
+    def meanwhile(*args: Any) -> None:
+        if next(removing, False):
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(client.delete, memory_id, user_id="u_alice").result()
+        remove(*args)
+
+    client._remove_memory_from_entity_store = meanwhile
+    with pytest.raises(MemoryNotFoundError):
+        client.delete(memory_id, user_id="u_alice")
+    with pytest.raises(ValueError, match="not found"):
+        client.delete(memory_id, user_id="u_alice")
+
+
+def test_a_corrected_memory_keeps_the_entities_that_another_call_has_added_meanwhile(
+    client: EngineMemory, embeddings: Waiting
+) -> None:
+    """The correction adds an entity of a name that, at its commit, another call has added already."""
+    memory = ScopedMemory("u_alice", client=client)
+    first, second = memory.add(["nobody sleeps", "Zephyr is here"])
+    embeddings.at = "Zephyr sleeps"
+
+    def slow() -> None:
+        memory.update(first["id"], "Zephyr sleeps")
+
+    with entities(), ThreadPoolExecutor(1) as thread:
+        correcting = thread.submit(slow)
+        assert embeddings.reached.wait(30)
+        payload: dict[str, Any] = {"data": "Zephyr", "linked_memory_ids": [second["id"]], "user_id": "u_alice"}
+        client.entity_store.insert([[1.0, 2.0]], [payload], [str(uuid4())])
+        embeddings.go_on.set()
+        correcting.result()
+    (entity,) = client.entity_store.list({"user_id": "u_alice"})[0]
+    assert entity.payload["linked_memory_ids"] == sorted([first["id"], second["id"]])

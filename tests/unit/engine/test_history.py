@@ -1,27 +1,21 @@
 """What mem0 calls `db`: events and kept messages, each in the partition of its user."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from mem0.memory.main import _build_session_scope
 from mem0.memory.storage import SQLiteManager
 
-from langchain_mem0_scoped import ScopedMemory, ScopeError, local_memory
+from langchain_mem0_scoped import ScopedMemory, ScopeError
 from langchain_mem0_scoped.engine.history import EngineHistory
 from langchain_mem0_scoped.engine.memory import EngineMemory
-from tests.models import extracting
-from tests.worlds import WordEmbeddings
 
 _MISSING = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[EngineMemory]:
-    client = local_memory(tmp_path / "memory.db", embeddings=WordEmbeddings(), llm=extracting())
-    yield client
-    client.close()
+def client(extractor: EngineMemory) -> EngineMemory:
+    return extractor
 
 
 @pytest.fixture
@@ -30,7 +24,7 @@ def db(client: EngineMemory) -> EngineHistory:
     return db
 
 
-def test_it_has_what_mem0_calls() -> None:
+def test_has_what_mem0_calls() -> None:
     called = {"add_history", "batch_add_history", "get_history", "save_messages", "get_last_messages", "reset", "close"}
     assert called <= set(dir(SQLiteManager))
     assert called <= set(dir(EngineHistory))
@@ -38,10 +32,11 @@ def test_it_has_what_mem0_calls() -> None:
 
 def test_events_come_oldest_first_in_the_words_of_mem0(client: EngineMemory, db: EngineHistory) -> None:
     (row,) = ScopedMemory("u_alice", client=client).add("I like tea", infer=False)
-    db.add_history(
-        row["id"], "I like tea", "I like coffee", "UPDATE", created_at="2020", updated_at="2021", role="user"
-    )
-    first, second = db.get_history(row["id"])
+    with client.for_user("u_alice"):
+        db.add_history(
+            row["id"], "I like tea", "I like coffee", "UPDATE", created_at="2020", updated_at="2021", role="user"
+        )
+        first, second = db.get_history(row["id"])
     assert (first["event"], second["event"]) == ("ADD", "UPDATE")
     assert second["new_memory"] == "I like coffee"
     assert (second["created_at"], second["updated_at"], second["role"]) == ("2020", "2021", "user")
@@ -53,34 +48,63 @@ def test_events_come_oldest_first_in_the_words_of_mem0(client: EngineMemory, db:
 
 def test_old_text_is_never_kept(client: EngineMemory, db: EngineHistory) -> None:
     (row,) = ScopedMemory("u_alice", client=client).add("I like tea", infer=False)
-    db.add_history(row["id"], "an old zyzzogeton", "new", "UPDATE")
-    assert "zyzzogeton" not in str(db.get_history(row["id"]))
+    with client.for_user("u_alice"):
+        db.add_history(row["id"], "an old zyzzogeton", "new", "UPDATE")
+        events = db.get_history(row["id"])
+    assert [event["event"] for event in events] == ["ADD", "UPDATE"]
+    assert "zyzzogeton" not in str(events)
 
 
 def test_events_of_no_memory_are_not_kept(client: EngineMemory, db: EngineHistory) -> None:
-    db.add_history(_MISSING, None, "text of nobody", "ADD")
-    db.add_history("not a uuid", None, "text of nobody", "ADD")
-    db.batch_add_history([{"memory_id": _MISSING, "new_memory": "text of nobody", "event": "ADD"}])
-    assert db.get_history(_MISSING) == []
-    with client._database.reading() as connection:
-        assert connection.execute("SELECT count(*) FROM items").fetchone() == (0,)
+    for user_id in ("u_alice", "u_nobody"):
+        with client.for_user(user_id):
+            db.add_history(_MISSING, None, "text of nobody", "ADD")
+            db.add_history(_MISSING, None, "text of nobody", "UPDATE")
+            db.add_history("not a uuid", None, "text of nobody", "ADD")
+            db.batch_add_history([{"memory_id": _MISSING, "new_memory": "text of nobody", "event": "UPDATE"}])
+            assert db.get_history(_MISSING) == []
+        ScopedMemory("u_alice", client=client).add("I like tea", infer=False)
+    assert client.erase("u_alice")["history"] == 2, "that two memories were added"
+    assert client.erase("u_nobody")["history"] == 0
 
 
 def test_the_event_of_a_deletion_is_not_kept(client: EngineMemory, db: EngineHistory) -> None:
     (row,) = ScopedMemory("u_alice", client=client).add("I like tea", infer=False)
-    db.add_history(row["id"], "I like tea", None, "DELETE", is_deleted=1)
-    assert [event["event"] for event in db.get_history(row["id"])] == ["ADD"]
+    with client.for_user("u_alice"):
+        db.add_history(row["id"], "I like tea", None, "DELETE", is_deleted=1)
+        assert [event["event"] for event in db.get_history(row["id"])] == ["ADD"]
 
 
 @pytest.mark.parametrize("memory_id", ["", "*", "not a uuid", "%", _MISSING])
-def test_an_id_that_names_no_memory_has_no_history(db: EngineHistory, memory_id: str) -> None:
-    assert db.get_history(memory_id) == []
+def test_an_id_that_names_no_memory_has_no_history(client: EngineMemory, db: EngineHistory, memory_id: str) -> None:
+    ScopedMemory("u_alice", client=client).add("I like tea", infer=False)
+    with client.for_user("u_alice"):
+        assert db.get_history(memory_id) == []
+
+
+def test_another_users_memory_has_no_history(client: EngineMemory, db: EngineHistory) -> None:
+    (row,) = ScopedMemory("u_alice", client=client).add("I like tea", infer=False)
+    ScopedMemory("u_bob", client=client).add("I like juice", infer=False)
+    with client.for_user("u_bob"):
+        db.add_history(row["id"], None, "of bob", "UPDATE")
+        assert db.get_history(row["id"]) == []
+    with client.for_user("u_alice"):
+        assert [event["event"] for event in db.get_history(row["id"])] == ["ADD"]
+
+
+def test_the_user_must_be_named(client: EngineMemory, db: EngineHistory) -> None:
+    (row,) = ScopedMemory("u_alice", client=client).add("I like tea", infer=False)
+    with pytest.raises(ScopeError, match="name the user"):
+        db.get_history(row["id"])
+    with pytest.raises(ScopeError, match="name the user"):
+        db.add_history(row["id"], None, "coffee", "UPDATE")
 
 
 def test_an_entity_has_no_history(client: EngineMemory, db: EngineHistory) -> None:
     entity = str(uuid4())
     client.entity_store.insert([[1.0] * 32], [{"user_id": "u_alice", "data": "Berlin"}], [entity])
-    assert db.get_history(entity) == []
+    with client.for_user("u_alice"):
+        assert db.get_history(entity) == []
 
 
 _IDS = ["a", "ab", "a%", "a_", "a&b", "a=b", "a%26b", "a%25", "user_id=a", "b&user_id=a", "%", "日本", "a+b"]
@@ -121,16 +145,17 @@ def test_the_last_messages_come_oldest_first_and_no_more_than_asked(db: EngineHi
 
 
 @pytest.mark.parametrize("scope", ["", "run_id=r", "agent_id=user_id%3Da", "xuser_id=a"])
-def test_a_scope_without_a_user_is_refused(db: EngineHistory, scope: str) -> None:
+def test_rejects_a_scope_without_a_user(db: EngineHistory, scope: str) -> None:
     with pytest.raises(ScopeError):
         db.save_messages([{"role": "user", "content": "whose?"}], scope)
     with pytest.raises(ScopeError):
         db.get_last_messages(scope)
 
 
-def test_a_reset_is_refused(client: EngineMemory, db: EngineHistory) -> None:
+def test_rejects_reset(client: EngineMemory, db: EngineHistory) -> None:
     (row,) = ScopedMemory("u_alice", client=client).add("I like tea", infer=False)
     with pytest.raises(ScopeError):
         db.reset()
     db.close()
-    assert db.get_history(row["id"])
+    with client.for_user("u_alice"):
+        assert db.get_history(row["id"])

@@ -1,7 +1,5 @@
 """LangChain's embeddings and chat models as mem0 calls them: in batches, by the right method, every failure told."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,19 +7,19 @@ from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage
 
-from langchain_mem0_scoped import BackendError, ScopedMemory, local_memory
+from langchain_mem0_scoped import BackendError, ScopedMemory
 from langchain_mem0_scoped.embeddings import OfflineEmbeddings
-from langchain_mem0_scoped.engine.mem0_models import _BATCH, ChatModel, Embedder, fingerprint_of
+from langchain_mem0_scoped.engine.mem0_models import EMBEDDING_BATCH, ChatModel, Embedder, fingerprint_of
 from langchain_mem0_scoped.engine.memory import EngineMemory
-from langchain_mem0_scoped.engine.unit_of_work import UnitOfWorkFactory
-from langchain_mem0_scoped.sqlite.database import Database
+from langchain_mem0_scoped.engine.units import UnitOfWorkFactory
+from tests.memory_storage import MemoryStorage
 from tests.models import constant
 from tests.worlds import WordEmbeddings, vector_of
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> UnitOfWorkFactory:
-    return UnitOfWorkFactory(Database(tmp_path / "memory.db", "tests"))
+def units() -> UnitOfWorkFactory:
+    return UnitOfWorkFactory(MemoryStorage())
 
 
 def test_documents_are_embedded_as_documents_and_queries_as_queries() -> None:
@@ -39,12 +37,12 @@ def test_documents_are_embedded_as_documents_and_queries_as_queries() -> None:
 
 def test_many_texts_go_in_batches_a_provider_takes() -> None:
     embeddings = WordEmbeddings()
-    texts = [f"text {number}" for number in range(2 * _BATCH + 1)]
+    texts = [f"text {number}" for number in range(2 * EMBEDDING_BATCH + 1)]
     assert Embedder(embeddings).embed_batch(texts) == [vector_of(text) for text in texts]
-    assert [len(batch) for batch in embeddings.documents] == [_BATCH, _BATCH, 1]
+    assert [len(batch) for batch in embeddings.documents] == [EMBEDDING_BATCH, EMBEDDING_BATCH, 1]
 
 
-def test_texts_embedded_ahead_are_not_embedded_again() -> None:
+def test_prefetched_texts_are_not_embedded_again() -> None:
     embeddings = WordEmbeddings()
     embedder = Embedder(embeddings)
     with embedder.prefetch("u", ["cats", "dogs"]):
@@ -65,7 +63,7 @@ def test_a_repeated_text_is_embedded_once_and_every_text_gets_its_own_vector() -
     assert embeddings.documents == [["cats", "dogs", "birds"]]
 
 
-def test_a_query_is_never_answered_with_a_document_embedded_ahead() -> None:
+def test_a_query_is_never_answered_with_a_prefetched_document() -> None:
     embeddings = WordEmbeddings()
     embedder = Embedder(embeddings)
     with embedder.prefetch("u", ["cats"]):
@@ -83,14 +81,14 @@ def test_another_number_of_vectors_than_texts_is_an_error(answer: list[list[floa
         Embedder(Wrong()).embed_batch(["secret one", "secret two"])
 
 
-def test_a_failure_is_told_to_the_unit_even_where_it_is_swallowed(work: UnitOfWorkFactory) -> None:
+def test_a_failure_fails_the_unit_even_where_it_is_swallowed(units: UnitOfWorkFactory) -> None:
     def fails(_: list[str]) -> None:
         raise TimeoutError("secret")
 
-    embedder = Embedder(WordEmbeddings(fails), work)
+    embedder = Embedder(WordEmbeddings(fails), units)
 
     def swallow() -> None:
-        with work.unit("u_alice"):
+        with units.unit("u_alice"):
             with pytest.raises(TimeoutError):
                 embedder.embed("a text", "add")
             # mem0 goes on here; every further call is refused, so that no more money is spent on it.
@@ -103,23 +101,23 @@ def test_a_failure_is_told_to_the_unit_even_where_it_is_swallowed(work: UnitOfWo
     assert "secret" not in str(error.value)
 
 
-def test_any_chat_model_answers_mem0(work: UnitOfWorkFactory) -> None:
-    assert ChatModel(FakeListChatModel(responses=['{"memory": []}']), work).generate_response(
+def test_any_chat_model_answers_mem0(units: UnitOfWorkFactory) -> None:
+    assert ChatModel(FakeListChatModel(responses=['{"memory": []}']), units).generate_response(
         [{"role": "system", "content": "extract"}, {"role": "user", "content": "hello"}], response_format={"type": "x"}
     ) == ('{"memory": []}')
 
 
-def test_an_answer_in_content_blocks_is_read_as_text(work: UnitOfWorkFactory) -> None:
+def test_an_answer_in_content_blocks_is_read_as_text(units: UnitOfWorkFactory) -> None:
     class Blocks(FakeListChatModel):
         def invoke(self, *_: Any, **__: Any) -> AIMessage:
             return AIMessage([{"type": "reasoning", "reasoning": "hm"}, {"type": "text", "text": '{"memory": []}'}])
 
-    assert ChatModel(Blocks(responses=[""]), work).generate_response([]) == '{"memory": []}'
+    assert ChatModel(Blocks(responses=[""]), units).generate_response([]) == '{"memory": []}'
 
 
-def test_the_model_is_asked_with_the_roles_mem0_gave(work: UnitOfWorkFactory) -> None:
+def test_the_model_is_asked_with_the_roles_mem0_gave(units: UnitOfWorkFactory) -> None:
     model = constant("{}")
-    ChatModel(model, work).generate_response([{"role": "system", "content": "s"}, {"role": "user", "content": "u"}])
+    ChatModel(model, units).generate_response([{"role": "system", "content": "s"}, {"role": "user", "content": "u"}])
     assert model.prompts == ["u"]
 
 
@@ -145,7 +143,7 @@ def test_a_fingerprint_never_holds_a_key() -> None:
     assert "secret" not in fingerprint_of(provider)
 
 
-class TestWhatWasAsked:
+class TestKeptQueries:
     """A turn is searched for and then remembered: its words are embedded once, and by nobody else's leave."""
 
     @pytest.fixture
@@ -161,10 +159,8 @@ class TestWhatWasAsked:
         return texts
 
     @pytest.fixture
-    def client(self, tmp_path: Path) -> Iterator[EngineMemory]:
-        client = local_memory(tmp_path / "m.db")
-        yield client
-        client.close()
+    def client(self) -> EngineMemory:
+        return EngineMemory(MemoryStorage(), OfflineEmbeddings())
 
     def test_is_embedded_once(self, client: EngineMemory, embedded: list[str]) -> None:
         alice = ScopedMemory("u_alice", client=client)
@@ -182,17 +178,16 @@ class TestWhatWasAsked:
         alice = ScopedMemory("u_alice", client=client)
         alice.search("I like tea")
         alice.delete_all()
-        assert not any(client.embedding_model._asked)
+        assert client.embedding_model.kept_queries == {}
         alice.add("I like tea")
         assert embedded == ["I like tea"] * 2
 
     def test_is_never_text(self, client: EngineMemory) -> None:
         ScopedMemory("u_alice", client=client).search("zyzzogeton")
-        assert any(client.embedding_model._asked)
-        assert "zyzzogeton" not in repr(client.embedding_model._asked)
+        assert len(client.embedding_model.kept_queries) == 1
+        assert "zyzzogeton" not in repr(vars(client.embedding_model))
 
-    def test_is_not_kept_for_an_embedding_that_tells_queries_from_documents(self, tmp_path: Path) -> None:
-        client = local_memory(tmp_path / "w.db", embeddings=WordEmbeddings())
+    def test_is_not_kept_for_an_embedding_that_tells_queries_from_documents(self) -> None:
+        client = EngineMemory(MemoryStorage(), WordEmbeddings())
         ScopedMemory("u_alice", client=client).search("tea")
-        assert not any(client.embedding_model._asked)
-        client.close()
+        assert client.embedding_model.kept_queries == {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 
 from langchain_mem0_scoped import BackendError, InputError, ScopedMemory, local_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
+from langchain_mem0_scoped.engine.storage import Storage
 from tests.worlds import WordEmbeddings
 
 _TEXTS = ["tea in the morning", "tea at noon", "tea in the evening", "some juice"]
@@ -37,10 +38,8 @@ def reranker() -> Scripted:
 
 
 @pytest.fixture
-def client(tmp_path: Path, reranker: Scripted) -> Iterator[EngineMemory]:
-    client = local_memory(tmp_path / "memory.db", embeddings=WordEmbeddings(), reranker=reranker)
-    yield client
-    client.close()
+def client(storage: Storage, reranker: Scripted) -> EngineMemory:
+    return EngineMemory(storage, WordEmbeddings(), reranker=reranker)
 
 
 @pytest.fixture
@@ -162,9 +161,11 @@ def test_its_failure_tells_nothing(
         assert caught.value.__cause__ is caught.value.__context__ is None
 
 
-def test_it_is_not_asked_where_nothing_was_found(memory: ScopedMemory, reranker: Scripted) -> None:
+def test_it_is_not_asked_where_nothing_was_found(
+    memory: ScopedMemory, client: EngineMemory, reranker: Scripted
+) -> None:
     assert memory.search("tea", threshold=1) == []
-    assert ScopedMemory("u_nobody", client=memory._client).search("tea") == []
+    assert ScopedMemory("u_nobody", client=client).search("tea") == []
     assert reranker.given == []
 
 

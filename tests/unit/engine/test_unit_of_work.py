@@ -1,19 +1,18 @@
 """One call as one transaction: all of it or nothing, whatever fails inside and whatever mem0 makes of it."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from langchain_mem0_scoped import BackendError, ScopedMemory, local_memory
+from langchain_mem0_scoped import BackendError, ScopedMemory
 from langchain_mem0_scoped.engine.history import EngineHistory
 from langchain_mem0_scoped.engine.memory import EngineMemory
+from langchain_mem0_scoped.engine.storage import RowKind, Storage
 from langchain_mem0_scoped.engine.vector_store import EngineVectorStore
-from langchain_mem0_scoped.sqlite.partitions import RowKind
 from tests.models import ScriptedModel, extracting
 from tests.worlds import WordEmbeddings, extract_entities, facts_of, left_in
 
@@ -23,7 +22,7 @@ _NEW = ["Zephyr owns a dog", "Quillon owns a bird"]
 
 @dataclass
 class Store:
-    path: Path
+    storage: Storage
     embeddings: WordEmbeddings
     model: ScriptedModel
     client: EngineMemory
@@ -33,7 +32,7 @@ class Store:
         return ScopedMemory("u_alice", client=self.client)
 
     def state(self) -> Any:
-        """Everything the file holds of the user."""
+        """Everything that is stored of the user."""
         rows = self.alice.get_all()
         links = [(hit.payload["data"], hit.payload["linked_memory_ids"]) for hit in self.entities()]
         messages = self.client.db.get_last_messages("user_id=u_alice")
@@ -43,14 +42,16 @@ class Store:
         hits: list[Any] = self.client.entity_store.list({"user_id": "u_alice"})[0]
         return hits
 
+    def left(self, *markers: str) -> list[str]:
+        """Those of the markers that are left in the storage's files."""
+        return [marker for file in self.storage.files() for marker in left_in(file, *markers)]
+
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+def store(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Store:
     extract_entities(monkeypatch)
     embeddings, model = WordEmbeddings(), extracting()
-    client = local_memory(tmp_path / "memory.db", embeddings=embeddings, llm=model)
-    yield Store(tmp_path / "memory.db", embeddings, model, client)
-    client.close()
+    return Store(storage, embeddings, model, EngineMemory(storage, embeddings, model))
 
 
 class Inner(Exception):
@@ -140,7 +141,7 @@ def writing(owner: type, name: str, occasion: int) -> Break:
         def failing(self: Any, *args: Any, **kwargs: Any) -> Any:
             result = real(self, *args, **kwargs)
             if next(calls) == occasion:
-                with store.client._work.unit("u_alice"):
+                with store.client.units.unit("u_alice"):
                     raise Inner
             return result
 
@@ -178,7 +179,7 @@ def nothing_is_stored(store: Store, breaks: Break, act: Callable[[], Any]) -> No
     assert "zyzzogeton" not in str(error.value)
     assert error.value.__cause__ is None
     assert store.state() == before
-    assert left_in(store.path, *_NEW, "Zephyr", "Quillon") == []
+    assert store.left(*_NEW, "Zephyr", "Quillon") == []
     # The store goes on as if nothing had been.
     added = store.alice.add(_NEW, infer=True)
     assert [row["memory"] for row in added] == _NEW
@@ -242,27 +243,27 @@ def test_a_fact_that_is_known_already_is_not_stored_twice(store: Store) -> None:
 
 
 def test_a_unit_within_a_unit_is_the_same_and_never_spans_two_users(store: Store) -> None:
-    work = store.client._work
+    units = store.client.units
 
     def two_users() -> None:
-        with work.unit("u_alice") as outer:
-            with work.unit("u_alice") as inner:
+        with units.unit("u_alice") as outer:
+            with units.unit("u_alice") as inner:
                 assert inner is outer
-            outer.messages.append(("user_id=u_alice", {"role": "user", "content": "lost"}))
-            with work.unit("u_bob"):
+            outer.kept_messages.append(("user_id=u_alice", {"role": "user", "content": "lost"}))
+            with units.unit("u_bob"):
                 pytest.fail("a unit of another user was opened")
 
     with pytest.raises(BackendError, match="one user only"):
         two_users()
-    assert work.current is None
+    assert units.current is None
     assert store.state() == ([], [], [], [])
 
 
 def test_a_row_for_another_user_within_a_call_fails_the_call(store: Store) -> None:
-    work, memories = store.client._work, store.client.vector_store
+    units, memories = store.client.units, store.client.vector_store
 
     def two_users() -> None:
-        with work.unit("u_alice"):
+        with units.unit("u_alice"):
             for user_id in ("u_alice", "u_bob"):
                 memories.insert(
                     [[1.0] * 32], [{"user_id": user_id, "data": "x"}], [f"{'0' * 31}{user_id == 'u_bob':d}"]
@@ -274,21 +275,21 @@ def test_a_row_for_another_user_within_a_call_fails_the_call(store: Store) -> No
 
 
 def test_a_unit_belongs_to_its_thread(store: Store) -> None:
-    work = store.client._work
-    with work.unit("u_alice"), ThreadPoolExecutor(1) as thread:
-        assert thread.submit(lambda: work.current).result() is None
+    units = store.client.units
+    with units.unit("u_alice"), ThreadPoolExecutor(1) as thread:
+        assert thread.submit(lambda: units.current).result() is None
 
 
 def test_what_a_unit_has_written_is_read_within_it_and_by_nobody_else(store: Store) -> None:
-    work, memories = store.client._work, store.client.vector_store
+    units, memories = store.client.units, store.client.vector_store
     memory_id = "00000000-0000-4000-8000-000000000001"
-    with work.unit("u_alice"), ThreadPoolExecutor(1) as thread:
+    with units.unit("u_alice"), ThreadPoolExecutor(1) as thread:
         memories.insert([[1.0] * 32], [{"user_id": "u_alice", "data": "mine"}], [memory_id])
         assert memories.get(memory_id).payload["data"] == "mine"
         assert [hit.id for hit in memories.list({"user_id": "u_alice"})[0]] == [memory_id]
         assert [hit.id for hit in memories.search("mine", [1.0] * 32, 5, {"user_id": "u_alice"})] == [memory_id]
-        assert thread.submit(memories.get, memory_id).result() is None
-    assert memories.get(memory_id).payload["data"] == "mine"
+        assert thread.submit(lambda: store.client.get(memory_id, user_id="u_alice")).result() is None
+    assert store.client.get(memory_id, user_id="u_alice")["memory"] == "mine"
 
 
 def both_at_once() -> Callable[[object], None]:
@@ -366,7 +367,7 @@ def test_a_correction_of_a_memory_that_was_deleted_meanwhile_does_not_bring_it_b
             go_on.set()
     assert isinstance(future.exception(), (LookupError, BackendError))
     assert store.state() == ([], [], [], [])
-    assert left_in(store.path, "Zephyr") == []
+    assert store.left("Zephyr") == []
 
 
 def test_only_the_last_ten_messages_are_kept(store: Store) -> None:
@@ -374,9 +375,10 @@ def test_only_the_last_ten_messages_are_kept(store: Store) -> None:
         store.alice.add([f"Message number {number}{letter}" for letter in "abcd"], infer=True)
     kept = [message["content"] for message in store.client.db.get_last_messages("user_id=u_alice")]
     assert kept == [f"Message number {turn}" for turn in ("1c", "1d", "2a", "2b", "2c", "2d", "3a", "3b", "3c", "3d")]
-    with store.client._database.reading() as connection:
-        count = connection.execute("SELECT count(*) FROM items WHERE kind = ?", (RowKind.MESSAGE,)).fetchone()
-    assert count == (10,)
+    with store.storage.reading() as transaction:
+        partition = transaction.find("u_alice")
+        assert partition is not None
+        assert transaction.count(partition, RowKind.MESSAGE) == 10
 
 
 def test_facts_of_one_answer_that_say_the_same_are_one(store: Store) -> None:

@@ -1,29 +1,35 @@
-"""Searching a user's rows in the file: what is shown by default, what narrows a search, and what it goes by."""
+"""Searching memories: what is returned by default, what narrows a search, and that it equals mem0's own search."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import mem0
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_mem0_scoped import ScopedMemory, local_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.ranking import DEFAULT_THRESHOLD
-from langchain_mem0_scoped.sqlite.partitions import RowKind
-from tests.worlds import WordEmbeddings, bytes_of, files_of, vector_of
+from langchain_mem0_scoped.requests import SearchRequest
+from tests.worlds import WordEmbeddings, bytes_of, entities, files_of, names_in, vector_of
 
 _ALICE = {"user_id": "u_alice"}
 
-
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[EngineMemory]:
-    client = local_memory(tmp_path / "memory.db", embeddings=WordEmbeddings())
-    yield client
-    client.close()
+TEXTS = [
+    "I am vegetarian",
+    "Alice and Bob met in Berlin",
+    "I love spicy food from Sichuan",
+    "My sister Alice moved to Berlin in the spring",
+    "Berlin Berlin Berlin",
+    "I prefer a window seat on long flights",
+    "My dog Rex loves the garden",
+    "food, all the food there is",
+]
 
 
 @pytest.fixture
@@ -79,13 +85,13 @@ class TestThreshold:
         assert len(client.search("tea", filters=_ALICE, threshold=middle, top_k=50)["results"]) == 6
         assert memory.search("tea", threshold=1) == []
 
-    def test_at_0_whatever_has_anything_in_common_is_found_and_nothing_else(self, memory: ScopedMemory) -> None:
+    def test_at_0_whatever_has_anything_in_common_is_found_and_nothing_else(
+        self, memory: ScopedMemory, client: EngineMemory
+    ) -> None:
         memory.add(["tea", "tea and juice"], session_id="s1")
         memory.add("zzz", session_id="s2")
         opposite = [-one for one in vector_of("tea")]
-        memory._client.vector_store.insert(  # type: ignore[union-attr]
-            [opposite], [{**_ALICE, "data": "qqq", "created_at": "2001-01-01"}], [str(uuid4())]
-        )
+        client.vector_store.insert([opposite], [{**_ALICE, "data": "qqq", "created_at": "2001-01-01"}], [str(uuid4())])
         found = scores(memory.search("tea", k=50, threshold=0))
         assert {"tea", "tea and juice"} <= set(found)
         assert "qqq" not in found
@@ -106,25 +112,26 @@ class TestNarrowing:
             assert found
             assert found.items() <= everything.items()
         assert len(scores(memory.search("tea", k=100, threshold=0, session_id="s1"))) == 13
-        assert len(memory._search_other_sessions("tea", "s1", 100)) == 41 - 13
+        assert len(memory.scoped_client.search_other_sessions("tea", "s1", 100)) == 41 - 13
         assert memory.search("tea", session_id="never", threshold=0) == []
 
-    def test_an_expired_row_is_not_shown_and_changes_no_score(self, memory: ScopedMemory) -> None:
+    def test_an_expired_row_is_not_shown_and_changes_no_score(self, memory: ScopedMemory, client: EngineMemory) -> None:
         memory.add(["tea", "juice"])
         (expiring,) = memory.add("tea and juice", expires_on="2999-01-01")
         before = scores(memory.search("tea", threshold=0, k=50))
         assert before.pop(expiring["memory"])
-        store = memory._client.vector_store  # type: ignore[union-attr]
-        payload = store.get(expiring["id"]).payload
-        store.update(expiring["id"], None, {**payload, "expiration_date": "2001-01-01"})
+        with client.for_user("u_alice"):
+            payload = client.vector_store.get(expiring["id"]).payload
+            client.vector_store.update(expiring["id"], None, {**payload, "expiration_date": "2001-01-01"})
         assert scores(memory.search("tea", threshold=0, k=50)) == before
 
     def test_a_session_that_mem0s_own_code_corrects_is_the_new_one(
         self, memory: ScopedMemory, client: EngineMemory
     ) -> None:
         (row,) = memory.add("tea", session_id="s1")
-        payload = client.vector_store.get(row["id"]).payload
-        client.vector_store.update(row["id"], None, {**payload, "session_id": "s2"})
+        with client.for_user("u_alice"):
+            payload = client.vector_store.get(row["id"]).payload
+            client.vector_store.update(row["id"], None, {**payload, "session_id": "s2"})
         assert memory.search("tea", session_id="s1") == []
         assert [one["id"] for one in memory.search("tea", session_id="s2")] == [row["id"]]
 
@@ -146,46 +153,64 @@ class TestSpeakers:
         (row,) = memory.add({"role": "user", "content": "I went home", "name": "u_bob"})
         assert row["metadata"] == {}
         assert memory.get(row["id"])["metadata"] == {}
-        assert client.vector_store.get(row["id"]).payload["actor_id"] == "u_bob"
+        with client.for_user("u_alice"):
+            assert client.vector_store.get(row["id"]).payload["actor_id"] == "u_bob"
         assert ScopedMemory("u_bob", client=client).get_all() == []
 
-    def test_nothing_of_sessions_and_names_outlives_an_erasure(
-        self, memory: ScopedMemory, client: EngineMemory
-    ) -> None:
+    def test_nothing_of_sessions_and_names_outlives_an_erasure(self, tmp_path: Path) -> None:
+        client = local_memory(tmp_path / "speakers.db", embeddings=WordEmbeddings())
+        memory = ScopedMemory("u_alice", client=client)
         memory.add({"role": "user", "content": "I went home", "name": "Zyzzogeton"}, session_id="quillonian")
         memory.delete_all()
         client.close()
-        held = bytes_of(*files_of(client._database.path))
+        held = bytes_of(*files_of(tmp_path / "speakers.db"))
         assert b"zyzzogeton" not in held
         assert b"quillonian" not in held
 
 
-def test_a_call_searches_what_it_has_not_yet_committed_by_its_words(client: EngineMemory, memory: ScopedMemory) -> None:
-    memory.add(["green tea", "some juice"], session_id="s1")
-    store = client.vector_store
-    with client._work.unit("u_alice"):
-        new = str(uuid4())
-        store.insert([vector_of("x")], [{**_ALICE, "data": "zyzzogeton", "session_id": "s1"}], [new])
-        first = store.search("zyzzogeton", [0.0] * 32, 5, _ALICE)
-        assert first[0].id == new
-        pending = {hit.id: hit.score for hit in first}
-    committed = {hit.id: hit.score for hit in store.search("zyzzogeton", [0.0] * 32, 5, _ALICE)}
-    assert committed == pending, "to the last bit"
+class TestEqualToMem0sOwn:
+    """mem0's own code, given this store and a threshold, finds the same rows with the same scores, field for field."""
 
+    _OPTIONS = tuple(
+        {"limit": limit, "threshold": threshold, "explain": explain, "show_expired": show_expired}
+        for limit, threshold, explain, show_expired in itertools.product(
+            (1, 5, 100), (0.0, 0.1, 0.6), (False, True), (False, True)
+        )
+        if not (explain and show_expired)
+    )
 
-def test_a_users_first_call_searches_what_it_has_not_yet_committed(client: EngineMemory) -> None:
-    store = client.vector_store
-    with client._work.unit("u_new"):
-        payload = {"user_id": "u_new", "data": "zyzzogeton"}
-        store.insert([vector_of("x")], [payload], [str(uuid4())])
-        assert len(store.search("zyzzogeton", [0.0] * 32, 5, {"user_id": "u_new"})) == 1
+    @pytest.fixture
+    def filled(self, extractor: EngineMemory) -> Iterator[EngineMemory]:
+        memory = ScopedMemory("u_alice", client=extractor)
+        with entities():
+            for number, text in enumerate(TEXTS):
+                more: dict[str, Any] = {"expires_on": "2001-01-01"} if number % 4 == 3 else {}
+                memory.add(text, session_id=f"s{number % 2}", metadata={"n": number}, infer=number % 3 == 0, **more)
+            yield extractor
 
+    @pytest.mark.parametrize("options", _OPTIONS, ids=str)
+    def test_search(self, filled: EngineMemory, options: dict[str, Any]) -> None:
+        found = 0
+        filters: list[dict[str, Any]] = [{}, {"session_id": "s1"}, {"n": {"gte": 3}}]
+        for query, narrowing in itertools.product(
+            (TEXTS[1], "Berlin", "Where does Alice live?", "zyzzogeton"), filters
+        ):
+            for extracted in (names_in, lambda _: []):
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr("mem0.memory.main.extract_entities", extracted)
+                    pinned = {**_ALICE, **narrowing}
+                    theirs = mem0.Memory._search_vector_store(filled, query, pinned, **options)
+                    ours = filled._search_vector_store(query, pinned, **options)
+                assert ours == theirs
+                found += len(ours)
+        assert found or options["threshold"] == 0.6
 
-def test_the_layout_is_made_once_for_the_same_rows(client: EngineMemory, memory: ScopedMemory) -> None:
-    memory.add(["tea", "juice"])
-    memory.search("tea")
-    (held,) = client._cache._held.values()
-    layout = held.snapshot.layout
-    memory.search("juice")
-    assert held.snapshot.layout is layout
-    assert [kind for _, kind in client._cache._held] == [RowKind.MEMORY]
+    @pytest.mark.parametrize(("k", "threshold"), list(itertools.product([1, 100], [None, 0.0, 0.6])))
+    def test_the_backend_finds_what_mem0s_interface_finds(
+        self, filled: EngineMemory, k: int, threshold: float | None
+    ) -> None:
+        filters: list[dict[str, Any]] = [{}, {"session_id": {"ne": "s1"}}, {"n": {"gte": 1, "lt": 6}}]
+        for query, narrowing in itertools.product((TEXTS[1], "  Berlin ", "zyzzogeton"), filters):
+            pinned = {**_ALICE, **narrowing}
+            through_mem0 = filled.search(query, filters=pinned, top_k=k, threshold=threshold)["results"]
+            assert filled.backend.search(SearchRequest(query, pinned, k, threshold)) == through_mem0
