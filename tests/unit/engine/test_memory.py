@@ -1,20 +1,19 @@
-"""local_memory(): a real mem0.Memory on one file, with every part of mem0 at work on it."""
+"""EngineMemory: a real mem0.Memory on a storage, with every part of mem0 at work on it."""
 
-import os
 import shutil
-import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import mem0
 import pytest
 
 from langchain_mem0_scoped import BackendError, InputError, ScopedMemory, ScopeError, local_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
+from langchain_mem0_scoped.engine.storage import Storage
 from tests.models import ScriptedModel, extracting
 from tests.worlds import WordEmbeddings, entities, left_in, unsynced, vector_of
 
@@ -37,32 +36,97 @@ def model() -> ScriptedModel:
 
 
 @pytest.fixture
-def client(path: Path, embeddings: WordEmbeddings, model: ScriptedModel) -> Iterator[EngineMemory]:
-    client = local_memory(path, embeddings=embeddings, llm=model)
+def client(storage: Storage, embeddings: WordEmbeddings, model: ScriptedModel) -> Iterator[EngineMemory]:
     with entities():
-        yield client
-    client.close()
+        yield EngineMemory(storage, embeddings, model)
 
 
 def texts_of(answer: dict[str, Any]) -> list[str]:
     return [row["memory"] for row in answer["results"]]
 
 
-def test_it_is_mem0s_own_memory_and_answers_in_its_shapes(client: EngineMemory) -> None:
+def test_is_mem0s_own_memory_and_answers_in_its_shapes(client: EngineMemory) -> None:
     assert isinstance(client, mem0.Memory)
     added = client.add("I like tea", user_id="u_alice", infer=False, metadata={"topic": "drinks"})["results"][0]
     assert (added["memory"], added["event"]) == ("I like tea", "ADD")
-    row = client.get(added["id"])
+    row = client.get(added["id"], user_id="u_alice")
+    assert row is not None
     assert (row["memory"], row["user_id"], row["metadata"]) == ("I like tea", "u_alice", {"topic": "drinks"})
     assert texts_of(client.get_all(filters=_ALICE)) == ["I like tea"]
     (hit,) = client.search("tea", filters=_ALICE)["results"]
     assert 0 < hit["score"] <= 1
-    client.update(added["id"], text="I like coffee")
+    client.update(added["id"], text="I like coffee", user_id="u_alice")
     assert texts_of(client.get_all(filters=_ALICE)) == ["I like coffee"]
-    assert [event["event"] for event in client.history(added["id"])] == ["ADD", "UPDATE"]
-    client.delete(added["id"])
-    assert client.get(added["id"]) is None
+    assert [event["event"] for event in client.history(added["id"], user_id="u_alice")] == ["ADD", "UPDATE"]
+    client.delete(added["id"], user_id="u_alice")
+    assert client.get(added["id"], user_id="u_alice") is None
     client.delete_all(user_id="u_alice")
+
+
+class TestCallsById:
+    """mem0's calls by id name no user; here they must, and reach nobody else's memory."""
+
+    CALLS: Final[dict[str, Callable[..., Any]]] = {
+        "get": lambda client, memory_id, **user: client.get(memory_id, **user),
+        "history": lambda client, memory_id, **user: client.history(memory_id, **user),
+        "update": lambda client, memory_id, **user: client.update(memory_id, text="changed", **user),
+        "delete": lambda client, memory_id, **user: client.delete(memory_id, **user),
+    }
+
+    @pytest.mark.parametrize("call", CALLS)
+    def test_user_must_be_named(self, client: EngineMemory, call: str) -> None:
+        (row,) = client.add("I like tea", user_id="u_alice", infer=False)["results"]
+        with pytest.raises(ScopeError, match=rf"name the user: {call}\(memory_id, user_id=…\)"):
+            self.CALLS[call](client, row["id"])
+        for user_id in ("*", "", " u_alice"):
+            with pytest.raises(ScopeError):
+                self.CALLS[call](client, row["id"], user_id=user_id)
+        assert texts_of(client.get_all(filters=_ALICE)) == ["I like tea"]
+
+    @pytest.mark.parametrize("user_id", ["u_bob", "u_nobody"])
+    def test_another_users_memory_is_like_a_missing_one(self, client: EngineMemory, user_id: str) -> None:
+        (row,) = client.add("I like tea", user_id="u_alice", infer=False)["results"]
+        client.add("I like juice", user_id="u_bob", infer=False)
+        for memory_id in (row["id"], "00000000-0000-4000-8000-000000000000"):
+            assert client.get(memory_id, user_id=user_id) is None
+            assert client.history(memory_id, user_id=user_id) == []
+            for call in ("update", "delete"):
+                with pytest.raises(ValueError, match="not found"):
+                    self.CALLS[call](client, memory_id, user_id=user_id)
+        assert texts_of(client.get_all(filters=_ALICE)) == ["I like tea"]
+        assert [event["event"] for event in client.history(row["id"], user_id="u_alice")] == ["ADD"]
+
+    @pytest.mark.parametrize("memory_id", ["", "*", "..", "x"])
+    def test_id_that_is_no_uuid_names_nothing(self, client: EngineMemory, memory_id: str) -> None:
+        assert client.get(memory_id, user_id="u_alice") is None
+        assert client.history(memory_id, user_id="u_alice") == []
+        for call in ("update", "delete"):
+            with pytest.raises(ValueError, match="UUID"):
+                self.CALLS[call](client, memory_id, user_id="u_alice")
+
+    def test_users_blocks_may_be_nested(self, client: EngineMemory) -> None:
+        ids = {
+            user_id: client.add(user_id, user_id=user_id, infer=False)["results"][0]["id"]
+            for user_id in ("u_alice", "u_bob")
+        }
+        with client.for_user("u_alice"):
+            with client.for_user("u_bob"):
+                assert client.vector_store.get(ids["u_alice"]) is None
+                assert client.vector_store.get(ids["u_bob"]) is not None
+            assert client.vector_store.get(ids["u_alice"]) is not None
+            assert client.get(ids["u_bob"], user_id="u_bob") is not None
+            assert client.vector_store.get(ids["u_bob"]) is None
+        with pytest.raises(ScopeError):
+            client.vector_store.get(ids["u_alice"])
+        with pytest.raises(ScopeError), client.for_user("*"):
+            pytest.fail("a block for everybody was entered")
+
+    def test_named_user_is_the_threads_own(self, client: EngineMemory) -> None:
+        (row,) = client.add("I like tea", user_id="u_alice", infer=False)["results"]
+        with client.for_user("u_alice"), ThreadPoolExecutor(1) as thread:
+            assert client.vector_store.get(row["id"]) is not None
+            with pytest.raises(ScopeError):
+                thread.submit(client.vector_store.get, row["id"]).result()
 
 
 def test_what_was_added_is_there_when_the_file_is_opened_again(path: Path) -> None:
@@ -110,12 +174,6 @@ def test_it_needs_no_key_and_no_download(path: Path) -> None:
     client.close()
 
 
-@pytest.mark.parametrize("path", ["", ":memory:", None, 3, b"bytes", "a\0b"])
-def test_a_path_that_names_no_file_is_refused(path: Any) -> None:
-    with pytest.raises(InputError, match="path"):
-        local_memory(path, embeddings=WordEmbeddings())
-
-
 @pytest.mark.parametrize("wrong", [{"embeddings": "wordllama"}, {"llm": "gpt-5"}, {"embeddings": 3}, {"llm": len}])
 def test_what_is_neither_embeddings_nor_model_is_refused_and_makes_no_file(path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="must be a LangChain"):
@@ -123,29 +181,8 @@ def test_what_is_neither_embeddings_nor_model_is_refused_and_makes_no_file(path:
     assert not path.exists()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
-def test_only_its_owner_reads_the_file(client: EngineMemory, path: Path) -> None:
-    client.add("I like tea", user_id="u_alice", infer=False)
-    for file in path.parent.glob(f"{path.name}*"):
-        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file.name
-
-
-def test_a_path_may_be_a_str_with_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    local_memory("~/memory.db", embeddings=WordEmbeddings()).close()
-    assert (tmp_path / "memory.db").exists()
-
-
-def test_a_path_may_hold_what_means_something_in_a_uri(tmp_path: Path) -> None:
-    path = tmp_path / "a?mode=memory#b%20c.db"
-    client = local_memory(path, embeddings=WordEmbeddings())
-    client.add("I like tea", user_id="u_alice", infer=False)
-    client.close()
-    assert [file.name for file in tmp_path.iterdir()] == [path.name]
-
-
 @pytest.mark.parametrize("user_id", [None, "", " ", "*", " * "])
-def test_a_call_that_does_not_name_one_user_is_refused(client: EngineMemory, user_id: Any) -> None:
+def test_rejects_a_call_that_does_not_name_one_user(client: EngineMemory, user_id: Any) -> None:
     client.add("I like tea", user_id="u_alice", infer=False)
     with pytest.raises(ScopeError):
         client.add("x", user_id=user_id, infer=False)
@@ -159,7 +196,7 @@ def test_a_call_that_does_not_name_one_user_is_refused(client: EngineMemory, use
 
 
 @pytest.mark.parametrize("filters", [{"user_id": "*"}, {"run_id": "*"}, {"agent_id": "a"}])
-def test_reading_everybody_is_refused(client: EngineMemory, filters: dict[str, str]) -> None:
+def test_rejects_reading_everybody(client: EngineMemory, filters: dict[str, str]) -> None:
     client.add("I like tea", user_id="u_alice", infer=False)
     with pytest.raises(ScopeError):
         client.get_all(filters=filters)
@@ -167,15 +204,15 @@ def test_reading_everybody_is_refused(client: EngineMemory, filters: dict[str, s
         client.search("tea", filters=filters)
 
 
-def test_a_reset_is_refused(client: EngineMemory) -> None:
+def test_rejects_reset(client: EngineMemory) -> None:
     client.add("I like tea", user_id="u_alice", infer=False)
     with pytest.raises(ScopeError):
         client.reset()
     assert texts_of(client.get_all(filters=_ALICE)) == ["I like tea"]
 
 
-def test_without_a_model_text_is_kept_as_it_is(path: Path) -> None:
-    client = local_memory(path, embeddings=WordEmbeddings())
+def test_without_a_model_text_is_kept_verbatim(storage: Storage) -> None:
+    client = EngineMemory(storage, WordEmbeddings())
     alice = ScopedMemory("u_alice", client=client)
     assert [row["role"] for row in alice.add(["I like tea", {"role": "assistant", "content": "So do I"}])] == [
         "user",
@@ -186,7 +223,6 @@ def test_without_a_model_text_is_kept_as_it_is(path: Path) -> None:
     with pytest.raises(InputError, match="language model"):
         client.add("x", user_id="u_alice")
     assert alice.count() == 2
-    client.close()
 
 
 def test_with_a_model_facts_are_extracted_from_what_is_new(client: EngineMemory, model: ScriptedModel) -> None:
@@ -241,34 +277,41 @@ def test_repeated_texts_in_one_add_each_have_their_own_vector(client: EngineMemo
 
 
 def test_other_code_may_use_run_ids_under_a_user_and_erasing_the_user_takes_them(
-    client: EngineMemory, path: Path
+    client: EngineMemory, storage: Storage
 ) -> None:
     client.add("I own a zyzzogeton", user_id="u_alice", run_id="r1", infer=False)
     client.add("I own a cat", user_id="u_alice", agent_id="a1", infer=False)
     alice = ScopedMemory("u_alice", client=client)
     assert alice.count() == 2
     client.delete_all(user_id="u_alice", run_id="r1")
-    assert left_in(path, "zyzzogeton", "cat") == ["cat"]
+    for file in storage.files():
+        assert left_in(file, "zyzzogeton", "cat") == ["cat"]
+    assert [row["memory"] for row in alice.get_all()] == ["I own a cat"]
     assert alice.delete_all().memories == 1
-    assert left_in(path, "cat", "u_alice") == []
+    for file in storage.files():
+        assert left_in(file, "cat", "u_alice") == []
 
 
-def test_a_run_that_is_not_there_leaves_no_trace_of_the_user(client: EngineMemory, path: Path) -> None:
+def test_a_run_that_is_not_there_leaves_no_trace_of_the_user(client: EngineMemory, storage: Storage) -> None:
     client.delete_all(user_id="u_alice", run_id="r1")
-    assert left_in(path, "u_alice") == []
+    with storage.reading() as transaction:
+        assert transaction.find("u_alice") is None
+    for file in storage.files():
+        assert left_in(file, "u_alice") == []
 
 
-def test_deleting_every_memory_one_by_one_then_erasing_counts_nothing(client: EngineMemory, path: Path) -> None:
+def test_deleting_every_memory_one_by_one_then_erasing_counts_nothing(client: EngineMemory, storage: Storage) -> None:
     alice = ScopedMemory("u_alice", client=client)
     for row in alice.add(["Xenobia", "Zephyr"], infer=True):
         alice.delete(row["id"])
     receipt = alice.delete_all()
     assert (receipt.memories, receipt.history, receipt.messages, receipt.entities) == (0, 0, 0, 0)
-    assert left_in(path, "xenobia", "zephyr", "u_alice") == []
+    for file in storage.files():
+        assert left_in(file, "xenobia", "zephyr", "u_alice") == []
 
 
-def test_after_closing_every_call_says_so(path: Path) -> None:
-    client = local_memory(path, embeddings=WordEmbeddings())
+def test_after_closing_every_call_says_so(storage: Storage) -> None:
+    client = EngineMemory(storage, WordEmbeddings())
     alice = ScopedMemory("u_alice", client=client)
     (row,) = alice.add("I like tea")
     client.close()
@@ -316,11 +359,14 @@ def test_threads_share_one_client(client: EngineMemory) -> None:
             assert texts == sorted(expected | {f"{user_id} changed likes coffee"})
 
 
-def test_a_text_of_a_megabyte_is_kept_whole(client: EngineMemory, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_of_a_megabyte_is_kept_whole(
+    client: EngineMemory, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unsynced(monkeypatch)
     alice = ScopedMemory("u_alice", client=client)
     text = "zyzzogeton " * 90_000
     (row,) = alice.add(text, infer=False)
     assert alice.get(row["id"])["memory"] == text
     alice.delete(row["id"])
-    assert left_in(path, "zyzzogeton") == []
+    for file in storage.files():
+        assert left_in(file, "zyzzogeton") == []

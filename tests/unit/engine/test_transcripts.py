@@ -1,9 +1,15 @@
-"""Transcripts in the embedded file: what every store promises, and that nothing of a cleared session stays in it."""
+"""The engine's transcripts: turns stored as a whole, and nothing of a cleared session left in the file.
+
+conformance/test_transcripts.py has what every transcript store does.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +19,16 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from langchain_mem0_scoped import BackendError, ErasureError, ScopedChatMessageHistory, ScopedMemory, local_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
-from langchain_mem0_scoped.sqlite import database
-from langchain_mem0_scoped.transcripts.base import StoredMessage
+from langchain_mem0_scoped.engine.storage import Storage
+from langchain_mem0_scoped.requests import EVERYTHING, add_request
+from langchain_mem0_scoped.scoped_client import ScopedClient
+from langchain_mem0_scoped.transcripts.base import (
+    ConcurrentWrite,
+    StoredMessage,
+    Turn,
+    dump_messages,
+    load_messages,
+)
 from tests.chat import OpenStore, turn
 from tests.faults import told_by
 from tests.models import ScriptedModel, extracting
@@ -22,14 +36,13 @@ from tests.support import new_user, texts_of
 from tests.worlds import WordEmbeddings, left_in
 
 
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[EngineMemory]:
-    client = local_memory(tmp_path / "m.db", embeddings=WordEmbeddings())
-    yield client
-    client.close()
-
-
 class TestBytes:
+    @pytest.fixture
+    def client(self, tmp_path: Path) -> Iterator[EngineMemory]:
+        client = local_memory(tmp_path / "m.db", embeddings=WordEmbeddings())
+        yield client
+        client.close()
+
     def test_a_cleared_session_is_nowhere_in_the_files(self, client: EngineMemory, tmp_path: Path) -> None:
         place, user = OpenStore(client.transcripts), new_user("someuser")
         place.append(
@@ -65,7 +78,7 @@ class TestBytes:
     def test_a_reader_that_keeps_the_log_in_use_is_told_of(
         self, client: EngineMemory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(database, "_TRUNCATE_SECONDS", 0.1)
+        monkeypatch.setattr("langchain_mem0_scoped.sqlite.database._TRUNCATE_SECONDS", 0.1)
         place, user = OpenStore(client.transcripts), new_user()
         place.append(user, "s1", turn("t"))
         reader = sqlite3.connect(tmp_path / "m.db")
@@ -79,31 +92,10 @@ class TestBytes:
 
 
 class TestTurns:
-    """A turn is logged and remembered in one transaction, which another may overtake or an erasure stop."""
+    """A turn of a chat history: which another writer may overtake, and an erasure stop."""
 
     def history(self, client: EngineMemory, **options: Any) -> ScopedChatMessageHistory:
         return ScopedChatMessageHistory("alice", client=client, recall=0, **options)
-
-    @pytest.mark.parametrize(("llm", "commits"), [(None, 1), (extracting(), 2)], ids=["verbatim", "extracted"])
-    def test_a_turn_takes_one_commit_or_two_where_a_model_is_asked(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llm: ScriptedModel | None, commits: int
-    ) -> None:
-        connect, told = database.Database._connect, list[str]()
-
-        def listened_to(self: database.Database) -> sqlite3.Connection:
-            connection = connect(self)
-            connection.set_trace_callback(told.append)
-            return connection
-
-        client = local_memory(tmp_path / "c.db", embeddings=WordEmbeddings(), llm=llm)
-        monkeypatch.setattr(database.Database, "_connect", listened_to)
-        history = self.history(client)
-        for number in range(2):
-            told.clear()
-            history.add_messages([HumanMessage(f"tea {number}", id=f"h{number}"), AIMessage(f"milk {number}")])
-            assert told.count("COMMIT") == commits
-        assert history.memory.count() == len(history.messages) == 4
-        client.close()
 
     def test_one_message_by_two_writers_is_remembered_once(self, client: EngineMemory) -> None:
         message, others = HumanMessage("tea", id="a"), [self.history(client)]
@@ -115,7 +107,7 @@ class TestTurns:
 
         self.history(client, remember=overtaken).add_messages([message, AIMessage("milk")])
         assert [one.text for one in self.history(client).messages] == ["tea", "milk"]
-        assert sorted(texts_of(self.history(client).memory.get_all())) == ["milk", "tea"]
+        assert sorted(texts_of(ScopedMemory("alice", client=client).get_all())) == ["milk", "tea"]
 
     def test_what_is_remembered_may_be_decided_by_what_remembers_too(self, client: EngineMemory) -> None:
         auditor = ScopedMemory("auditor", client=client)
@@ -130,32 +122,35 @@ class TestTurns:
         history.add_messages(turn("t"))
         for kept in (history, self.history(client), notes):
             assert [one.text for one in kept.messages] == ["t 0", "t 1"]
-        assert auditor.count() == history.memory.count() == 2
+        assert auditor.count() == ScopedMemory("alice", client=client).count() == 2
 
-    def test_a_turn_that_is_logged_while_another_is_stored_is_one_of_its_own(self, tmp_path: Path) -> None:
+    def test_a_turn_that_is_stored_while_another_is_embedded_is_one_of_its_own(self, storage: Storage) -> None:
         """As by a callback on the embedding or on the model that extracts."""
         nested: list[str] = []
 
         def before(texts: list[str]) -> None:
             if "t 0" in texts and not nested:
-                nested.append("bob")
-                ScopedChatMessageHistory("bob", client=client, recall=0).add_messages(turn("bob's"))
+                for user_id in ("bob", "alice"):
+                    nested.append(user_id)
+                    other = ScopedChatMessageHistory(user_id, "nested", client=client, recall=0)
+                    other.add_messages(turn(f"{user_id}'s"))
 
-        client = local_memory(tmp_path / "n.db", embeddings=WordEmbeddings(before))
+        client = EngineMemory(storage, WordEmbeddings(before))
         history = self.history(client)
         history.add_messages(turn("t"))
+        assert nested == ["bob", "alice"]
         assert [one.text for one in self.history(client).messages] == ["t 0", "t 1"]
-        assert OpenStore(client.transcripts).texts("bob", "default") == ["bob's 0", "bob's 1"]
-        assert history.memory.count() == ScopedMemory("bob", client=client).count() == 2
-        client.close()
+        assert OpenStore(client.transcripts).texts("bob", "nested") == ["bob's 0", "bob's 1"]
+        assert OpenStore(client.transcripts).texts("alice", "nested") == ["alice's 0", "alice's 1"]
+        assert [ScopedMemory(user_id, client=client).count() for user_id in ("alice", "bob")] == [4, 2]
 
     @pytest.mark.parametrize("llm", [None, extracting()], ids=["verbatim", "extracted"])
     @pytest.mark.parametrize("has_read", [True, False])
     @pytest.mark.parametrize("known", [True, False])
     def test_an_erasure_while_it_is_being_stored_leaves_nothing_and_says_so(
-        self, tmp_path: Path, llm: ScriptedModel | None, has_read: bool, known: bool
+        self, storage: Storage, llm: ScriptedModel | None, has_read: bool, known: bool
     ) -> None:
-        client = local_memory(tmp_path / "e.db", embeddings=WordEmbeddings(), llm=llm)
+        client = EngineMemory(storage, WordEmbeddings(), llm)
         memory = ScopedMemory("alice", client=client)
         if known:
             memory.add("tea")
@@ -166,7 +161,6 @@ class TestTurns:
         assert "in the transcript" not in str(raised.value)
         assert raised.value.retryable
         assert (self.history(client).messages, memory.count()) == ([], 0)
-        client.close()
 
     def test_where_logging_fails_too_the_error_tells_nothing_of_the_first(self, client: EngineMemory) -> None:
         def failing(message: BaseMessage) -> bool:
@@ -178,8 +172,9 @@ class TestTurns:
         assert "hunter2" not in told_by(raised.value)
 
     def test_whatever_statement_fails_the_turn_is_whole_and_the_error_true(
-        self, client: EngineMemory, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        client = local_memory(tmp_path / "f.db", embeddings=WordEmbeddings())
         left = [0]
 
         class Faulty(sqlite3.Connection):
@@ -202,9 +197,10 @@ class TestTurns:
                 told = "logged" if "is in the transcript" in str(error) else "nothing"
             left[0] = 0
             again = ScopedChatMessageHistory(history.user_id, client=client, recall=0)
-            outcomes.append((len(again.messages), again.memory.count(), told))
+            outcomes.append((len(again.messages), ScopedMemory(history.user_id, client=client).count(), told))
         assert set(outcomes) <= {(2, 0, "logged"), (0, 0, "nothing"), (2, 2, "")}
         assert len(outcomes) > 10
+        client.close()
 
 
 class TestTransactions:
@@ -233,19 +229,257 @@ class TestTransactions:
         client.close()
 
     @pytest.mark.parametrize("what", ["the last messages", "the sessions"])
-    def test_reading_a_few_of_many_does_not_read_the_others(self, client: EngineMemory, what: str) -> None:
+    def test_reading_a_few_of_many_does_not_read_the_others(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+    ) -> None:
         """Counted in steps of SQLite's machine, which do not depend on the computer."""
+        steps: Counter[str] = Counter()
+        reading = [""]
+
+        class Counted(sqlite3.Connection):
+            def __init__(self, *args: Any, **options: Any) -> None:
+                super().__init__(*args, **options)
+                self.set_progress_handler(lambda: steps.update([reading[0]]), 10)
+
+        monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Counted))
+        client = local_memory(tmp_path / "l.db", embeddings=WordEmbeddings())
         for user, length in (("short", 100), ("long", 5_000)):
             for session in ("s1", "s2", "s3"):
-                client.transcripts.append(user, session, [(None, f'{{"n": {n}}}', None) for n in range(length)])
-        steps: dict[str, int] = {}
+                said = [StoredMessage(None, f'{{"n": {n}}}', HumanMessage(str(n))) for n in range(length)]
+                client.transcripts.append(user, session, said)
         for user in ("short", "long"):
-            with client._database.reading() as connection:
-                connection.set_progress_handler(lambda user=user: steps.update({user: steps.get(user, 0) + 1}), 10)  # type: ignore[misc]
+            reading[0] = user
             if what == "the sessions":
                 assert client.transcripts.sessions(user) == ["s1", "s2", "s3"]
             else:
                 assert len(client.transcripts.read(user, "s1", 50)) == 50
-            with client._database.reading() as connection:
-                connection.set_progress_handler(None, 0)
-        assert steps["long"] <= 1.2 * steps["short"]
+            reading[0] = ""
+        assert 0 < steps["long"] <= 1.2 * steps["short"]
+        client.close()
+
+
+@pytest.fixture(params=[False, True], ids=["verbatim", "extracted"])
+def has_model(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def embeddings() -> WordEmbeddings:
+    return WordEmbeddings()
+
+
+class TestTurnProtocol:
+    """`Turn`, as `transcripts.base` describes it: with a language model the messages are stored first, else at once."""
+
+    @pytest.fixture
+    def client(self, storage: Storage, embeddings: WordEmbeddings, has_model: bool) -> EngineMemory:
+        return EngineMemory(storage, embeddings, extracting() if has_model else None)
+
+    @pytest.fixture
+    def alice(self, client: EngineMemory) -> ScopedClient:
+        return ScopedClient("alice", client=client)
+
+    def stored(self, alice: ScopedClient) -> tuple[list[str], list[str]]:
+        """The texts of the session's messages, and of the memories."""
+        messages = load_messages(alice.transcript_store().read("alice", "s1"))
+        return [message.text for message in messages], sorted(texts_of(alice.list(EVERYTHING)))
+
+    def test_messages_and_memories_are_there_when_the_block_ends(self, alice: ScopedClient, has_model: bool) -> None:
+        with alice.turn("s1", alice.erasure_token()) as turn:
+            assert not turn.appended
+            assert turn.append(messages("tea", "milk")) == [0, 1]
+            assert turn.appended
+            assert self.stored(alice) == ((["tea", "milk"] if has_model else []), [])
+            turn.remember(add_request(["tea", "milk"]))
+        assert turn.appended
+        assert self.stored(alice) == (["tea", "milk"], ["milk", "tea"])
+
+    def test_ids_that_are_there_already_are_not_appended(self, alice: ScopedClient) -> None:
+        for expected in ([0, 1], [1]):
+            with alice.turn("s1", None) as turn:
+                assert turn.append(messages("tea", "milk", ids=["a", None])) == expected
+        assert self.stored(alice) == (["tea", "milk", "milk"], [])
+
+    def test_an_empty_turn_stores_nothing(self, alice: ScopedClient, storage: Storage) -> None:
+        with alice.turn("s1", None) as turn:
+            assert turn.append([]) == []
+        with alice.turn("s1", None):
+            pass
+        with storage.reading() as transaction:
+            assert transaction.find("alice") is None
+
+    def test_a_turn_may_remember_without_messages(self, alice: ScopedClient) -> None:
+        with alice.turn("s1", None) as turn:
+            turn.remember(add_request("tea"))
+        assert self.stored(alice) == ([], ["tea"])
+
+    @pytest.mark.parametrize("error", [KeyError("hunter2"), KeyboardInterrupt()], ids=["error", "interrupt"])
+    def test_where_the_block_raises_the_messages_are_stored_alone(
+        self, alice: ScopedClient, error: BaseException
+    ) -> None:
+        turns: list[Turn] = []
+
+        def fails() -> None:
+            with alice.turn("s1", None) as turn:
+                turns.append(turn)
+                turn.append(messages("tea", "milk"))
+                if not isinstance(error, KeyError):
+                    turn.remember(add_request("half"))
+                raise error
+
+        with pytest.raises(type(error)) as raised:
+            fails()
+        assert raised.value is error
+        assert turns[0].appended
+        transcript, memories = self.stored(alice)
+        assert transcript == ["tea", "milk"]
+        assert memories == [] or alice.client.llm is not None  # type: ignore[union-attr]
+
+    def test_where_remembering_fails_the_messages_are_stored_alone(
+        self, alice: ScopedClient, embeddings: WordEmbeddings
+    ) -> None:
+        turns: list[Turn] = []
+
+        def unavailable(texts: list[str]) -> None:
+            raise TimeoutError(f"secret {texts}")
+
+        def fails() -> None:
+            with alice.turn("s1", None) as turn:
+                turns.append(turn)
+                turn.append(messages("hunter2", "milk"))
+                turn.remember(add_request(["hunter2", "milk"]))
+
+        embeddings.before = unavailable
+        with pytest.raises(BackendError, match="TimeoutError") as raised:
+            fails()
+        assert turns[0].appended
+        assert self.stored(alice) == (["hunter2", "milk"], [])
+        assert raised.value.retryable
+        assert "hunter2" not in told_by(raised.value)
+        assert "secret" not in told_by(raised.value)
+
+    def test_an_error_that_the_block_has_handled_is_not_raised_again(
+        self, alice: ScopedClient, embeddings: WordEmbeddings
+    ) -> None:
+        def fails(_: list[str]) -> None:
+            raise TimeoutError
+
+        embeddings.before = fails
+        with alice.turn("s1", None) as turn:
+            turn.append(messages("tea"))
+            with pytest.raises(BackendError):
+                turn.remember(add_request("tea"))
+        assert self.stored(alice) == (["tea"], [])
+
+    def test_another_writer_of_the_same_messages_stops_a_single_commit(
+        self, client: EngineMemory, alice: ScopedClient, has_model: bool
+    ) -> None:
+        if has_model:
+            pytest.skip("the messages are stored by append itself")
+        turns: list[Turn] = []
+
+        def overtaken() -> None:
+            with alice.turn("s1", None) as turn:
+                turns.append(turn)
+                turn.append(messages("tea", "milk", ids=["a", None]))
+                client.transcripts.append("alice", "s1", messages("tea", ids=["a"]))
+                turn.remember(add_request(["tea", "milk"]))
+
+        with pytest.raises(ConcurrentWrite):
+            overtaken()
+        assert not turns[0].appended
+        assert self.stored(alice) == (["tea"], [])
+
+    @pytest.mark.parametrize("known", [False, True])
+    @pytest.mark.parametrize("when", ["before append", "before remember", "while remembering", "at the end"])
+    def test_an_erasure_since_the_token_stops_it(
+        self, client: EngineMemory, alice: ScopedClient, embeddings: WordEmbeddings, when: str, known: bool
+    ) -> None:
+        if known:
+            alice.add(add_request("before"))
+        token = alice.erasure_token()
+
+        def erase(_: object = None) -> None:
+            embeddings.before = None
+            client.erase("alice")
+
+        def whole_turn() -> None:
+            with alice.turn("s1", token) as turn:
+                turns.append(turn)
+                if when == "before append":
+                    erase()
+                turn.append(messages("tea", ids=["a"]))
+                if when == "before remember":
+                    erase()
+                if when == "while remembering":
+                    embeddings.before = erase
+                turn.remember(add_request("tea", erasure_token=token))
+                if when == "at the end":
+                    erase()
+
+        turns: list[Turn] = []
+        if when == "at the end" and client.llm is not None:
+            whole_turn()  # It was stored before it was erased.
+        else:
+            with pytest.raises(BackendError, match="erased") as raised:
+                whole_turn()
+            assert raised.value.retryable
+        assert self.stored(alice) == ([], [])
+
+    def test_it_never_joins_a_unit_that_the_thread_is_in(self, client: EngineMemory, alice: ScopedClient) -> None:
+        def fails() -> None:
+            with client.units.unit("alice") as outer:
+                with alice.turn("s1", None) as turn:
+                    turn.append(messages("tea"))
+                    turn.remember(add_request("tea"))
+                assert outer.is_empty
+                assert client.units.current is outer
+                raise LookupError
+
+        with pytest.raises(LookupError):
+            fails()
+        assert self.stored(alice) == (["tea"], ["tea"])
+
+    def test_what_the_block_stores_otherwise_is_not_part_of_it(self, client: EngineMemory, alice: ScopedClient) -> None:
+        def fails() -> None:
+            with alice.turn("s1", None) as turn:
+                turn.append(messages("tea"))
+                assert client.units.current is None
+                alice.add(add_request("noted"))
+                raise LookupError
+
+        with pytest.raises(LookupError):
+            fails()
+        assert self.stored(alice) == (["tea"], ["noted"])
+
+    async def test_where_a_turn_is_cancelled_the_messages_are_stored_alone(
+        self, alice: ScopedClient, embeddings: WordEmbeddings, has_model: bool
+    ) -> None:
+        reached, go_on = threading.Event(), threading.Event()
+
+        def waits(_: list[str]) -> None:
+            reached.set()
+            assert go_on.wait(30)
+
+        embeddings.before = waits
+
+        async def whole_turn() -> None:
+            with alice.turn("s1", None) as turn:
+                turn.append(messages("tea"))
+                await turn.aremember(add_request("tea"))
+
+        task = asyncio.create_task(whole_turn())
+        assert await asyncio.to_thread(reached.wait, 30)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.set()
+        await asyncio.to_thread(lambda: None)
+        assert self.stored(alice)[0] == ["tea"]
+        if not has_model:
+            assert self.stored(alice) == (["tea"], [])
+
+
+def messages(*texts: str, ids: Sequence[str | None] = ()) -> list[StoredMessage]:
+    given = [*ids, *[None] * (len(texts) - len(ids))]
+    return dump_messages([HumanMessage(text, id=one) for text, one in zip(texts, given, strict=True)])
