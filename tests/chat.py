@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
@@ -201,3 +202,11 @@ class OpenStore:
 def code_to_open(url: str) -> str:
     """Return the `OpenStore.code` of a SQL database."""
     return f"from {sql.__name__} import *; store = SqlTranscripts(engine_for(parse_url({url!r})))"
+
+
+def append_turns(_: Connection, code: str, user_id: str, name: str, number: int) -> None:
+    """Append turns of three messages to session s1 of a user, in another process; see `OpenStore.code`."""
+    scope: dict[str, Any] = {}
+    exec(code, scope)
+    for count in range(number):
+        scope["store"].append(user_id, "s1", dump_messages(turn(f"{name}{count}", 3)))

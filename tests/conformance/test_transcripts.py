@@ -1,10 +1,9 @@
-"""What every transcript store does: the engine's own on each storage, and SQL on SQLite and PostgreSQL."""
+"""What every transcript store and every turn does: the engine's own on each storage, SQL on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
-import string
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,39 @@ from hypothesis import strategies as st
 from langchain_core.messages import BaseMessage, HumanMessage
 from sqlalchemy import create_engine, event, text
 
-from langchain_mem0_scoped import BackendError, local_memory
-from langchain_mem0_scoped.transcripts.base import dump_messages
+from langchain_mem0_scoped import BackendError, ScopedMemory, local_memory
+from langchain_mem0_scoped.engine.memory import EngineMemory
+from langchain_mem0_scoped.requests import ErasureToken, add_request
+from langchain_mem0_scoped.scoped_client import ScopedClient
+from langchain_mem0_scoped.transcripts.base import Turn, dump_messages
+from langchain_mem0_scoped.transcripts.binding import bind
 from langchain_mem0_scoped.transcripts.sql import SqlTranscripts, engine_for, parse_url
 from tests import postgres
-from tests.chat import MESSAGES, OpenStore, all_at_once, any_message, assert_whole_turns, code_to_open, exactly, turn
-from tests.support import new_user, run_python
+from tests.agents import FailingEmbeddings
+from tests.chat import (
+    MESSAGES,
+    OpenStore,
+    all_at_once,
+    any_message,
+    append_turns,
+    assert_whole_turns,
+    close_transcripts,
+    code_to_open,
+    exactly,
+    turn,
+)
+from tests.faults import Child
+from tests.memory_storage import MemoryStorage
+from tests.models import extracting
+from tests.support import new_user, texts_of
+from tests.support import opened as opened_client
 from tests.worlds import WordEmbeddings
 
 needs_postgres = pytest.mark.skipif(postgres.binaries() is None, reason="there is no PostgreSQL server on this machine")
 
-KINDS = (
+STORES = (
     "embedded",
+    "memory",
     "sqlite",
     "sqlite wal",
     pytest.param("READ COMMITTED", marks=needs_postgres),
@@ -37,24 +57,29 @@ def do_not_wait_for_the_disk(connection: Any, _: object) -> None:
     connection.execute("PRAGMA synchronous=OFF")
 
 
+def erasing(client: EngineMemory) -> Callable[[str], int]:
+    return lambda user_id: client.backend.erase(user_id)["transcripts"]
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Path]:
     with postgres.cluster() as folder:
         yield folder
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=STORES)
 def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenStore]:
     """One store of each kind for the whole file; each test takes new users."""
     kind, folder = request.param, tmp_path_factory.mktemp("store")
     with ExitStack() as stack:
         if kind == "embedded":
-            client = local_memory(folder / "m.db", embeddings=WordEmbeddings())
-            stack.callback(client.close)
-            imports = "import langchain_mem0_scoped as package, tests.worlds as worlds"
-            path = str(folder / "m.db")
-            code = f"{imports}; store = package.local_memory({path!r}, embeddings=worlds.WordEmbeddings()).transcripts"
-            yield OpenStore(client.transcripts, code, lambda user_id: client.erase(user_id)["transcripts"])
+            client = stack.enter_context(opened_client("embedded", folder))
+            code = f"from langchain_mem0_scoped import *; store = local_memory({str(folder / 'm.db')!r}).transcripts"
+            yield OpenStore(client.transcripts, code, erasing(client))
+            return
+        if kind == "memory":
+            client = stack.enter_context(closing(EngineMemory(MemoryStorage(), WordEmbeddings())))
+            yield OpenStore(client.transcripts, erase_user=erasing(client))
             return
         if kind.startswith("sqlite"):
             url = f"sqlite:///{folder / 'chats.db'}"
@@ -71,11 +96,11 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 class TestMessages:
-    @pytest.mark.parametrize("kind", MESSAGES)
-    def test_every_message_type_reads_back_exactly(self, opened: OpenStore, kind: str) -> None:
+    @pytest.mark.parametrize("message_type", MESSAGES)
+    def test_every_message_type_reads_back_exactly(self, opened: OpenStore, message_type: str) -> None:
         user = new_user()
-        opened.append(user, "s1", [MESSAGES[kind]])
-        assert exactly(opened.read(user, "s1")) == exactly([MESSAGES[kind]])
+        opened.append(user, "s1", [MESSAGES[message_type]])
+        assert exactly(opened.read(user, "s1")) == exactly([MESSAGES[message_type]])
 
     def test_messages_of_every_type_fit_one_append(self, opened: OpenStore) -> None:
         user, messages = new_user(), list(MESSAGES.values())
@@ -252,16 +277,168 @@ class TestConcurrentWriters:
         if not opened.code:
             pytest.skip("no other process can open this store")
         user = new_user()
-
-        def write(name: str) -> None:
-            run_python(f"""
-                from langchain_core.messages import HumanMessage
-                from langchain_mem0_scoped.transcripts.base import dump_messages
-                {opened.code}
-                for number in range(20):
-                    turn = [HumanMessage(f"{name}{{number}} {{place}}") for place in range(3)]
-                    store.append({user!r}, "s1", dump_messages(turn))
-            """)
-
-        all_at_once([lambda name=name: write(name) for name in string.ascii_lowercase[:2]])  # type: ignore[misc]
+        with Child(append_turns, opened.code, user, "a", 20), Child(append_turns, opened.code, user, "b", 20):
+            pass  # each ends by itself
         assert_whole_turns(opened.texts(user), {f"{name}{number}": 3 for name in "ab" for number in range(20)})
+
+
+CLIENTS = ("embedded", "embedded with a model", "memory", "separate")
+
+
+def outcome_of(
+    client: ScopedClient, block: Callable[[Turn], object], token: ErasureToken | None = None
+) -> tuple[Turn, Exception | None]:
+    """Run a turn of session s1; return it, and what it raised."""
+    turns: list[Turn] = []
+    try:
+        with client.turn("s1", token) as one:
+            turns.append(one)
+            block(one)
+    except Exception as error:
+        return turns[0], error
+    return turns[0], None
+
+
+class TestTurn:
+    """A turn through `ScopedClient.turn`: in one commit, in two where a model is asked, or in two stores."""
+
+    @pytest.fixture
+    def embeddings(self) -> FailingEmbeddings:
+        return FailingEmbeddings()
+
+    @pytest.fixture(params=CLIENTS)
+    def client(
+        self, request: pytest.FixtureRequest, tmp_path: Path, embeddings: FailingEmbeddings
+    ) -> Iterator[EngineMemory]:
+        if request.param == "memory":
+            client = EngineMemory(MemoryStorage(), embeddings)
+        else:
+            llm = extracting() if request.param == "embedded with a model" else None
+            client = local_memory(tmp_path / "m.db", embeddings=embeddings, llm=llm)
+        with closing(client):
+            if request.param == "separate":
+                bind(client, f"sqlite:///{tmp_path / 'chats.db'}")
+            yield client
+            close_transcripts(client)
+
+    @pytest.fixture
+    def alice(self, client: EngineMemory) -> ScopedClient:
+        return ScopedClient("alice", client=client)
+
+    def stored(self, alice: ScopedClient) -> tuple[list[str], list[str]]:
+        """The texts of alice's session, and those of her memories."""
+        transcript = OpenStore(alice.transcript_store()).texts("alice")
+        return transcript, sorted(texts_of(ScopedMemory("alice", client=alice.client).get_all()))
+
+    def test_messages_are_appended_and_remembered(self, alice: ScopedClient) -> None:
+        with alice.turn("s1", alice.erasure_token()) as one:
+            assert not one.appended
+            assert one.append(dump_messages(turn("t"))) == [0, 1]
+            one.remember(add_request("tea", session_id="s1"))
+        assert one.appended
+        assert self.stored(alice) == (["t 0", "t 1"], ["tea"])
+
+    async def test_messages_are_remembered_async(self, alice: ScopedClient) -> None:
+        with alice.turn("s1", None) as one:
+            one.append(dump_messages(turn("t")))
+            await one.aremember(add_request("tea", session_id="s1"))
+        assert self.stored(alice) == (["t 0", "t 1"], ["tea"])
+
+    def test_a_turn_need_not_remember_or_append(self, alice: ScopedClient) -> None:
+        with alice.turn("s1", None):
+            pass
+        assert self.stored(alice) == ([], [])
+        with alice.turn("s1", None) as one:
+            one.append(dump_messages(turn("t")))
+        assert self.stored(alice) == (["t 0", "t 1"], [])
+
+    def test_append_returns_the_positions_of_new_messages(self, alice: ScopedClient) -> None:
+        messages = [HumanMessage("x", id="a"), HumanMessage("y"), HumanMessage("x", id="a")]
+        with alice.turn("s1", None) as one:
+            assert one.append(dump_messages(messages)) == [0, 1]
+        with alice.turn("s1", None) as one:
+            assert one.append(dump_messages(messages)) == [1]
+        assert self.stored(alice)[0] == ["x", "y", "y"]
+
+    def test_a_turn_that_only_repeats_is_remembered_all_the_same(self, alice: ScopedClient) -> None:
+        for fact in ("tea", "milk"):
+            with alice.turn("s1", None) as one:
+                one.append(dump_messages([HumanMessage("x", id="a")]))
+                one.remember(add_request(fact, session_id="s1"))
+        assert self.stored(alice) == (["x"], ["milk", "tea"])
+
+    def test_messages_are_kept_where_the_block_raises(self, alice: ScopedClient) -> None:
+        def block(one: Turn) -> None:
+            one.append(dump_messages(turn("t")))
+            raise RuntimeError("not remembered")
+
+        one, error = outcome_of(alice, block)
+        assert repr(error) == "RuntimeError('not remembered')"
+        assert one.appended
+        assert self.stored(alice) == (["t 0", "t 1"], [])
+
+    def test_messages_are_kept_where_remembering_fails(
+        self, embeddings: FailingEmbeddings, alice: ScopedClient
+    ) -> None:
+        def block(one: Turn) -> None:
+            one.append(dump_messages(turn("t")))
+            embeddings.fail_writing = embeddings.fail_searching = True
+            one.remember(add_request("tea", session_id="s1"))
+
+        one, error = outcome_of(alice, block)
+        assert isinstance(error, BackendError)
+        assert one.appended
+        assert self.stored(alice) == (["t 0", "t 1"], [])
+
+    def test_nothing_is_stored_where_the_block_raises_before_it_appends(self, alice: ScopedClient) -> None:
+        def block(one: Turn) -> None:
+            raise RuntimeError
+
+        one, error = outcome_of(alice, block)
+        assert isinstance(error, RuntimeError)
+        assert not one.appended
+        assert self.stored(alice) == ([], [])
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_nothing_is_stored_for_a_user_who_was_erased_since_the_token(
+        self, client: EngineMemory, alice: ScopedClient, known: bool
+    ) -> None:
+        memory = ScopedMemory("alice", client=client)
+        if known:
+            memory.add("old")
+        token = alice.erasure_token()
+        memory.delete_all()
+        one, error = outcome_of(alice, lambda one: one.append(dump_messages(turn("t"))), token)
+        assert isinstance(error, BackendError)
+        assert "erased" in str(error)
+        assert error.retryable
+        assert not one.appended
+        assert self.stored(alice) == ([], [])
+
+    @pytest.mark.parametrize("has_token", [True, False])
+    def test_an_erasure_after_append_leaves_nothing(
+        self, client: EngineMemory, alice: ScopedClient, has_token: bool
+    ) -> None:
+        token = alice.erasure_token()
+
+        def block(one: Turn) -> None:
+            one.append(dump_messages(turn("t")))
+            ScopedMemory("alice", client=client).delete_all()
+            one.remember(add_request("tea", session_id="s1", erasure_token=token))
+
+        _, error = outcome_of(alice, block, token if has_token else None)
+        assert isinstance(error, BackendError)
+        assert "erased" in str(error)
+        assert self.stored(alice) == ([], [])
+
+    def test_others_can_write_while_the_block_runs(self, client: EngineMemory, alice: ScopedClient) -> None:
+        bob = ScopedMemory("bob", client=client)
+        with alice.turn("s1", None) as one:
+            one.append(dump_messages(turn("t")))
+            bob.add("here")
+            all_at_once([lambda: bob.add("in another thread"), lambda: bob.chat_history("s1").add_messages(turn("b"))])
+            OpenStore(alice.transcript_store()).append("alice", "s2", turn("other session"))
+            one.remember(add_request("tea", session_id="s1"))
+        assert self.stored(alice) == (["t 0", "t 1"], ["tea"])
+        assert sorted(texts_of(bob.get_all())) == ["b 0", "b 1", "here", "in another thread"]
+        assert OpenStore(alice.transcript_store()).texts("alice", "s2") == ["other session 0", "other session 1"]
