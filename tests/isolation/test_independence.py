@@ -20,10 +20,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from numpy.typing import NDArray
 
 from langchain_mem0_scoped import ScopedMemory, ScopedMemoryError, local_memory
-from langchain_mem0_scoped.engine.cache import Snapshot
+from langchain_mem0_scoped.engine.cache import SearchRows
 from langchain_mem0_scoped.engine.memory import EngineMemory
-from langchain_mem0_scoped.engine.vector_store import EngineVectorStore
+from langchain_mem0_scoped.engine.row_search import RowQuery, RowSearch
 from langchain_mem0_scoped.records import MemoryRecord
+from langchain_mem0_scoped.sqlite.storage import SqliteStorage
 from tests.models import ScriptedModel, extracting
 from tests.worlds import WordEmbeddings, extract_entities, unsynced
 
@@ -59,6 +60,10 @@ _FILTERS: list[dict[str, Any]] = [
 _SESSIONS = [None, "s1", "s2"]
 _SAID = re.compile(r"20[0-2][0-3]-")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+EXAMPLES = 40 if settings().derandomize else settings().max_examples
+"""Histories of thirty steps; the profile dev tries more."""
 
 
 @dataclass
@@ -255,7 +260,9 @@ def run(crowded_file: Path, **options: Any) -> None:
         def __init__(self) -> None:
             super().__init__(crowded_file)
 
-    run_state_machine_as_test(Machine, settings=settings(stateful_step_count=30, **options))
+    run_state_machine_as_test(
+        Machine, settings=settings(**{"stateful_step_count": 30, "max_examples": EXAMPLES, **options})
+    )
 
 
 def test_one_user_does_the_same_in_both_worlds(crowded_file: Path) -> None:
@@ -309,23 +316,44 @@ def test_five_thousand_rows_equal_to_the_queries_change_no_answer(tmp_path: Path
 
 def _weigh_words_by_everybodys_rows(patch: pytest.MonkeyPatch) -> None:
     """BM25 whose number of rows and mean length are the whole file's, as a shared index has them."""
-    ranked = EngineVectorStore._ranking
+    rank = RowSearch.rank
 
-    def ranking_of(
-        self: EngineVectorStore, snapshot: Snapshot, query: str, vector: NDArray[Any], key: bytes
+    def rank_among_all(
+        self: RowSearch, rows: SearchRows, query: RowQuery
     ) -> tuple[NDArray[np.floating], Callable[[int], float]]:
-        with self._database.reading() as connection:
-            found = connection.execute("SELECT length FROM items WHERE kind = 0").fetchall()
-        own = snapshot.rows
-        others = [length for (length,) in found][: len(found) - len(own.lengths)]
+        own = rows.rows
+        others = _lengths_of_all(self)[: -len(own.lengths)]
         everybody = own._replace(
             vectors=np.concatenate([own.vectors, np.zeros((len(others), own.vectors.shape[1]), np.float32)]),
             lengths=np.concatenate([own.lengths, others]),
             headers=np.concatenate([own.headers, np.zeros((len(others), own.headers.shape[1]), np.uint64)]),
         )
-        return ranked(self, replace(snapshot, rows=everybody), query, vector, key)
+        raw_score, score = rank(self, replace(rows, rows=everybody), query)
+        return raw_score[: len(own.lengths)], score
 
-    patch.setattr(EngineVectorStore, "_ranking", ranking_of)
+    patch.setattr(RowSearch, "rank", rank_among_all)
+
+
+def _change_the_last_bit_where_others_are(patch: pytest.MonkeyPatch) -> None:
+    """Scores that differ by one unit in the last place where the file holds rows of others."""
+    rank = RowSearch.rank
+
+    def rank_with_noise(
+        self: RowSearch, rows: SearchRows, query: RowQuery
+    ) -> tuple[NDArray[np.floating], Callable[[int], float]]:
+        raw_score, score = rank(self, rows, query)
+        if len(_lengths_of_all(self)) == len(rows.ids):
+            return raw_score, score
+        return raw_score, lambda row: float(np.nextafter(score(row), 1))
+
+    patch.setattr(RowSearch, "rank", rank_with_noise)
+
+
+def _lengths_of_all(search: RowSearch) -> list[int]:
+    """The lengths of all memories in the file, whosever they are."""
+    storage = search._units.storage
+    assert isinstance(storage, SqliteStorage)
+    return [length for (length,) in storage.database.query("SELECT length FROM items WHERE kind = 0", ())]
 
 
 def test_both_comparisons_bite_where_words_are_weighed_by_everybodys_rows(
@@ -333,6 +361,15 @@ def test_both_comparisons_bite_where_words_are_weighed_by_everybodys_rows(
 ) -> None:
     """The control: with nothing of this but statistics shared, each of the two tests above fails."""
     _weigh_words_by_everybodys_rows(monkeypatch)
+    assert differences(tmp_path, foreign=500)
+    with pytest.raises(AssertionError):
+        run(crowded_file, phases=[Phase.generate], database=None)
+
+
+def test_both_comparisons_bite_where_the_last_bit_of_a_score_differs(
+    crowded_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _change_the_last_bit_where_others_are(monkeypatch)
     assert differences(tmp_path, foreign=500)
     with pytest.raises(AssertionError):
         run(crowded_file, phases=[Phase.generate], database=None)
