@@ -176,7 +176,7 @@ class TestPandas:
         frame = MemoryList(map(record_from, rows)).to_pandas()
         assert list(frame.columns) == list(MemoryRecord.__annotations__)
         assert list(frame["memory"]) == ["I am vegetarian"] * 2
-        assert [str(moment) for moment in frame["created_at"]] == [
+        assert [str(timestamp) for timestamp in frame["created_at"]] == [
             "2026-01-02 03:04:05+00:00",
             "2026-01-01 08:00:00+00:00",
         ]

@@ -79,12 +79,12 @@ class TestPackRow:
         assert partition([text, "No."]).is_question.tolist() == [True, False]
 
     def test_timestamp_is_seconds_since_year_1(self) -> None:
-        moments = ["2026-01-02T03:04:05+00:00", "1950-01-01T00:00:00+00:00", None, "yesterday"]
-        rows = partition([{"data": "x", "created_at": moment} for moment in moments])
+        timestamps = ["2026-01-02T03:04:05+00:00", "1950-01-01T00:00:00+00:00", None, "yesterday"]
+        rows = partition([{"data": "x", "created_at": timestamp} for timestamp in timestamps])
         year_1 = datetime(1, 1, 1, tzinfo=UTC).timestamp()
         assert rows.timestamps.tolist() == [1767323045 - year_1, -631152000 - year_1, 0, 0]
         edges = ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"]
-        first, last = partition([{"data": "x", "created_at": moment} for moment in edges]).timestamps.tolist()
+        first, last = partition([{"data": "x", "created_at": timestamp} for timestamp in edges]).timestamps.tolist()
         assert (first, last) == (0, 315_537_947_999)
         assert unix_seconds("1970-01-02T00:00:00+00:00") == 86_400
 
