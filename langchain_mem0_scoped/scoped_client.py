@@ -21,8 +21,7 @@ from .transcripts.separate import SeparateTurn
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from .backends import Client
-    from .backends.base import Backend
+    from .backends.base import Backend, Client
 
 T = TypeVar("T")
 

@@ -26,6 +26,7 @@ from langchain_mem0_scoped.sqlite.storage import SqliteStorage
 
 if TYPE_CHECKING:
     from langchain_mem0_scoped.backends import Client
+    from langchain_mem0_scoped.scoped_client import ScopedClient
 
 CLIENTS: Final = ("embedded", "qdrant")
 MODES: Final = ("sync", "async")
@@ -108,12 +109,12 @@ def stored_row(client: Client, user_id: str, memory_id: str) -> Any:
 
 
 class Call:
-    """Calls a verb of ScopedMemory, or its async twin in an event loop of its own."""
+    """Calls a method, a verb of ScopedMemory for example, or its async twin in an event loop of its own."""
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
 
-    def __call__(self, memory: ScopedMemory, verb: str, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, memory: ScopedMemory | ScopedClient, verb: str, *args: Any, **kwargs: Any) -> Any:
         if self.mode == "sync":
             return getattr(memory, verb)(*args, **kwargs)
 

@@ -14,7 +14,7 @@ from . import default, mem0_memory
 from .base import Backend
 
 if TYPE_CHECKING:
-    from .base import Client
+    from .base import Client as Client
 
 _backends: WeakKeyDictionary[Any, Backend] = WeakKeyDictionary()
 

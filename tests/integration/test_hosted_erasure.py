@@ -55,8 +55,8 @@ def test_only_the_user_is_erased(platform: Platform, call: Call, deleting: Scopi
 
 
 def test_rows_that_delete_all_leaves_are_deleted_by_id(platform: Platform, call: Call) -> None:
-    # The documentation can be read so that delete_all leaves rows which have further ids. Deleting the user's own record
-    # takes such rows along, but with this id it cannot be asked for.
+    # The documentation can be read so that delete_all leaves rows which have further ids. Deleting the user's own
+    # record takes such rows along, but this id cannot be part of a path.
     user = "a/b"
     platform.deleting = Scoping.IMPLICIT_NULLS
     rows = [platform.put(f"memory {number}", user_id=user, run_id="r").id for number in range(210)]

@@ -42,7 +42,7 @@ class Client:
 
 @pytest.fixture
 def backend() -> Any:
-    backend: Any = PlatformBackend(Client())  # type: ignore[arg-type]
+    backend: Any = PlatformBackend(Client())
     backend._transport = Transport()
     return backend
 
