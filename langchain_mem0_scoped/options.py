@@ -26,6 +26,12 @@ class HistoryOptions(TypedDict, total=False):
         max_tokens: At most so many tokens of the transcript's last messages are returned; None, the default, for all.
         token_counter: Counts the tokens of a list of messages; None, the default, for LangChain's
             `count_tokens_approximately`.
+
+    Example:
+        >>> from langchain_mem0_scoped import ScopedMemory
+        >>> options = HistoryOptions(recall=0, max_messages=20)
+        >>> ScopedMemory("u_alice").chat_history("monday", **options).messages
+        []
     """
 
     recall: int

@@ -285,7 +285,16 @@ class ScopedClient:
 
 
 class HasScopedClient(Protocol):
-    """Anything that is bound to one user: a `ScopedMemory`, a `ScopedChatMessageHistory`."""
+    """Anything that is bound to one user: a `ScopedMemory`, a `ScopedChatMessageHistory`.
+
+    Functions such as `create_memory_tools` take either.
+
+    Example:
+        >>> from langchain_mem0_scoped import ScopedMemory
+        >>> memory: HasScopedClient = ScopedMemory("u_alice")
+        >>> memory.scoped_client.user_id
+        'u_alice'
+    """
 
     @property
     def scoped_client(self) -> ScopedClient:

@@ -11,7 +11,7 @@ import pkgutil
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, is_typeddict
 
 import pytest
@@ -77,7 +77,9 @@ EXAMPLES = [one for module in MODULES for one in doctest.DocTestFinder().find(mo
 ENTRIES = sorted(
     name
     for name in package.__all__
-    if callable(getattr(package, name)) and "Error" not in name and name not in ("MemoryRecord", "ErasureReceipt")
+    if isinstance(getattr(package, name), (type, FunctionType))
+    and "Error" not in name
+    and name not in ("MemoryRecord", "ErasureReceipt")
 )
 
 
