@@ -37,7 +37,6 @@ class OutputAccumulator:
     def __init__(self, *chunks: Any, whole_values: bool = False) -> None:
         self.value: Any = None
         self.updates: list[Mapping[str, Any]] = []
-        self._has_value = False
         self._whole_values = whole_values
         for chunk in chunks:
             self.add(chunk)
@@ -47,8 +46,8 @@ class OutputAccumulator:
         if isinstance(chunk, Mapping) and not isinstance(chunk, AddableDict):
             # A graph streams one plain dict per node. Dicts do not add up, so each is kept.
             self.updates.append(chunk)
-        if not self._has_value or self._whole_values:
-            self.value, self._has_value = chunk, True
+        if self.value is None or self._whole_values:
+            self.value = chunk
             return
         try:
             self.value = self.value + chunk
@@ -206,8 +205,5 @@ def _after_turn(turn: Sequence[BaseMessage], answer: list[BaseMessage]) -> list[
 
 def _is_same(message: BaseMessage, other: BaseMessage) -> bool:
     # An agent gives an id to a message without one, and may change the text of one with an id.
-    return (
-        message is other
-        or (message.id is not None and message.id == other.id)
-        or (message.type, message.content) == (other.type, other.content)
-    )
+    same_id = message.id is not None and message.id == other.id
+    return same_id or (message.type, message.content) == (other.type, other.content)

@@ -1,4 +1,4 @@
-"""Every way to run a chain or an agent, what a run of it leaves, and ears for callbacks."""
+"""Ways to run chains and agents, what a run stored, and a recorder of custom events."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ WAYS: Final = ("invoke", "ainvoke", "stream", "astream", "batch", "abatch", "ast
 
 
 def config_of(user_id: str, session_id: str = "s1", **more: Any) -> RunnableConfig:
-    """What a server passes on: whose turn this is, and in which session."""
+    """Return the config that a server passes: the user and the session."""
     return {"configurable": {"user_id": user_id, "session_id": session_id}, **more}  # type: ignore[typeddict-item]
 
 
 async def ask(mode: str, runnable: Runnable[Any, Any], given: Any, *args: Any, **kwargs: Any) -> Any:
-    """Invoke, or ainvoke."""
+    """Call invoke or ainvoke."""
     if mode == "async":
         return await runnable.ainvoke(given, *args, **kwargs)
     return runnable.invoke(given, *args, **kwargs)
 
 
 def calls(name: str, call_id: str = "c1", **arguments: Any) -> AIMessage:
-    """A message in which a model calls one tool."""
+    """Return a model's message with one tool call."""
     return AIMessage("", tool_calls=[{"name": name, "args": arguments, "id": call_id, "type": "tool_call"}])
 
 
 class FailingEmbeddings(WordEmbeddings):
-    """Fails, once told to, where memories are written, where they are searched for, or both."""
+    """Embeddings that fail on writing, on searching, or both, once the attributes say so."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class FailingEmbeddings(WordEmbeddings):
 
 
 class EventRecorder(BaseCallbackHandler):
-    """Notes the custom events that callbacks are told of."""
+    """Records the custom events that callbacks receive."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, Any]] = []
@@ -71,7 +71,7 @@ class EventRecorder(BaseCallbackHandler):
 
 
 class Together:
-    """Lets several threads meet: a chain that calls it goes on when all have come."""
+    """A barrier as a step of a chain: it waits until several threads have reached it."""
 
     def __init__(self, several: int) -> None:
         self._barrier = threading.Barrier(several)
@@ -82,12 +82,12 @@ class Together:
 
 
 async def collected(stream: AsyncIterator[Any]) -> list[Any]:
-    """All of an async stream."""
+    """Return all chunks of an async stream."""
     return [part async for part in stream]
 
 
 async def run(way: str, chain: Runnable[Any, Any], given: Any, config: Any) -> Any:
-    """Run a chain one way; what comes in parts is added up."""
+    """Run a chain in one of `WAYS`; chunks are added up."""
     if way in ("invoke", "ainvoke"):
         return await ask("async" if way == "ainvoke" else "sync", chain, given, config)
     if way == "batch":
@@ -123,7 +123,7 @@ def said(client: mem0.Memory, user_id: str, session_id: str = "s1") -> list[tupl
 
 
 def remembered(client: mem0.Memory, user_id: str) -> list[str]:
-    """What is remembered of a user, oldest first."""
+    """Return the texts of a user's memories, oldest first."""
     return texts_of(ScopedMemory(user_id, client=client).get_all())[::-1]
 
 
@@ -139,7 +139,7 @@ ALLERGY = "What am I allergic to?"
 
 @contextmanager
 def alice_and_bob(folder: Path, embeddings: FailingEmbeddings) -> Iterator[mem0.Memory]:
-    """A client that knows something of both."""
+    """Open a client with memories of both."""
     client = local_memory(folder / "m.db", embeddings=embeddings)
     ScopedMemory("alice", client=client).add([PEANUTS, SEAT], session_id="earlier", infer=False)
     ScopedMemory("bob", client=client).add("I am allergic to bee stings", session_id="earlier", infer=False)
@@ -164,7 +164,7 @@ def thread(name: str = "t1") -> dict[str, Any]:
 
 
 def agent(client: mem0.Memory, *script: Any, **options: Any) -> tuple[Any, ScriptedModel]:
-    """An agent and the scripted model in it."""
+    """Build an agent with the middleware and a scripted model; return both."""
     known = {name: options.pop(name) for name in ("recall", "remember", "tools", "user_id") if name in options}
     model = ScriptedModel(says=lines(*script))
     middleware = [ScopedMemoryMiddleware(client=client, **known), *options.pop("more", [])]
@@ -172,5 +172,5 @@ def agent(client: mem0.Memory, *script: Any, **options: Any) -> tuple[Any, Scrip
 
 
 def system(model: ScriptedModel, call: int = -1) -> str:
-    """The system message of a request, "" where there is none."""
+    """Return the text of a request's system messages; "" if there are none."""
     return "".join(message.text for message in model.seen[call] if isinstance(message, SystemMessage))

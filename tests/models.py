@@ -1,4 +1,4 @@
-"""The chat model of the tests: it says what it is told to say and keeps what it was given. No network."""
+"""The chat model of the tests: it answers by a script and records what it was given. No network."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Says = Callable[[list[BaseMessage]], str | AIMessage]
 
 
 def echo(messages: Sequence[BaseMessage]) -> str:
-    """Everything a model was given, as its answer."""
+    """Answer with everything the model was given."""
     return "I was given: " + " | ".join(message.text for message in messages)
 
 
 def lines(*script: str | AIMessage | BaseException | Says) -> Says:
-    """Say these one after the other, whoever asks: an error is raised, a function is asked, and there are no more."""
+    """Answer with these lines in turn: an error is raised, a function is called with the messages."""
     left = list(script)
 
     def next_line(messages: list[BaseMessage]) -> str | AIMessage:
@@ -37,13 +37,13 @@ def lines(*script: str | AIMessage | BaseException | Says) -> Says:
 
 
 class ScriptedModel(BaseChatModel):
-    """Answers by a function of what it is given, and streams its words one by one.
+    """Answers by a function of the messages, and streams word by word.
 
     Attributes:
-        says: What it answers.
-        before: Called with the number of a chunk before that is given: where a test waits, looks around or fails.
-        seen: What it was given, call by call.
-        offered: The names and argument schemas of the tools that were bound to it.
+        says: Returns the answer.
+        before: Called with the number of a chunk before the chunk is yielded; a test may wait or fail in it.
+        seen: The messages of each call.
+        offered: The names and argument schemas of the tools bound to it.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -59,7 +59,7 @@ class ScriptedModel(BaseChatModel):
 
     @property
     def prompts(self) -> list[str]:
-        """The last message of each call: all that mem0's extraction sends beside its instructions."""
+        """The last message of each call, which is all that mem0's extraction sends besides its instructions."""
         return [messages[-1].text for messages in self.seen]
 
     def bind_tools(
@@ -106,10 +106,10 @@ class ScriptedModel(BaseChatModel):
 
 
 def constant(text: str = "ok") -> ScriptedModel:
-    """A model that always says the same."""
+    """Return a model that always gives the same answer."""
     return ScriptedModel(says=lambda _: text)
 
 
 def extracting(before: Callable[[int], object] | None = None) -> ScriptedModel:
-    """A model that plays mem0's extraction: every line of the new messages is one fact, word for word."""
+    """Return a model for mem0's extraction: every new message is one fact, verbatim."""
     return ScriptedModel(says=lambda messages: facts_of(new_messages_in(messages[-1].text)), before=before)

@@ -31,12 +31,12 @@ def _direction(word: str) -> NDArray[np.float64]:
 
 
 class WordEmbeddings(Embeddings):
-    """The sum of a fixed direction for each word: texts that share words are near each other. No model, no randomness.
+    """Sums a fixed vector for each word, so that texts with common words are close. No model, no randomness.
 
     Attributes:
-        documents: What `embed_documents` was given, call by call.
-        queries: What `embed_query` was given.
-        before: Called with the texts before anything is embedded: where a test waits, or fails.
+        documents: The texts of each call of `embed_documents`.
+        queries: The texts of the calls of `embed_query`.
+        before: Called with the texts before they are embedded; a test may wait or fail in it.
     """
 
     fingerprint = "tests/words/32"
@@ -61,7 +61,7 @@ class WordEmbeddings(Embeddings):
 
 def vector_of(text: str) -> list[float]:
     words = _WORD.findall(text.lower())
-    # Sorted, so that the last bit does not depend on the order of the words: copies that differ in case are exact ties.
+    # Sorted, so that no bit depends on the order of the words: texts with the same words have the same vector.
     total = sum((_direction(word) for word in sorted(words)), np.zeros(DIMS))
     norm = float(np.sqrt((total * total).sum()))
     vector: list[float] = (total / norm if norm else total).tolist()
@@ -69,37 +69,37 @@ def vector_of(text: str) -> list[float]:
 
 
 def new_messages_in(prompt: str) -> list[str]:
-    """The texts of the messages a prompt asks about, without who said them."""
+    """Return the texts of the new messages in mem0's extraction prompt, without their roles."""
     section = prompt.partition("## New Messages\n")[2].partition("\n\n## Observation Date")[0]
     return [line.partition(": ")[2] for line in section.splitlines() if ": " in line]
 
 
 def facts_of(texts: list[str]) -> str:
-    """The answer mem0 expects of its model."""
+    """Return the answer that mem0 expects from its model."""
     return json.dumps({"memory": [{"text": text} for text in texts]})
 
 
 def names_in(text: str) -> list[tuple[str, str]]:
-    """Every capitalised word once: what stands in for spaCy, whose model cannot be installed without a download."""
+    """Return every capitalized word once. This replaces spaCy, whose model would have to be downloaded."""
     return [("PROPER", name) for name in dict.fromkeys(_NAME.findall(text))]
 
 
 @contextmanager
 def entities() -> Iterator[None]:
-    """Let mem0 find entities. Entity linking itself, the store and the boosts are mem0's own code."""
+    """Make mem0 find entities by `names_in`. Linking, storing and boosting them is mem0's own code."""
     with pytest.MonkeyPatch.context() as patch:
         extract_entities(patch)
         yield
 
 
 def extract_entities(patch: pytest.MonkeyPatch) -> None:
-    """As `entities`, for a test that holds a MonkeyPatch."""
+    """As `entities`, on the caller's MonkeyPatch."""
     patch.setattr("mem0.memory.main.extract_entities", names_in)
     patch.setattr("mem0.memory.main.extract_entities_batch", lambda texts, *_, **__: [names_in(text) for text in texts])
 
 
 def unsynced(patch: pytest.MonkeyPatch) -> None:
-    """Do not wait for the disk: for tests of which bytes are written, not of what survives a power cut."""
+    """Turn off fsync, for tests of what is written and not of what survives a power cut."""
     connect = Database._connect
 
     def connected(self: Database) -> sqlite3.Connection:
@@ -111,12 +111,12 @@ def unsynced(patch: pytest.MonkeyPatch) -> None:
 
 
 def files_of(path: Path) -> list[Path]:
-    """A database and whatever SQLite keeps beside it."""
+    """Return a database file and the files that SQLite keeps beside it."""
     return sorted(path.parent.glob(f"{path.name}*"))
 
 
 def bytes_of(*files: Path) -> bytes:
-    """What the files hold, in lower case.
+    """Return the contents of files, in lower case.
 
     Another process reads them: closing a descriptor of a file in this one would drop the locks that its SQLite
     connections hold on it (https://sqlite.org/howtocorrupt.html, 2.2).
@@ -125,6 +125,6 @@ def bytes_of(*files: Path) -> bytes:
 
 
 def left_in(path: Path, *markers: str) -> list[str]:
-    """Those of the markers that still stand somewhere in a database's files, case ignored."""
+    """Return the markers that are somewhere in a database's files, ignoring case."""
     held = bytes_of(*files_of(path))
     return [marker for marker in markers if marker.lower().encode() in held]

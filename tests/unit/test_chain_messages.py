@@ -92,6 +92,12 @@ class TestNewMessages:
     def test_single_answer(self) -> None:
         assert new("ok") == new(AIMessage("ok")) == new([AIMessage("ok")]) == ([("human", "hi")], [("ai", "ok")])
 
+    def test_list_of_strs_is_one_answer(self) -> None:
+        assert new(["red", "green"])[1] == new({"answer": ("red", "green")})[1] == [("ai", "red\ngreen")]
+
+    def test_str_among_messages_is_an_answer_unless_it_repeats_the_turn(self) -> None:
+        assert new(["hi", AIMessage("one"), "two"])[1] == [("ai", "one"), ("ai", "two")]
+
     def test_single_answer_may_have_the_text_of_the_turn(self) -> None:
         assert new(AIMessage("hi")) == ([("human", "hi")], [("ai", "hi")])
 
@@ -108,6 +114,8 @@ class TestNewMessages:
         whole = [HumanMessage("one"), HumanMessage("two"), AIMessage("ok")]
         assert new(whole, turn)[1] == [("ai", "ok")]
         part = [HumanMessage("two"), AIMessage("ok"), AIMessage("fine")]
+        other = [HumanMessage("another"), HumanMessage("two"), AIMessage("ok"), AIMessage("fine")]
+        assert new(other, turn) == new(part, turn)
         # Only a part of it: the human message is not an answer.
         assert new(part, turn) == ([("human", "one"), ("human", "two"), ("ai", "ok"), ("ai", "fine")], [])
 
@@ -122,8 +130,9 @@ class TestNewMessages:
 
     def test_without_the_turn_human_and_system_messages_are_no_answers(self) -> None:
         """A summary stands in place of the turn: nobody said it."""
-        output = [HumanMessage("Summary: the tool said so"), SystemMessage("Be brief."), *[AIMessage("one")] * 2]
-        assert new({"messages": output}) == ([("human", "hi"), ("ai", "one"), ("ai", "one")], [])
+        answers = [AIMessage("one"), ToolMessage("two", tool_call_id="c1"), AIMessage("one")]
+        output = [HumanMessage("Summary: the tool said so"), SystemMessage("Be brief."), *answers]
+        assert new({"messages": output}) == ([("human", "hi"), *texts(answers)], [])
 
     def test_after_the_turn_human_messages_are_kept(self) -> None:
         output = [*TURN, HumanMessage("it is 7", name="colleague"), AIMessage("7")]
@@ -160,7 +169,7 @@ class TestOutputAccumulator:
         assert OutputAccumulator(AIMessageChunk("a"), AIMessageChunk("b")).value.text == "ab"
         assert OutputAccumulator(AddableDict(answer="a"), AddableDict(answer="b")).value == {"answer": "ab"}
 
-    def test_falsy_first_chunk_is_a_value(self) -> None:
+    def test_falsy_first_chunk(self) -> None:
         assert OutputAccumulator("", "a").value == "a"
         assert OutputAccumulator(0, 1).value == 1
         assert OutputAccumulator().value is None
