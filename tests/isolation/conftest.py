@@ -1,3 +1,12 @@
-"""Isolation is tested on every kind of client."""
+"""Isolation is tested on every kind of client. The storage in memory is left out: its engine is that of SQLite."""
 
-from tests.clients import client, kind  # noqa: F401
+import pytest
+
+from tests.clients import KINDS, Kind, client  # noqa: F401
+
+
+@pytest.fixture(scope="module", params=[kind for kind in KINDS if kind.name != "memory"], ids=str)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Each kind in turn."""
+    chosen: Kind = request.param
+    return chosen

@@ -91,12 +91,11 @@ FILTERS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("verb", ["search", "get_all"])
 @pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS)
-def test_filter_is_refused(stage: Stage, call: Call, verb: str, filters: Any) -> None:
-    query = (QUERY,) if verb == "search" else ()
-    stage.refused(lambda: call(stage.bob, verb, *query, filters=filters))
-    stage.refused(lambda: call(stage.bob, verb, *query, filters=filters, session_id="s"))
+def test_search_and_get_all_reject_filter(stage: Stage, call: Call, filters: Any) -> None:
+    for session in ({}, {"session_id": "s"}):
+        stage.refused(partial(call, stage.bob, "search", QUERY, filters=filters, **session))
+        stage.refused(partial(call, stage.bob, "get_all", filters=filters, **session))
 
 
 # What the same filters do in plain mem0, put behind the pin as an application would: {"user_id": me, **filters}.
@@ -108,12 +107,12 @@ LEAKS |= {"AND after a harmless key": {"session_id": "*", "AND": [ALICES]}}
 
 
 @pytest.mark.parametrize("filters", LEAKS.values(), ids=LEAKS)
-def test_plain_filter_behind_the_pin_leaks(plain: mem0.Memory, filters: dict[str, Any]) -> None:
+def test_mem0_leaks_through_filter_merged_behind_the_user(plain: mem0.Memory, filters: dict[str, Any]) -> None:
     assert HERS in found(plain, **{"user_id": BOB, **filters})
 
 
 @pytest.mark.parametrize("filters", [LEAKS["AND"], LEAKS["AND wildcard"]], ids=["AND", "AND wildcard"])
-def test_plain_pin_written_last_leaks_too(plain: mem0.Memory, filters: dict[str, Any]) -> None:
+def test_mem0_leaks_through_filter_merged_before_the_user(plain: mem0.Memory, filters: dict[str, Any]) -> None:
     # {**caller, "user_id": me}: where the caller's keys hold a user_id, the pin takes its place but keeps its position,
     # in front of the AND that overwrites it.
     caller = {"user_id": "whoever", **filters}
@@ -122,17 +121,17 @@ def test_plain_pin_written_last_leaks_too(plain: mem0.Memory, filters: dict[str,
 
 
 @pytest.mark.parametrize("name", ["run_id", "agent_id"])
-def test_plain_wildcard_beside_the_user_reads_everybody(plain: mem0.Memory, name: str) -> None:
+def test_mem0_wildcard_run_or_agent_reads_all_users(plain: mem0.Memory, name: str) -> None:
     assert set(found(plain, **{name: "*"})) == set(listed(plain, **{name: "*"})) == {HERS, HIS}
 
 
 @pytest.mark.parametrize("name", ["run_id", "agent_id"])
-def test_plain_wildcard_beside_the_user_erases_everybody(plain: mem0.Memory, name: str) -> None:
+def test_mem0_wildcard_run_or_agent_erases_all_users(plain: mem0.Memory, name: str) -> None:
     plain.delete_all(**{name: "*"})
     assert listed(plain, user_id=ALICE) == listed(plain, user_id=BOB) == []
 
 
-def test_plain_shared_run_reads_across_users(plain: mem0.Memory) -> None:
+def test_mem0_shared_run_reads_across_users(plain: mem0.Memory) -> None:
     plain.add("alice in the shared run", user_id=ALICE, run_id="r", infer=False)
     assert listed(plain, run_id="r") == ["alice in the shared run"]
 
@@ -166,7 +165,7 @@ FORGERIES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("key", FORGERIES)
-def test_metadata_is_refused(stage: Stage, call: Call, key: str) -> None:
+def test_add_and_update_reject_metadata(stage: Stage, call: Call, key: str) -> None:
     metadata = {"topic": "food", key: FORGERIES[key]}
     own = stage.bob.get_all()[0]["id"]
     stage.refused(lambda: call(stage.bob, "add", "hello", metadata=metadata))
@@ -181,19 +180,19 @@ def test_metadata_is_refused(stage: Stage, call: Call, key: str) -> None:
 @pytest.mark.parametrize(
     "key", ["created_at", "attributed_to", "id", "memory_id", "app_id", "session_id", "expiration_date"]
 )
-def test_plain_metadata_forges_what_is_stored(plain: mem0.Memory, key: str) -> None:
+def test_mem0_add_stores_forged_metadata(plain: mem0.Memory, key: str) -> None:
     memory_id = plain.add("hello", user_id=BOB, infer=False, metadata={key: FORGERIES[key]})["results"][0]["id"]
     assert plain.vector_store.get(memory_id).payload[key] == FORGERIES[key]
 
 
 @pytest.mark.parametrize("key", ["role", "attributed_to", "expiration_date", "id", "session_id"])
-def test_plain_update_forges_what_is_stored(plain: mem0.Memory, key: str) -> None:
+def test_mem0_update_stores_forged_metadata(plain: mem0.Memory, key: str) -> None:
     memory_id = plain.add("hello", user_id=BOB, infer=False)["results"][0]["id"]
     plain.update(memory_id, metadata={key: FORGERIES[key]})
     assert plain.vector_store.get(memory_id).payload[key] == FORGERIES[key]
 
 
-def test_plain_metadata_hides_a_row(plain: mem0.Memory) -> None:
+def test_mem0_metadata_hides_a_row_from_lists_and_erasure(plain: mem0.Memory) -> None:
     # It can be hidden and kept: neither read nor, by whoever lists before deleting, erased.
     plain.add("hidden", user_id=BOB, infer=False, metadata={"expiration_date": "2000-01-01"})
     assert listed(plain, user_id=BOB) == [HIS]
@@ -225,7 +224,7 @@ def leaking(tmp_path: Path) -> Iterator[Stage]:
 
 
 @pytest.mark.parametrize("verb", ["search", "get_all", "count"])
-def test_a_foreign_row_in_an_answer_is_raised(leaking: Stage, call: Call, verb: str) -> None:
+def test_foreign_row_in_a_result_raises(leaking: Stage, call: Call, verb: str) -> None:
     with pytest.raises(ScopeError) as caught:
         call(leaking.bob, verb, *((QUERY,) if verb == "search" else ()))
     assert caught.type is ScopeError
@@ -233,13 +232,13 @@ def test_a_foreign_row_in_an_answer_is_raised(leaking: Stage, call: Call, verb: 
     assert HERS not in str(caught.value)
 
 
-def test_erasing_never_takes_a_foreign_row(leaking: Stage, call: Call) -> None:
+def test_erasure_removes_no_foreign_row(leaking: Stage, call: Call) -> None:
     with pytest.raises(ScopeError):
         call(leaking.bob, "delete_all")
     assert call(ScopedMemory(ALICE, client=leaking.client), "get", leaking.hers)["memory"] == HERS
 
 
-def test_erasing_never_takes_a_foreign_entity(leaking: Stage, call: Call) -> None:
+def test_erasure_removes_no_foreign_entity(leaking: Stage, call: Call) -> None:
     entities, vector = leaking.client.entity_store, leaking.client.embedding_model.embed("Frieda", "add")
     payload = {"data": "Frieda", "user_id": ALICE, "linked_memory_ids": [leaking.hers]}
     entities.insert(vectors=[vector], payloads=[payload], ids=[NOBODYS_ID])
@@ -251,7 +250,7 @@ def test_erasing_never_takes_a_foreign_entity(leaking: Stage, call: Call) -> Non
 # -- rows of this user that other code wrote
 
 
-def test_rows_written_with_a_run_or_an_agent_are_his_too(client: mem0.Memory, call: Call) -> None:
+def test_rows_of_the_user_with_run_or_agent_are_found_and_erased(client: mem0.Memory, call: Call) -> None:
     user = new_user("runs")
     memory = ScopedMemory(user, client=client)
     for name, ids in {

@@ -75,21 +75,21 @@ USER_IDS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("user_id", USER_IDS.values(), ids=USER_IDS)
-def test_no_scope_for(stage: Stage, user_id: Any) -> None:
+def test_scope_rejects_user_id(stage: Stage, user_id: Any) -> None:
     stage.refused(lambda: ScopedMemory(user_id, client=stage.client))
     stage.refused(lambda: ScopedMemory.factory(stage.client)(user_id))
 
 
-def test_plain_wildcard_reads_everybody(plain: mem0.Memory) -> None:
+def test_mem0_wildcard_user_reads_all_users(plain: mem0.Memory) -> None:
     assert set(found(plain, user_id="*")) == set(listed(plain, user_id="*")) == {HERS, HIS}
 
 
-def test_plain_wildcard_erases_everybody(plain: mem0.Memory) -> None:
+def test_mem0_wildcard_user_erases_all_users(plain: mem0.Memory) -> None:
     plain.delete_all(user_id="*")
     assert listed(plain, user_id=ALICE) == listed(plain, user_id=BOB) == []
 
 
-def test_plain_wildcard_puts_everybody_into_the_prompt(plain: mem0.Memory) -> None:
+def test_mem0_wildcard_user_puts_all_users_into_the_prompt(plain: mem0.Memory) -> None:
     class Overhearing(LLMBase):
         prompts = ""
 
@@ -107,12 +107,12 @@ def test_plain_wildcard_puts_everybody_into_the_prompt(plain: mem0.Memory) -> No
     [(1, "1"), (" a", "a"), ("a\n", "a"), ("a\u00a0", "a"), (UUID(int=1), str(UUID(int=1)))],
     ids=["int and str", "padded", "newline", "NBSP", "UUID and str"],
 )
-def test_plain_ids_that_look_alike_are_one_user(plain: mem0.Memory, one: Any, other: Any) -> None:
+def test_mem0_takes_ids_that_look_alike_for_one_user(plain: mem0.Memory, one: Any, other: Any) -> None:
     plain.add("of the one", user_id=one, infer=False)
     assert listed(plain, user_id=other) == ["of the one"]
 
 
-def test_plain_enum_is_its_value(plain: mem0.Memory) -> None:
+def test_mem0_takes_an_enum_for_its_value(plain: mem0.Memory) -> None:
     # A StrEnum prints as its value, so it is the same user. (str, Enum) prints as its name: two users, on Python 3.11
     # and later alone; which of the two it is depends on a base class far away.
     assert listed(plain, user_id=Tenant.ALICE) == [HERS]
@@ -139,14 +139,14 @@ def test_ids_that_only_look_alike_are_two_users(client: mem0.Memory, call: Call,
 
 @pytest.mark.parametrize("prefix", ["", "a"], ids=["sync", "async"])
 @pytest.mark.parametrize("verb", VERBS)
-def test_no_verb_has_an_argument_for_a_user(verb: str, prefix: str) -> None:
+def test_no_verb_takes_a_user(verb: str, prefix: str) -> None:
     parameters = inspect.signature(getattr(ScopedMemory, prefix + verb)).parameters
     assert not {"user_id", "agent_id", "app_id", "run_id", "actor_id", "filter", "scope", "kwargs"} & set(parameters)
     # A catch-all would pass names on to mem0 that this package has never heard of.
     assert not any(one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL) for one in parameters.values())
 
 
-def test_the_user_of_a_scope_cannot_be_set(stage: Stage) -> None:
+def test_user_of_a_scope_cannot_be_changed(stage: Stage) -> None:
     memory = stage.bob
     for name in ("user_id", "anything"):
         with pytest.raises(AttributeError):
@@ -172,14 +172,13 @@ SESSIONS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("verb", ["add", "search", "get_all"])
 @pytest.mark.parametrize("session_id", SESSIONS.values(), ids=SESSIONS)
-def test_session_is_refused(stage: Stage, call: Call, verb: str, session_id: Any) -> None:
-    text = () if verb == "get_all" else (QUERY,)
-    stage.refused(lambda: call(stage.bob, verb, *text, session_id=session_id))
+def test_every_verb_rejects_session_id(stage: Stage, call: Call, session_id: Any) -> None:
+    for verb, text in {"add": (QUERY,), "search": (QUERY,), "get_all": ()}.items():
+        stage.refused(partial(call, stage.bob, verb, *text, session_id=session_id))
 
 
-def test_plain_session_wildcard_and_operators_leave_the_session(plain: mem0.Memory) -> None:
+def test_mem0_session_wildcard_and_operators_reach_other_sessions(plain: mem0.Memory) -> None:
     plain.add("of another session", user_id=BOB, infer=False, metadata={"session_id": "other"})
     for session in ("*", {"ne": "none"}):
         assert set(listed(plain, user_id=BOB, session_id=session)) == {HIS, "of another session"}
@@ -220,31 +219,33 @@ DISGUISES: dict[str, Callable[[str], Any]] = {
 }
 
 
-@pytest.mark.parametrize("verb", ["get", "update", "delete", "history"])
+BY_ID: dict[str, tuple[str, ...]] = {"get": (), "update": ("overwritten",), "delete": (), "history": ()}
+"""Verbs that name a memory, and what they take besides its id."""
+
+
 @pytest.mark.parametrize("memory_id", MEMORY_IDS.values(), ids=MEMORY_IDS)
-def test_memory_id_is_refused(stage: Stage, call: Call, verb: str, memory_id: Any) -> None:
-    text = ("overwritten",) if verb == "update" else ()
-    stage.refused(lambda: call(stage.bob, verb, memory_id, *text))
+def test_every_verb_rejects_memory_id(stage: Stage, call: Call, memory_id: Any) -> None:
+    for verb, text in BY_ID.items():
+        stage.refused(partial(call, stage.bob, verb, memory_id, *text))
 
 
-@pytest.mark.parametrize("verb", ["get", "update", "delete", "history"])
 @pytest.mark.parametrize("disguise", DISGUISES.values(), ids=DISGUISES)
-def test_disguised_memory_id_is_refused(stage: Stage, call: Call, verb: str, disguise: Callable[[str], Any]) -> None:
+def test_every_verb_rejects_a_disguised_memory_id(stage: Stage, call: Call, disguise: Callable[[str], Any]) -> None:
     # The owner's own row too: one memory has one address.
-    text = ("overwritten",) if verb == "update" else ()
     for memory in (stage.bob, ScopedMemory(ALICE, client=stage.client)):
-        stage.refused(partial(call, memory, verb, disguise(stage.hers), *text))
+        for verb, text in BY_ID.items():
+            stage.refused(partial(call, memory, verb, disguise(stage.hers), *text))
 
 
 # '.', '..' and '*' are read as paths by the hosted platform alone; local Qdrant answers None for what is no UUID.
 # The nearest on open-source mem0: any spelling of anybody's UUID is served.
 @pytest.mark.parametrize("name", ["braces", "urn", "no hyphens"])
-def test_plain_serves_any_spelling_of_anybodys_id(plain: mem0.Memory, name: str) -> None:
+def test_mem0_serves_any_spelling_of_any_id(plain: mem0.Memory, name: str) -> None:
     hers = plain.get_all(filters={"user_id": ALICE})["results"][0]["id"]
     assert plain.get(DISGUISES[name](hers))["memory"] == HERS
 
 
-def test_upper_case_is_the_same_memory_and_still_not_his(stage: Stage, call: Call) -> None:
+def test_upper_case_id_is_the_same_memory_of_the_same_user(stage: Stage, call: Call) -> None:
     assert call(ScopedMemory(ALICE, client=stage.client), "get", stage.hers.upper())["memory"] == HERS
     with pytest.raises(MemoryNotFoundError):
         call(stage.bob, "get", stage.hers.upper())

@@ -185,7 +185,7 @@ def counts_of(receipt: ErasureReceipt) -> Counts:
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_one_user_of_forty_is_erased_and_nothing_else(tmp_path: Path, seed: int) -> None:
+def test_erasure_of_one_of_forty_users_removes_all_of_it_and_nothing_else(tmp_path: Path, seed: int) -> None:
     churn = Churn(tmp_path / "memory.db", seed)
     churn.run(70)
     victim = churn.victim()
@@ -223,7 +223,7 @@ def test_one_user_of_forty_is_erased_and_nothing_else(tmp_path: Path, seed: int)
 
 
 @pytest.mark.parametrize("seed", range(100, 106))
-def test_a_deleted_or_corrected_text_leaves_no_byte(tmp_path: Path, seed: int) -> None:
+def test_deleted_or_corrected_text_leaves_no_byte(tmp_path: Path, seed: int) -> None:
     churn = Churn(tmp_path / "memory.db", seed, users=6)
     churn.run(30)
     for turn in range(20):
@@ -241,7 +241,7 @@ def test_a_deleted_or_corrected_text_leaves_no_byte(tmp_path: Path, seed: int) -
     churn.close()
 
 
-def test_a_correction_leaves_neither_the_old_text_nor_the_old_names_anywhere(tmp_path: Path) -> None:
+def test_update_removes_old_text_and_old_names(tmp_path: Path) -> None:
     churn = Churn(tmp_path / "memory.db", 1, users=1)
     memory = churn.people[0].memory
     added = memory.add("Xenobia keeps a zyzzogeton", infer=True)[0]
@@ -261,7 +261,7 @@ def test_a_correction_leaves_neither_the_old_text_nor_the_old_names_anywhere(tmp
     churn.close()
 
 
-def test_the_history_of_a_deleted_memory_is_gone(tmp_path: Path) -> None:
+def test_delete_removes_the_history(tmp_path: Path) -> None:
     churn = Churn(tmp_path / "memory.db", 2, users=1)
     memory = churn.people[0].memory
     added = memory.add("a zyzzogeton")[0]
@@ -272,7 +272,7 @@ def test_the_history_of_a_deleted_memory_is_gone(tmp_path: Path) -> None:
     churn.close()
 
 
-def test_expired_memories_are_erased_too(tmp_path: Path) -> None:
+def test_erasure_removes_expired_memories(tmp_path: Path) -> None:
     churn = Churn(tmp_path / "memory.db", 3, users=1)
     memory = churn.people[0].memory
     memory.add("a zyzzogeton", infer=False, expires_on="2001-01-01")
@@ -288,7 +288,7 @@ def _entities_of(client: EngineMemory, memory: ScopedMemory) -> list[Any]:
 
 
 @pytest.mark.parametrize("seed", [200, 201])
-def test_a_fresh_process_finds_nothing_of_an_erased_user(tmp_path: Path, seed: int) -> None:
+def test_another_process_finds_nothing_of_an_erased_user(tmp_path: Path, seed: int) -> None:
     churn = Churn(tmp_path / "memory.db", seed, users=8)
     churn.run(30)
     victim = churn.victim()
@@ -302,7 +302,7 @@ def test_a_fresh_process_finds_nothing_of_an_erased_user(tmp_path: Path, seed: i
 
 
 @pytest.mark.parametrize("seed", [210, 211])
-def test_a_process_that_never_opened_the_entities_erases_them(tmp_path: Path, seed: int) -> None:
+def test_another_process_erases_a_user_completely(tmp_path: Path, seed: int) -> None:
     churn = Churn(tmp_path / "memory.db", seed, users=8)
     churn.run(30)
     victim = churn.victim()
@@ -317,12 +317,12 @@ def test_a_process_that_never_opened_the_entities_erases_them(tmp_path: Path, se
     churn.close()
 
 
-def test_the_scan_bites_where_the_log_is_not_truncated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scan_finds_text_where_the_log_is_not_truncated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Database, "truncate", lambda self: None)
     assert _traces_after_erasing(tmp_path, 300)
 
 
-def test_the_scan_bites_where_sqlite_does_not_overwrite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scan_finds_text_where_sqlite_does_not_overwrite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     connect = Database._connect
 
     def careless(self: Database) -> sqlite3.Connection:

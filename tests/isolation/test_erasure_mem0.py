@@ -13,7 +13,7 @@ import pytest
 from mem0.llms.base import LLMBase
 
 from langchain_mem0_scoped import MemoryNotFoundError, ScopedMemory
-from langchain_mem0_scoped.engine.mem0_base import plain_memory
+from tests.support import opened
 from tests.worlds import entities, facts_of, new_messages_in
 
 # "&", "=" and "%" are what mem0's session scope is made of and escaped with; "_" and "%" are LIKE's wildcards.
@@ -48,12 +48,9 @@ class Model(LLMBase):
 
 @pytest.fixture
 def plain(tmp_path: Path) -> Iterator[mem0.Memory]:
-    client = plain_memory(tmp_path)
-    client.llm = Model()
-    with entities():
+    with opened("qdrant", tmp_path) as client, entities():
+        client.llm = Model()
         yield client
-    client.close()
-    client.vector_store.client.close()
 
 
 def history_rows(tmp_path: Path) -> list[tuple[Any, ...]]:
@@ -67,7 +64,9 @@ def message_rows(tmp_path: Path) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("victim", _IDS)
-def test_one_user_is_erased_whatever_the_id_is_made_of(plain: mem0.Memory, tmp_path: Path, victim: str) -> None:
+def test_erasure_removes_one_user_whatever_characters_the_id_has(
+    plain: mem0.Memory, tmp_path: Path, victim: str
+) -> None:
     people = {user_id: ScopedMemory(user_id, client=plain) for user_id in _IDS}
     ids = {}
     for number, (user_id, memory) in enumerate(people.items()):
@@ -95,7 +94,7 @@ def test_one_user_is_erased_whatever_the_id_is_made_of(plain: mem0.Memory, tmp_p
     assert f"Number{mine}" not in plain.llm.prompts[-1]
 
 
-def test_mem0_itself_leaves_history_messages_and_names(plain: mem0.Memory, tmp_path: Path) -> None:
+def test_mem0_erasure_leaves_history_messages_and_names(plain: mem0.Memory, tmp_path: Path) -> None:
     """The control: without this package the same erasure leaves the text in three places."""
     plain.add("Xenobia owns a zyzzogeton", user_id="a", infer=True)
     plain._entity_store = None  # as in a process that has just started
@@ -107,7 +106,7 @@ def test_mem0_itself_leaves_history_messages_and_names(plain: mem0.Memory, tmp_p
     assert "zyzzogeton" in plain.llm.prompts[-1]
 
 
-def test_a_process_that_has_just_started_erases_entities_too(plain: mem0.Memory) -> None:
+def test_erasure_removes_entities_mem0_has_not_opened(plain: mem0.Memory) -> None:
     memory = ScopedMemory("a", client=plain)
     memory.add("Xenobia owns a zyzzogeton", infer=True)
     plain._entity_store = None
@@ -116,7 +115,7 @@ def test_a_process_that_has_just_started_erases_entities_too(plain: mem0.Memory)
     assert plain.entity_store.list(filters={"user_id": "a"})[0] == []
 
 
-def test_messages_of_every_session_of_the_user_are_erased(plain: mem0.Memory, tmp_path: Path) -> None:
+def test_erasure_removes_messages_of_every_run_and_agent(plain: mem0.Memory, tmp_path: Path) -> None:
     """Other code may have used mem0's own run_id and agent_id under this user: those rows are the user's as well."""
     plain.add("Xenobia owns a zyzzogeton", user_id="a", run_id="r&user_id=b", infer=True)
     plain.add("Xenobia owns two", user_id="a", agent_id="b", infer=True)
@@ -128,7 +127,7 @@ def test_messages_of_every_session_of_the_user_are_erased(plain: mem0.Memory, tm
 
 
 @pytest.mark.parametrize("verb", ["update", "delete"])
-def test_a_single_change_leaves_no_old_text(plain: mem0.Memory, tmp_path: Path, verb: str) -> None:
+def test_update_and_delete_leave_no_old_text(plain: mem0.Memory, tmp_path: Path, verb: str) -> None:
     alice, bob = ScopedMemory("a", client=plain), ScopedMemory("ab", client=plain)
     bob.add("Bob owns a cat", infer=True)
     (row,) = alice.add("Xenobia owns a zyzzogeton", infer=True)
@@ -144,7 +143,7 @@ def test_a_single_change_leaves_no_old_text(plain: mem0.Memory, tmp_path: Path, 
     assert bob.count() == 1
 
 
-def test_expired_rows_and_more_than_a_page_of_rows_are_erased(plain: mem0.Memory, tmp_path: Path) -> None:
+def test_erasure_removes_expired_rows_and_more_than_a_page(plain: mem0.Memory, tmp_path: Path) -> None:
     alice = ScopedMemory("a", client=plain)
     alice.add("an expired zyzzogeton", infer=False, expires_on="2001-01-01")
     # mem0's get_all stops at 20, its delete_all lists a hundred at a time.

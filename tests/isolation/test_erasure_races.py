@@ -85,7 +85,7 @@ def refused(future: Future[MemoryList]) -> None:
     assert error.__cause__ is None
 
 
-def test_an_add_under_way_while_its_user_is_erased_stores_nothing(slow: Store) -> None:
+def test_add_that_an_erasure_overtakes_stores_nothing(slow: Store) -> None:
     alice = slow.of("u_alice")
     alice.add("Alice is vegetarian")
     refused(slow.meanwhile(lambda: alice.add("Alice owns a zyzzogeton"), alice.delete_all))
@@ -96,14 +96,14 @@ def test_an_add_under_way_while_its_user_is_erased_stores_nothing(slow: Store) -
     assert [row["memory"] for row in alice.get_all()] == ["Alice owns a zyzzogeton"]
 
 
-def test_so_does_one_of_a_user_who_had_no_rows(slow: Store) -> None:
+def test_add_of_a_user_without_rows_that_an_erasure_overtakes_stores_nothing(slow: Store) -> None:
     alice = slow.of("u_alice")
     refused(slow.meanwhile(lambda: alice.add("Alice owns a zyzzogeton"), alice.delete_all))
     assert alice.get_all() == []
     assert left_in(slow.path, "zyzzogeton", "u_alice") == []
 
 
-def test_so_does_one_whose_user_another_process_erased(slow: Store) -> None:
+def test_add_that_an_erasure_by_another_process_overtakes_stores_nothing(slow: Store) -> None:
     alice = slow.of("u_alice")
     refused(
         slow.meanwhile(
@@ -114,7 +114,7 @@ def test_so_does_one_whose_user_another_process_erased(slow: Store) -> None:
     assert left_in(slow.path, "zyzzogeton", "u_alice") == []
 
 
-def test_one_that_has_met_two_erasures_and_a_new_beginning_stores_nothing(slow: Store) -> None:
+def test_add_overtaken_by_two_erasures_with_adds_between_stores_nothing(slow: Store) -> None:
     """Not the absence of rows is what tells it, nor the number of the partition: the user may be back already."""
     alice = slow.of("u_alice")
     alice.add("Alice is vegetarian")
@@ -130,7 +130,7 @@ def test_one_that_has_met_two_erasures_and_a_new_beginning_stores_nothing(slow: 
     assert left_in(slow.path, "zyzzogeton") == []
 
 
-def test_the_prompt_of_the_repeated_add_holds_nothing_of_what_was_erased(tmp_path: Path) -> None:
+def test_prompt_of_the_repeated_add_holds_no_erased_text(tmp_path: Path) -> None:
     gate = Gate()
     model = extracting(gate)
     store = Store(
@@ -145,7 +145,7 @@ def test_the_prompt_of_the_repeated_add_holds_nothing_of_what_was_erased(tmp_pat
     store.client.close()
 
 
-def test_an_add_that_came_first_is_erased(slow: Store) -> None:
+def test_add_that_ends_before_the_erasure_is_erased(slow: Store) -> None:
     alice = slow.of("u_alice")
     future = slow.meanwhile(lambda: alice.add("Alice owns a zyzzogeton"), lambda: None)
     assert len(future.result()) == 1
@@ -153,7 +153,7 @@ def test_an_add_that_came_first_is_erased(slow: Store) -> None:
     assert left_in(slow.path, "zyzzogeton", "u_alice") == []
 
 
-def test_the_erasure_of_another_user_disturbs_nobody(slow: Store) -> None:
+def test_erasure_of_another_user_stops_no_add(slow: Store) -> None:
     alice, bob = slow.of("u_alice"), slow.of("u_bob")
     bob.add("Bob owns a zyzzogeton")
     future = slow.meanwhile(lambda: alice.add("Alice is vegetarian"), bob.delete_all)
@@ -162,7 +162,7 @@ def test_the_erasure_of_another_user_disturbs_nobody(slow: Store) -> None:
     assert left_in(slow.path, "zyzzogeton", "u_bob") == []
 
 
-def test_a_correction_under_way_while_its_user_is_erased_stores_nothing(tmp_path: Path) -> None:
+def test_update_that_an_erasure_overtakes_stores_nothing(tmp_path: Path) -> None:
     gate = Gate()
     store = Store(tmp_path / "memory.db", gate, local_memory(tmp_path / "memory.db", embeddings=WordEmbeddings(gate)))
     alice = store.of("u_alice")
@@ -177,7 +177,7 @@ def test_a_correction_under_way_while_its_user_is_erased_stores_nothing(tmp_path
     store.client.close()
 
 
-def test_many_threads_adding_while_their_user_is_erased_are_all_before_or_refused(tmp_path: Path) -> None:
+def test_adds_of_many_threads_are_before_the_erasure_or_rejected(tmp_path: Path) -> None:
     client = local_memory(tmp_path / "memory.db", embeddings=WordEmbeddings(), llm=extracting())
     alice = ScopedMemory("u_alice", client=client)
     erased = threading.Event()
@@ -208,9 +208,7 @@ def test_many_threads_adding_while_their_user_is_erased_are_all_before_or_refuse
     client.close()
 
 
-def test_a_reader_of_the_log_makes_an_erasure_say_that_bytes_are_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_erasure_reports_bytes_that_a_reader_keeps_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("langchain_mem0_scoped.sqlite.database._TRUNCATE_SECONDS", 0.3)
     path = tmp_path / "memory.db"
     client = local_memory(path, embeddings=WordEmbeddings())
@@ -237,7 +235,7 @@ def test_a_reader_of_the_log_makes_an_erasure_say_that_bytes_are_left(
 
 
 @pytest.mark.parametrize("verb", ["update", "delete"])
-def test_a_reader_of_the_log_makes_a_correction_and_a_deletion_say_so_too(
+def test_update_and_delete_report_bytes_that_a_reader_keeps_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     monkeypatch.setattr("langchain_mem0_scoped.sqlite.database._TRUNCATE_SECONDS", 0.3)

@@ -164,7 +164,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 class TestMisuse:
     @pytest.mark.parametrize("kind", MISUSES)
-    def test_is_refused_without_a_word_of_it(
+    def test_rejection_quotes_nothing(
         self, world: World, call: Call, kind: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         expected, (verb, args, options) = MISUSES[kind]
@@ -175,11 +175,11 @@ class TestMisuse:
         "user_id",
         [f"{OTHER} ", f"{OTHER}\0", f"{OTHER}\ud83d", OTHER * 100, f"e\u0301{OTHER}", OTHER.encode(), [OTHER]],
     )
-    def test_an_id_that_is_refused(self, user_id: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def test_rejected_user_id_is_not_quoted(self, user_id: Any, caplog: pytest.LogCaptureFixture) -> None:
         with clean(caplog, ScopeError):
             ScopedMemory(user_id)
 
-    def test_a_client_that_is_none(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_rejected_client_is_not_quoted(self, caplog: pytest.LogCaptureFixture) -> None:
         with clean(caplog, InputError):
             ScopedMemory("u_alice", client={"api_key": KEY})
         with clean(caplog, InputError):
@@ -190,7 +190,9 @@ class TestMisuse:
 
 class TestEmbeddedFails:
     @pytest.mark.parametrize("verb", ["add", "search", "update"])
-    def test_its_embedding(self, tmp_path: Path, call: Call, verb: str, caplog: pytest.LogCaptureFixture) -> None:
+    def test_failing_embedding_is_not_quoted(
+        self, tmp_path: Path, call: Call, verb: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
         broken = False
         with store(tmp_path / "m.db", embeddings=Embedding(lambda text: fails() if broken else None)) as client:
             world = _world(client)
@@ -199,7 +201,9 @@ class TestEmbeddedFails:
             with clean(caplog, BackendError):
                 call(world.alice, name, *args(world), **options)
 
-    def test_its_language_model(self, tmp_path: Path, call: Call, caplog: pytest.LogCaptureFixture) -> None:
+    def test_failing_language_model_is_not_quoted(
+        self, tmp_path: Path, call: Call, caplog: pytest.LogCaptureFixture
+    ) -> None:
         answers: list[str | Says] = [
             fails,
             '{"memory": [{"text": "' + TEXT + ' \\ud83d"}]}',
@@ -212,7 +216,9 @@ class TestEmbeddedFails:
                     call(memory, "add", TEXT)
 
     @pytest.mark.parametrize("verb", CALLS)
-    def test_its_file(self, tmp_path: Path, call: Call, verb: str, caplog: pytest.LogCaptureFixture) -> None:
+    def test_failing_file_is_not_quoted(
+        self, tmp_path: Path, call: Call, verb: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
         path = tmp_path / "m.db"
         with store(path) as client:
             world = _world(client)
@@ -223,7 +229,9 @@ class TestEmbeddedFails:
                 call(world.alice, name, *args(world), **options)
 
     @pytest.mark.parametrize("verb", CALLS)
-    def test_it_is_closed(self, tmp_path: Path, call: Call, verb: str, caplog: pytest.LogCaptureFixture) -> None:
+    def test_closed_client_quotes_nothing(
+        self, tmp_path: Path, call: Call, verb: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
         with store(tmp_path / "m.db") as client:
             world = _world(client)
         name, args, options = CALLS[verb]
@@ -250,7 +258,7 @@ class TestPlainMem0Fails:
     )
 
     @pytest.mark.parametrize(("part", "verb"), [(part, verb) for part, verbs in BREAKS for verb in verbs])
-    def test_in_one_of_its_parts(
+    def test_failing_part_of_mem0_is_not_quoted(
         self,
         tmp_path: Path,
         call: Call,
@@ -269,7 +277,7 @@ class TestPlainMem0Fails:
             monkeypatch.undo()
 
 
-def test_nothing_that_works_is_logged_either(tmp_path: Path, call: Call, caplog: pytest.LogCaptureFixture) -> None:
+def test_successful_calls_log_no_text(tmp_path: Path, call: Call, caplog: pytest.LogCaptureFixture) -> None:
     answer = '{"memory": [{"text": "' + TEXT + '"}]}'
     with store(tmp_path / "m.db", llm=ScriptedModel(says=lines(answer))) as client:
         memory = ScopedMemory("u_alice", client=client)
@@ -284,7 +292,7 @@ def test_nothing_that_works_is_logged_either(tmp_path: Path, call: Call, caplog:
         assert secret not in logged.lower(), logged
 
 
-def test_a_key_for_the_platform_is_not_told(
+def test_platform_key_is_not_quoted(
     monkeypatch: pytest.MonkeyPatch, call: Call, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MEM0_API_KEY", KEY)

@@ -265,7 +265,7 @@ def run(crowded_file: Path, **options: Any) -> None:
     )
 
 
-def test_one_user_does_the_same_in_both_worlds(crowded_file: Path) -> None:
+def test_any_history_gives_the_same_answers_alone_and_among_others(crowded_file: Path) -> None:
     run(crowded_file)
 
 
@@ -310,7 +310,7 @@ def _all_histories(world: World) -> list[Any]:
     return [world.memory.history(memory_id) for memory_id in world.ids]
 
 
-def test_five_thousand_rows_equal_to_the_queries_change_no_answer(tmp_path: Path) -> None:
+def test_five_thousand_foreign_rows_change_no_answer(tmp_path: Path) -> None:
     assert differences(tmp_path, foreign=5_000) == []
 
 
@@ -356,7 +356,7 @@ def _lengths_of_all(search: RowSearch) -> list[int]:
     return [length for (length,) in storage.database.query("SELECT length FROM items WHERE kind = 0", ())]
 
 
-def test_both_comparisons_bite_where_words_are_weighed_by_everybodys_rows(
+def test_comparison_finds_statistics_taken_from_all_users(
     crowded_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control: with nothing of this but statistics shared, each of the two tests above fails."""
@@ -366,7 +366,7 @@ def test_both_comparisons_bite_where_words_are_weighed_by_everybodys_rows(
         run(crowded_file, phases=[Phase.generate], database=None)
 
 
-def test_both_comparisons_bite_where_the_last_bit_of_a_score_differs(
+def test_comparison_finds_a_difference_in_the_last_bit(
     crowded_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _change_the_last_bit_where_others_are(monkeypatch)
@@ -376,7 +376,7 @@ def test_both_comparisons_bite_where_the_last_bit_of_a_score_differs(
 
 
 @pytest.mark.parametrize("name", ["u_alicf", "u_Alice"])
-def test_somebody_elses_ids_answer_like_missing_ones(crowded_file: Path, tmp_path: Path, name: str) -> None:
+def test_foreign_ids_answer_like_missing_ones_among_others(crowded_file: Path, tmp_path: Path, name: str) -> None:
     shutil.copy(crowded_file, tmp_path / "crowded.db")
     alone, crowded = World.at(tmp_path / "alone.db"), World.at(tmp_path / "crowded.db")
     foreign = crowded.of(name).get_all()[0]["id"]

@@ -81,7 +81,7 @@ def described(error: BaseException) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("asker", ["other", "nobody"])
-def test_foreign_answers_as_missing_does(world: World, call: Call, asker: str, verb: str) -> None:
+def test_foreign_id_gives_the_same_error_as_missing_id(world: World, call: Call, asker: str, verb: str) -> None:
     memory: ScopedMemory = getattr(world, asker)
     foreign = refusal(call, memory, verb, world.row, *VERBS[verb])
     missing = refusal(call, memory, verb, NOBODYS_ID, *VERBS[verb])
@@ -94,7 +94,7 @@ def test_foreign_answers_as_missing_does(world: World, call: Call, asker: str, v
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("asker", ["other", "nobody"])
-def test_foreign_takes_the_same_calls_as_missing(world: World, call: Call, asker: str, verb: str) -> None:
+def test_foreign_id_makes_the_same_calls_as_missing_id(world: World, call: Call, asker: str, verb: str) -> None:
     # Not only what is said, also what is done: after a foreign row nothing more is read or written.
     memory: ScopedMemory = getattr(world, asker)
     with Spy(world.client) as foreign:
@@ -107,7 +107,9 @@ def test_foreign_takes_the_same_calls_as_missing(world: World, call: Call, asker
 
 @pytest.mark.parametrize("change", UPDATES.values(), ids=UPDATES)
 @pytest.mark.parametrize("asker", ["other", "nobody"])
-def test_no_kind_of_update_reaches_a_foreign_row(world: World, call: Call, asker: str, change: dict[str, Any]) -> None:
+def test_update_of_a_foreign_row_is_rejected_whatever_it_changes(
+    world: World, call: Call, asker: str, change: dict[str, Any]
+) -> None:
     memory: ScopedMemory = getattr(world, asker)
     foreign, missing = (refusal(call, memory, "update", row, **change) for row in (world.row, NOBODYS_ID))
     assert described(foreign) == described(missing)
@@ -115,7 +117,7 @@ def test_no_kind_of_update_reaches_a_foreign_row(world: World, call: Call, asker
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_owner_meets_missing_as_anybody_does(world: World, call: Call, verb: str) -> None:
+def test_missing_id_gives_every_user_the_same_error(world: World, call: Call, verb: str) -> None:
     errors = [
         refusal(call, memory, verb, row, *VERBS[verb])
         for memory in (world.victim, world.other, world.nobody)
@@ -126,19 +128,17 @@ def test_owner_meets_missing_as_anybody_does(world: World, call: Call, verb: str
 
 
 @pytest.mark.parametrize("memory_id", MALFORMED, ids=label)
-@pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("asker", ["victim", "other", "nobody"])
-def test_malformed_is_refused_before_anything_is_sent(
-    world: World, call: Call, asker: str, verb: str, memory_id: Any
-) -> None:
-    with Spy(world.client) as spy:
-        error = refusal(call, getattr(world, asker), verb, memory_id, *VERBS[verb])
-    assert type(error) is ScopeError
-    assert error.__cause__ is error.__context__ is None
-    assert spy.calls == []
+def test_every_verb_rejects_a_malformed_id_before_anything_is_sent(world: World, call: Call, memory_id: Any) -> None:
+    for memory in (world.victim, world.other, world.nobody):
+        for verb, arguments in VERBS.items():
+            with Spy(world.client) as spy:
+                error = refusal(call, memory, verb, memory_id, *arguments)
+            assert type(error) is ScopeError
+            assert error.__cause__ is error.__context__ is None
+            assert spy.calls == []
 
 
-def test_owner_reads_his_own(world: World, call: Call) -> None:
+def test_owner_reads_own_row(world: World, call: Call) -> None:
     record = call(world.victim, "get", world.row)
     assert (record["memory"], record["user_id"]) == (SECRET, world.victim.user_id)
     assert (record["session_id"], record["metadata"]) == ("s1", {"topic": "home"})
@@ -146,7 +146,7 @@ def test_owner_reads_his_own(world: World, call: Call) -> None:
     assert (event["event"], event["new_memory"], event["memory_id"]) == ("ADD", SECRET, world.row)
 
 
-def test_owner_changes_and_deletes_his_own(client: mem0.Memory, call: Call) -> None:
+def test_owner_updates_and_deletes_own_row(client: mem0.Memory, call: Call) -> None:
     memory = ScopedMemory(new_user("owner"), client=client)
     row = memory.add(SECRET)[0]["id"]
     assert call(memory, "update", row, NEW_TEXT)["memory"] == NEW_TEXT
@@ -157,7 +157,7 @@ def test_owner_changes_and_deletes_his_own(client: mem0.Memory, call: Call) -> N
         assert type(gone) is MemoryNotFoundError
 
 
-def test_a_row_once_owned_by_an_erased_user_is_missing(client: mem0.Memory, call: Call) -> None:
+def test_row_of_an_erased_user_is_missing(client: mem0.Memory, call: Call) -> None:
     erased, asker = (ScopedMemory(new_user(name), client=client) for name in ("erased", "asker"))
     row = erased.add(SECRET)[0]["id"]
     call(erased, "delete_all")
@@ -170,13 +170,13 @@ def test_a_row_once_owned_by_an_erased_user_is_missing(client: mem0.Memory, call
     memory_id=st.one_of(st.uuids().map(str), st.text(), st.integers(), st.none(), st.uuids()),
     verb=st.sampled_from([*VERBS]),
 )
-def test_no_id_whatever_reaches_a_row(world: World, memory_id: Any, verb: str) -> None:
+def test_no_random_id_reaches_a_row(world: World, memory_id: Any, verb: str) -> None:
     with pytest.raises((ScopeError, MemoryNotFoundError)):
         getattr(world.nobody, verb)(memory_id, *VERBS[verb])
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.name == "qdrant"], indirect=True, ids=str)
-def test_plain_mem0_serves_and_changes_anybodys_row(world: World) -> None:
+def test_mem0_serves_and_changes_any_row(world: World) -> None:
     # The control: the same calls without a scope. mem0 asks nobody who he is.
     row = world.client.add("bait", user_id=new_user("bait"), infer=False)["results"][0]["id"]
     assert world.client.get(row)["memory"] == "bait"

@@ -91,7 +91,9 @@ def linked(client: mem0.Memory, user_id: str) -> dict[str, list[str]]:
 
 
 class TestUpdate:
-    def test_leaves_no_old_text(self, memory: ScopedMemory, call: Call, client: mem0.Memory, old: str) -> None:
+    def test_leaves_no_old_text_in_any_table(
+        self, memory: ScopedMemory, call: Call, client: mem0.Memory, old: str
+    ) -> None:
         other = ScopedMemory(new_user("other"), client=client)
         other.add(TEXTS[0])
         said(client, other.user_id, TEXTS[0])
@@ -110,7 +112,7 @@ class TestUpdate:
         assert [event["old_memory"] for event in history] == [None, None, None]
         assert all(event["created_at"] for event in history)
 
-    def test_unlinks_the_names_of_the_old_text(self, memory: ScopedMemory, call: Call, client: mem0.Memory) -> None:
+    def test_unlinks_names_of_the_old_text(self, memory: ScopedMemory, call: Call, client: mem0.Memory) -> None:
         first, second = (record["id"] for record in memory.add(["Frieda plays", "Frieda sings with Otto"]))
         link(client, memory.user_id, "Frieda", first, second)
         link(client, memory.user_id, "Otto", second)
@@ -121,7 +123,9 @@ class TestUpdate:
 
 
 class TestDelete:
-    def test_one_memory_and_all_of_it(self, memory: ScopedMemory, call: Call, client: mem0.Memory, old: str) -> None:
+    def test_removes_text_history_messages_and_links(
+        self, memory: ScopedMemory, call: Call, client: mem0.Memory, old: str
+    ) -> None:
         memory_id, stays = (record["id"] for record in memory.add([old, TEXTS[0]]))
         link(client, memory.user_id, "Frieda", memory_id, stays)
         link(client, memory.user_id, "Otto", memory_id)
@@ -136,7 +140,7 @@ class TestDelete:
         assert [event["new_memory"] for event in call(memory, "history", stays)] == [TEXTS[0]]
 
     @pytest.mark.parametrize("verb", ["delete", "update"])
-    def test_a_row_that_goes_in_the_meantime(
+    def test_row_deleted_by_another_caller_meanwhile_is_missing(
         self, memory: ScopedMemory, call: Call, client: mem0.Memory, kind: Kind, old: str, verb: str
     ) -> None:
         # Somebody else deletes it between the check of its owner and the act.
@@ -207,7 +211,7 @@ class TestDeleteAll:
             "[a]",
         ],
     )
-    def test_of_users_whose_ids_look_like_syntax(self, client: mem0.Memory, call: Call, odd: str) -> None:
+    def test_removes_one_user_whatever_characters_the_id_has(self, client: mem0.Memory, call: Call, odd: str) -> None:
         # mem0 keeps messages under run_id=…&user_id=…; neither a LIKE nor a cut at the wrong "=" may hit a neighbour.
         neighbours = ["a", "b", "x", "5", "50", "a&b", "u_alice", "abc", "%%", "__", "a%25", "user_id"]
         for user_id in (odd, *neighbours):
@@ -227,7 +231,7 @@ class TestDeleteAll:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_names_go_in_a_process_that_has_not_opened_their_store(tmp_path: Path, mode: str, old: str) -> None:
+def test_removes_names_mem0_has_not_opened(tmp_path: Path, mode: str, old: str) -> None:
     with opened("qdrant", tmp_path) as client:
         alice, bob = (ScopedMemory(user_id, client=client) for user_id in ("u_alice", "u_bob"))
         for memory in (alice, bob):
@@ -252,7 +256,7 @@ def test_names_go_in_a_process_that_has_not_opened_their_store(tmp_path: Path, m
         close_plain(client)
 
 
-def test_plain_mem0_leaves_all_of_it(tmp_path: Path, old: str) -> None:
+def test_mem0_leaves_text_history_messages_and_names(tmp_path: Path, old: str) -> None:
     # The control: what the tests above look for is really there when mem0 erases by itself.
     with opened("qdrant", tmp_path) as client:
         memory_id = client.add(old, user_id="u_alice", infer=False)["results"][0]["id"]
@@ -266,7 +270,7 @@ def test_plain_mem0_leaves_all_of_it(tmp_path: Path, old: str) -> None:
         assert linked(client, "u_alice") == {"Frieda": [memory_id]}
 
 
-def test_erasing_asks_no_model(memory: ScopedMemory, call: Call, client: mem0.Memory) -> None:
+def test_erasure_calls_no_model(memory: ScopedMemory, call: Call, client: mem0.Memory) -> None:
     memory.add(TEXTS)
     with Spy(client) as spy:
         call(memory, "delete_all")
