@@ -104,7 +104,7 @@ class EngineBackend(Backend):
         memory_id = request.memory_id
         try:
             with self._units.unit(user_id, memory_ids=[memory_id]) as unit:
-                if self._engine.vector_store.get(memory_id) is None:
+                if self._engine.vector_store.get_of(user_id, memory_id) is None:
                     return None
                 self._engine.update(memory_id, text=request.text, metadata=request.metadata, user_id=user_id)
         except MemoryNotFoundError:
@@ -120,7 +120,7 @@ class EngineBackend(Backend):
     def _delete(self, user_id: str, memory_id: str) -> bool:
         is_committed = self._units.current is None
         with self._units.unit(user_id, memory_ids=[memory_id]) as unit:
-            if self._engine.vector_store.get(memory_id) is None:
+            if self._engine.vector_store.get_of(user_id, memory_id) is None:
                 return False
             self._engine.delete(memory_id, user_id=user_id)
         # Another call may have removed it meanwhile.
@@ -191,17 +191,12 @@ class EngineBackend(Backend):
         return call_mem0("get", self._get, user_id, memory_id)
 
     def _get(self, user_id: str, memory_id: str) -> Row | None:
-        with self._units.for_user(user_id):
-            hit = self._engine.vector_store.get(memory_id)
+        hit = self._engine.vector_store.get_of(user_id, memory_id)
         return None if hit is None else format_row(hit.id, hit.payload)
 
     def history(self, user_id: str, memory_id: str) -> Changes:
         """Return what happened to a row of this user in one read; see `Backend.history`."""
-        return call_mem0("history", self._history, user_id, memory_id)
-
-    def _history(self, user_id: str, memory_id: str) -> Changes:
-        with self._units.for_user(user_id):
-            return self._engine.db.get_history(memory_id)
+        return call_mem0("history", self._engine.db.history_of, user_id, memory_id)
 
     # -- erasure
 

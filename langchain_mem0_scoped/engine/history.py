@@ -73,8 +73,11 @@ class EngineHistory:
             )
 
     def get_history(self, memory_id: str) -> list[dict[str, Any]]:
-        """Return a memory's events, the oldest first; none where the user has no such memory."""
-        user_id = self._units.user_of_call("get_history")
+        """Return the events of a memory of the user whom the call is about, the oldest first."""
+        return self.history_of(self._units.user_of_call("get_history"), memory_id)
+
+    def history_of(self, user_id: str, memory_id: str) -> list[dict[str, Any]]:
+        """Return the events of a user's memory, the oldest first; none where the user has no such memory."""
         try:
             raw = id_bytes(memory_id)
         except ValueError:

@@ -146,10 +146,8 @@ class RowSearch:
         for places, scores in _best_first(
             raw_score, score, among, query.k * 3 if is_narrowed else query.k, query.min_score
         ):
-            if not hits and scores and scores[0] < query.min_top_score:
+            if not hits and scores[0] < query.min_top_score:
                 break
-            if not places:
-                continue
             payloads = self._payloads(rows, places, query.user_id)
             is_current = True
             for place, value, payload in zip(places, scores, payloads, strict=True):
@@ -234,17 +232,26 @@ def _best_first(
     batch: int,
     min_score: float,
 ) -> Iterator[tuple[list[int], list[float]]]:
-    """Yield rows and their scores, ever more at once: most often the first few are what is wanted."""
+    """Yield rows and their scores: a first batch, which most often is enough, then ever larger ones."""
     ranked = raw_score if among is None else raw_score[among]
+    places: list[int] = []
+    scores: list[float] = []
     seen, wanted = 0, min(batch, len(ranked))
     while seen < wanted:
         best = top(ranked, wanted)[seen:]
-        places = best if among is None else among[best].tolist()
-        scores = list(map(score, places))
-        # A score of 0 has nothing in common with the query, though one after it may.
-        shown = [(place, value) for place, value in zip(places, scores, strict=True) if value and value >= min_score]
-        yield [place for place, _ in shown], [value for _, value in shown]
-        if 0.0 < scores[-1] < min_score:
+        value = 0.0
+        for place in best if among is None else among[best].tolist():
+            value = score(place)
+            # A score of 0 has nothing in common with the query, though one after it may.
+            if value and value >= min_score:
+                places.append(place)
+                scores.append(value)
+        is_last = wanted == len(ranked) or 0.0 < value < min_score
+        while len(places) >= batch or (is_last and places):
+            yield places[:batch], scores[:batch]
+            places, scores = places[batch:], scores[batch:]
+            batch *= 4
+        if is_last:
             return
         seen, wanted = wanted, min(wanted * 4, len(ranked))
 

@@ -61,8 +61,11 @@ class EngineVectorStore(VectorStoreBase):
         return None
 
     def get(self, vector_id: str) -> Hit | None:
-        """Read a row of the user whom the call is about."""
-        user_id = self._units.user_of_call("get")
+        """Read a row of the user whom the call is about; None where the user has none of that id."""
+        return self.get_of(self._units.user_of_call("get"), vector_id)
+
+    def get_of(self, user_id: str, vector_id: str) -> Hit | None:
+        """Read a row of a user; None where the user has none of that id."""
         row_id = _usual_spelling(vector_id)
         payload = None if row_id is None else self._payload(user_id, row_id)
         return None if row_id is None or payload is None else Hit(row_id, with_user(payload, user_id))

@@ -73,6 +73,16 @@ class TestReads:
         alice.search("tea", k=4)
         assert counting.asked() == [("bodies", 4)]
 
+    def test_bodies_are_read_once_however_many_rows_are_passed_over(
+        self, alice: ScopedMemory, counting: Counting
+    ) -> None:
+        alice.add([f"word{number} and thing{number}" for number in range(300)])
+        alice.search("word7")
+        counting.asked()
+        for query in ("zyzzogeton", "nothing of the kind", "word8 thing9"):
+            found = alice.search(query, k=9, threshold=0)
+            assert counting.asked() == [("bodies", len(found))]
+
     def test_after_an_add_only_the_added_rows_are_read(self, alice: ScopedMemory, counting: Counting) -> None:
         alice.add(["tea", "juice"])
         alice.search("tea")
