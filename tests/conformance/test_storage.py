@@ -66,7 +66,9 @@ class TestUsers:
         # The place and the version of her rows do not open them to him.
         snapshot = snapshot_of(storage)
         assert storage.bodies("u_bob", RowKind.MEMORY, snapshot.version, snapshot.seqs) is None
-        assert storage.bodies("u_bob", RowKind.MEMORY, bob.version, snapshot.seqs) != [b"hers"]
+        for user_id, bodies in {"u_alice": [b"hers"], "u_bob": [b"his", b"his second"]}.items():
+            own = snapshot_of(storage, user_id)
+            assert storage.bodies(user_id, RowKind.MEMORY, own.version, own.seqs) == bodies
         follow_up = snapshot_of(storage, "u_bob", cached=snapshot.version)
         assert follow_up.follows is None
         assert len(follow_up.ids) == 2

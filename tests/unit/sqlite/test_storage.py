@@ -69,6 +69,29 @@ class TestStatements:
                 assert plan
                 assert all(step.startswith("SEARCH") for step in plan), plan
 
+    def test_no_statement_lists_more_than_any_build_of_sqlite_takes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        connect = Database._connect
+
+        def limited(database: Database) -> sqlite3.Connection:
+            connection = connect(database)
+            connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+            return connection
+
+        monkeypatch.setattr(Database, "_connect", limited)
+        many = SqliteStorage(tmp_path / "many.db", "tests")
+        rows = [memory(str(number)) for number in range(2_100)]
+        alice = add(many, "u_alice", *rows)
+        snapshot = snapshot_of(many)
+        assert len(many.bodies("u_alice", RowKind.MEMORY, alice.version, snapshot.seqs) or []) == 2_100
+        with many.writing() as transaction:
+            seqs = transaction.find_ids(alice, RowKind.MEMORY, [row.id for row in rows])
+            assert len(transaction.rows(alice, RowKind.MEMORY, seqs=list(seqs.values()))) == 2_100
+            transaction.remove(alice, RowKind.MEMORY, list(seqs.values()))
+            assert not transaction.has_rows(alice, RowKind.MEMORY)
+        many.close()
+
 
 class TestSnapshot:
     def test_user_erased_between_the_two_looks_has_no_snapshot(
