@@ -1,4 +1,4 @@
-"""The stand-in for mem0's platform itself: its contract, its dangers, its faults and what it refuses."""
+"""The stand-in for mem0's platform: its API, the dangerous requests it answers, and what it refuses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _memories(answer: dict[str, Any]) -> list[str]:
 # -- the contract, by mem0's own client
 
 
-def test_mem0s_client_does_everything_and_every_answer_is_as_described(platform: Platform) -> None:
+def test_mem0s_client_works_and_every_answer_is_as_described(platform: Platform) -> None:
     platform.checks_answers = True
     client = platform.client()
     assert client.org_id
@@ -53,13 +53,13 @@ def test_mem0s_client_does_everything_and_every_answer_is_as_described(platform:
     assert platform.ended(client.delete_all(**ALICE)["event_id"])["status"] == "SUCCEEDED"
 
 
-async def test_mem0s_asynchronous_client_works(platform: Platform) -> None:
+async def test_mem0s_async_client_works(platform: Platform) -> None:
     async with platform.async_client() as client:
         await client.add("I eat no nuts", infer=False, **ALICE)
         assert _memories(await client.search("nuts", filters=ALICE)) == ["I eat no nuts"]
 
 
-def test_without_inference_every_message_is_there_at_once(platform: Platform) -> None:
+def test_verbatim_messages_are_stored_at_once(platform: Platform) -> None:
     platform.checks_answers = True
     client = platform.client()
     messages = [{"role": "user", "content": "I like tea"}, {"role": "assistant", "content": "Noted"}]
@@ -72,7 +72,7 @@ def test_without_inference_every_message_is_there_at_once(platform: Platform) ->
     assert _memories(client.get_all(filters=ALICE)) == ["Noted", "I like tea"]
 
 
-def test_an_add_is_not_there_before_its_event_is_done(platform: Platform) -> None:
+def test_added_rows_appear_when_their_event_is_done(platform: Platform) -> None:
     platform.event_polls = 2
     client = platform.client()
     event_id = client.add("I like tea", **ALICE)["event_id"]
@@ -84,7 +84,7 @@ def test_an_add_is_not_there_before_its_event_is_done(platform: Platform) -> Non
     assert _memories(client.get_all(filters=ALICE)) == ["I like tea"]
 
 
-def test_events_take_the_time_of_their_kind_and_can_be_held(platform: Platform) -> None:
+def test_events_take_the_time_of_their_type_and_can_be_held(platform: Platform) -> None:
     platform.event_seconds = lambda kind: 0.001 if kind == "DELETE_ALL" else 0.1
     client = platform.client()
     client.add("I like tea", **ALICE)
@@ -99,7 +99,7 @@ def test_events_take_the_time_of_their_kind_and_can_be_held(platform: Platform) 
     assert client.get_all(filters=ALICE)["count"] == 0
 
 
-def test_search_ranks_cuts_and_hides_what_has_expired(platform: Platform) -> None:
+def test_search_ranks_and_limits_and_hides_expired_rows(platform: Platform) -> None:
     platform.put("tea in the morning", user_id="alice")
     platform.put("tea in the morning, coffee at night", user_id="alice")
     platform.put("rain", user_id="alice")
@@ -114,7 +114,7 @@ def test_search_ranks_cuts_and_hides_what_has_expired(platform: Platform) -> Non
     assert client.get_all(filters=ALICE)["count"] == 3
 
 
-def test_pages_go_newest_first_and_a_page_that_is_gone_is_404(platform: Platform) -> None:
+def test_pages_are_newest_first_and_a_missing_page_is_404(platform: Platform) -> None:
     for number in range(205):
         platform.put(f"fact {number}", user_id="alice")
     client = platform.client()
@@ -136,7 +136,7 @@ def _texts(client: Any, filters: dict[str, Any]) -> set[str]:
     return set(_memories(client.get_all(filters=filters)))
 
 
-def test_ids_that_are_not_mentioned_go_by_either_documented_rule(platform: Platform) -> None:
+def test_both_documented_rules_for_ids_that_are_not_mentioned(platform: Platform) -> None:
     platform.put("alone", user_id="alice")
     platform.put("in a run", run_id="r1", user_id="alice")
     platform.put("of an app", app_id="a1", user_id="alice")
@@ -151,7 +151,7 @@ def test_ids_that_are_not_mentioned_go_by_either_documented_rule(platform: Platf
     assert platform.texts() == (["in a run", "of an app"] if nulls else [])
 
 
-def test_delete_all_can_go_by_another_rule(platform: Platform) -> None:
+def test_delete_all_can_follow_another_rule(platform: Platform) -> None:
     platform.put("in a run", run_id="r1", user_id="alice")
     platform.deleting = Scoping.USER_ALONE
     platform.ended(platform.client().delete_all(**ALICE)["event_id"])
@@ -175,7 +175,7 @@ def test_delete_all_can_go_by_another_rule(platform: Platform) -> None:
         ({"user_id": {"in": ["bob"]}}, {"of bob"}),
     ],
 )
-def test_the_filters_language(lenient_platform: Platform, filters: dict[str, Any], expected: set[str]) -> None:
+def test_filters_match(lenient_platform: Platform, filters: dict[str, Any], expected: set[str]) -> None:
     january, march = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)
     lenient_platform.put("eats no nuts", metadata={"topic": "food"}, created_at=january, user_id="alice")
     lenient_platform.put("likes tea", categories=("drinks",), created_at=march, user_id="alice")
@@ -201,7 +201,7 @@ def test_the_filters_language(lenient_platform: Platform, filters: dict[str, Any
         {"user_id": None},
     ],
 )
-def test_filters_that_the_platform_refuses(filters: dict[str, Any]) -> None:
+def test_invalid_filters_are_refused(filters: dict[str, Any]) -> None:
     with pytest.raises(BadFilter):
         validate(filters)
 
@@ -221,11 +221,11 @@ def test_filters_that_the_platform_refuses(filters: dict[str, Any]) -> None:
         ({"agent_id": "a1"}, None),
     ],
 )
-def test_which_users_a_filter_can_reach(filters: dict[str, Any], users: set[str] | None) -> None:
+def test_users_that_a_filter_can_reach(filters: dict[str, Any], users: set[str] | None) -> None:
     assert admitted(filters) == users
 
 
-def test_what_the_assistant_said_can_end_up_under_the_agent_alone(platform: Platform) -> None:
+def test_assistant_text_can_be_stored_for_the_agent_only(platform: Platform) -> None:
     platform.extract = by_speaker
     messages = [{"role": "user", "content": "I eat no nuts"}, {"role": "assistant", "content": "She eats no nuts"}]
     event = platform.client().add(messages, agent_id="cook", **ALICE)
@@ -263,7 +263,7 @@ def _wiped(platform: Platform) -> bool:
         (lambda client: client.reset(), Danger.EVERY_ENTITY),
     ],
 )
-def test_the_doors_that_wipe_everybody(
+def test_requests_that_erase_everybody(
     lenient_platform: Platform, wipe: Callable[[Any], Any], danger: Danger | None
 ) -> None:
     wipe(_two_users(lenient_platform))
@@ -271,7 +271,7 @@ def test_the_doors_that_wipe_everybody(
     assert danger is None or danger in {found for found, _ in lenient_platform.dangers}
 
 
-def test_the_doors_that_list_everybody(lenient_platform: Platform) -> None:
+def test_requests_that_list_everybody(lenient_platform: Platform) -> None:
     client = _two_users(lenient_platform)
     everybody = {"of alice", "of bob"}
     assert _texts(client, {"user_id": "*"}) == everybody
@@ -280,7 +280,7 @@ def test_the_doors_that_list_everybody(lenient_platform: Platform) -> None:
     assert {entity["name"] for entity in client.users()["results"]} == {"alice", "bob"}
 
 
-def test_the_doors_that_move_a_row(lenient_platform: Platform) -> None:
+def test_requests_that_move_a_row(lenient_platform: Platform) -> None:
     client = lenient_platform.client()
     client.add("who am I", infer=False, filters={"user_id": "bob"}, **ALICE)
     assert lenient_platform.texts("bob") == ["who am I"]
@@ -291,7 +291,7 @@ def test_the_doors_that_move_a_row(lenient_platform: Platform) -> None:
     assert {danger for danger, _ in lenient_platform.dangers} == {Danger.CONFLICTING_IDS, Danger.MOVES_A_ROW}
 
 
-def test_rows_are_served_to_whoever_knows_the_id(platform: Platform) -> None:
+def test_rows_are_returned_to_anybody_who_knows_the_id(platform: Platform) -> None:
     row = platform.put("of bob", user_id="bob")
     client = platform.client()
     assert client.get(row.id)["user_id"] == "bob"
@@ -300,7 +300,7 @@ def test_rows_are_served_to_whoever_knows_the_id(platform: Platform) -> None:
     assert not platform.rows()
 
 
-def test_dangers_fail_the_test_that_does_not_expect_them() -> None:
+def test_unexpected_dangerous_requests_fail_a_test() -> None:
     with pytest.raises(AssertionError, match="no user is given"), Platform() as platform:
         platform.client().delete_all()
 
@@ -319,7 +319,7 @@ def test_deleted_rows_can_stay_readable(platform: Platform, view: str) -> None:
             client.get(row.id)
 
 
-def test_a_user_stays_listed_until_the_user_is_deleted(platform: Platform) -> None:
+def test_a_user_is_listed_until_deleted(platform: Platform) -> None:
     client = platform.client()
     client.add("of alice", infer=False, **ALICE)
     platform.ended(client.delete_all(**ALICE)["event_id"])
@@ -364,7 +364,7 @@ def test_a_user_stays_listed_until_the_user_is_deleted(platform: Platform) -> No
         ("GET", "/v1/memories", None, "no such operation"),
     ],
 )
-def test_what_the_description_does_not_allow(method: str, path: str, body: Any, complaint: str) -> None:
+def test_requests_outside_the_description_are_refused(method: str, path: str, body: Any, complaint: str) -> None:
     with Platform(tolerated=list(Danger)) as platform, platform.http() as raw:
         answer = raw.request(method, path, json=body)
         assert answer.status_code in (400, 404)
@@ -375,14 +375,14 @@ def test_what_the_description_does_not_allow(method: str, path: str, body: Any, 
 
 
 @pytest.mark.parametrize("sent", [b"{", b'{"a":1,"a":2}', b'{"a":NaN}', b"\xff"])
-def test_bodies_that_are_no_json(sent: bytes) -> None:
+def test_bodies_that_are_not_json_are_refused(sent: bytes) -> None:
     with Platform() as platform, platform.http() as raw:
         assert raw.post(ADD, content=sent, headers={"Content-Type": "application/json"}).status_code == 400
         assert platform.mismatches
         platform.clear()
 
 
-def test_a_wrong_key(platform: Platform) -> None:
+def test_wrong_key_is_refused(platform: Platform) -> None:
     answer = httpx.get(platform.url + "/v1/ping/", headers={"Authorization": "Token wrong"})
     assert answer.status_code == 401
     with pytest.raises(ValueError, match="Invalid API key"):
@@ -390,7 +390,7 @@ def test_a_wrong_key(platform: Platform) -> None:
     assert not any(request.authorized for request in platform.requests)
 
 
-def test_requests_are_recorded_as_they_were(platform: Platform) -> None:
+def test_requests_are_recorded(platform: Platform) -> None:
     client = platform.client()
     client.search("tea", filters={"AND": [{"user_id": "a/b?ü"}, {"run_id": "*"}]})
     client.delete_all(user_id="a/b?ü")
@@ -402,7 +402,7 @@ def test_requests_are_recorded_as_they_were(platform: Platform) -> None:
     assert platform.key not in str([request.headers for request in platform.requests])
 
 
-def test_paths_that_become_other_paths_are_seen(lenient_platform: Platform) -> None:
+def test_paths_that_become_other_paths_are_detected(lenient_platform: Platform) -> None:
     with lenient_platform.http() as raw:
         raw.get("/v1/memories//")
         raw.get("/v1/memories/%2e/")

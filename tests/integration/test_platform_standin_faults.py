@@ -1,4 +1,4 @@
-"""What can go wrong at the stand-in for mem0's platform, and many at it at once."""
+"""The faults of the stand-in for mem0's platform, and many users at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ADD = "/v3/memories/add/"
 
 @pytest.fixture
 def raw(platform: Platform) -> Iterator[httpx.Client]:
-    """Without mem0 in between."""
+    """A plain HTTP client."""
     with platform.http() as client:
         yield client
 
@@ -67,7 +67,7 @@ def test_dropped_connections(platform: Platform, when: Any, stored: int) -> None
         (Html(502, when="after"), mem0_errors.NetworkError, 1),
     ],
 )
-def test_answers_that_are_none(platform: Platform, fault: Any, error: type[Exception], stored: int) -> None:
+def test_errors_instead_of_answers(platform: Platform, fault: Any, error: type[Exception], stored: int) -> None:
     client = platform.client()
     platform.faults.once(fault, path=ADD)
     with pytest.raises(error):
@@ -76,7 +76,7 @@ def test_answers_that_are_none(platform: Platform, fault: Any, error: type[Excep
     assert platform.requests[-1].status == fault.code
 
 
-def test_slowness(platform: Platform) -> None:
+def test_delays(platform: Platform) -> None:
     client = platform.client(timeout=0.1)
     platform.faults.once(Delay(0.03))
     begun = time.monotonic()
@@ -91,7 +91,7 @@ def test_slowness(platform: Platform) -> None:
         client.search("x", filters=ALICE)
 
 
-def test_events_that_fail(platform: Platform) -> None:
+def test_failed_events(platform: Platform) -> None:
     client = platform.client()
     platform.faults.once(Fail("no model for: {text}", stores=1), path=ADD)
     messages = [{"role": "user", "content": text} for text in ("tea", "coffee")]
@@ -103,7 +103,7 @@ def test_events_that_fail(platform: Platform) -> None:
     assert platform.texts() == ["tea"]
 
 
-def test_somebody_elses_row_in_the_answer(platform: Platform, raw: httpx.Client) -> None:
+def test_foreign_rows_in_answers(platform: Platform, raw: httpx.Client) -> None:
     mine = platform.put("of alice", user_id="alice")
     theirs = platform.put("of bob", user_id="bob")
     client = platform.client()
@@ -121,7 +121,7 @@ def test_somebody_elses_row_in_the_answer(platform: Platform, raw: httpx.Client)
     assert (row["memory"], row["user_id"]) == ("of bob", "alice")
 
 
-def test_answers_can_be_rewritten_and_faults_aimed(platform: Platform) -> None:
+def test_answers_can_be_rewritten_and_faults_targeted(platform: Platform) -> None:
     platform.put("of alice", user_id="alice")
     client = platform.client()
     platform.faults.once(
@@ -136,7 +136,7 @@ def test_answers_can_be_rewritten_and_faults_aimed(platform: Platform) -> None:
 # -- many at once
 
 
-async def test_a_thousand_users_at_once_among_faults(platform: Platform) -> None:
+async def test_a_thousand_users_at_once_with_faults(platform: Platform) -> None:
     platform.faults.randomly(0.1, Throttle(), path=ADD, seed=1)
     platform.faults.randomly(0.05, Drop("after"), path=ADD)
     gate = asyncio.Semaphore(50)  # httpx's pool is slow with more in its queue

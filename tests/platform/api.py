@@ -1,4 +1,4 @@
-"""What each operation does and answers. Nothing here asks whose a row is: neither does the platform."""
+"""What each operation does and answers. Like the platform, it does not check whose a row is."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def refuse(why: str) -> Refused:
 
 
 def handle(project: Project, request: Request, fail: Fail | None) -> Answer:
-    """Do what the request says. With `fail`, the event it makes ends FAILED.
+    """Execute a request. With `fail`, the event it makes ends FAILED.
 
     Raises:
         Refused: The platform would answer with an error.
@@ -72,7 +72,7 @@ def handle(project: Project, request: Request, fail: Fail | None) -> Answer:
 
 
 def listed(row: Row, *, alone: bool = False) -> dict[str, Any]:
-    """A row of get_all, or with alone=True of get and update."""
+    """Return a row as get_all has it, or with alone=True as get and update have it."""
     shown: dict[str, Any] = {
         "id": row.id,
         "memory": row.memory,
@@ -90,7 +90,7 @@ def listed(row: Row, *, alone: bool = False) -> dict[str, Any]:
 
 
 def scored(row: Row, score: float) -> dict[str, Any]:
-    """A row of search."""
+    """Return a row as search has it."""
     return {
         "id": row.id,
         "memory": row.memory,
@@ -106,7 +106,7 @@ def scored(row: Row, score: float) -> dict[str, Any]:
 
 
 def event_result(row: Row) -> dict[str, Any]:
-    """A row of an event's results."""
+    """Return a row as the results of an event have it."""
     return {"id": row.id, "event": "ADD", "data": {"memory": row.memory}, "user_id": row.user_id}
 
 
@@ -120,8 +120,8 @@ def _fields(rows: list[dict[str, Any]], fields: list[str] | None) -> list[dict[s
 def _add(project: Project, request: Request, fail: Fail | None) -> Answer:
     body = request.body
     ids = {name: body[name] for name in ENTITIES if body.get(name)}
-    # The option class of mem0's client says that ids travel in filters: where both are given, these win here, since
-    # that is the worse of the two.
+    # mem0's client may send ids in filters too. Where both are sent, those in filters win here: that is the more
+    # dangerous case.
     ids |= {name: value for name, value in body.get("filters", {}).items() if name in ENTITIES}
     if not ids:
         raise refuse("at least one entity id is required")
@@ -220,7 +220,7 @@ def _page(request: Request, found: list[Any], page: int, size: int) -> dict[str,
         raise refuse(f"no page {page} of {size}")
     start = (page - 1) * size
     if start >= len(found) and page > 1:
-        # Rows may have gone since the page before this one gave its address.
+        # Rows may have been deleted since the page before.
         raise Refused(404, {"detail": "Invalid page."})
 
     def address(number: int) -> str:
@@ -236,7 +236,7 @@ def _page(request: Request, found: list[Any], page: int, size: int) -> dict[str,
 
 
 def _list_all(project: Project, request: Request, _: Fail | None) -> Answer:
-    """The old list by query: of everybody where no id is given, as get(".") finds out."""
+    """The old list by query. Without an id it lists everybody, which get(".") makes use of."""
     given = request.parameters
     found = project.select({name: given[name] for name in ENTITIES if name in given}, "get_all", expired=False)
 
@@ -317,7 +317,7 @@ def _delete_all(project: Project, request: Request, fail: Fail | None) -> Answer
     given = request.parameters
     filters: Ids = {name: given[name] for name in ENTITIES if name in given}
     scoping = project.rules.deleting or project.rules.scoping
-    # Without a filter everything goes, whatever ids the rows have.
+    # Without a filter, everything is deleted.
     return _queue_deletion(project, "DELETE_ALL", filters, fail, scoping, lambda: None)
 
 

@@ -1,4 +1,4 @@
-"""The ASGI app: reads a request, records it, checks it, lets it go wrong, answers."""
+"""The ASGI app: reads a request, records it, checks it, applies faults, answers."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class App:
         project: The data.
         faults: What goes wrong.
         key: The key that requests must carry.
-        requests: What arrived.
-        mismatches: What arrived and is not allowed.
-        dangers: What arrived and reaches beyond one user.
-        errors: What went wrong here.
+        requests: All requests.
+        mismatches: Requests that the API description does not allow.
+        dangers: Requests that reach beyond one user.
+        errors: Failures of the stand-in itself.
     """
 
     def __init__(self, project: Project, key: str) -> None:
@@ -57,11 +57,11 @@ class App:
         try:
             await self._serve(self._arrived(scope, sent), reply)
         except Exception as error:
-            # Nobody reads a server's log: the test that asked must fail.
+            # The test that sent the request must fail.
             self.errors.append(f"{scope['method']} {scope['path']}: {error!r}")
             await reply.json(500, {"error": "the stand-in broke"})
 
-    # -- what arrived
+    # -- requests
 
     def _arrived(self, scope: Message, sent: bytes) -> Request:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -149,7 +149,7 @@ class App:
                 request.status = fault.code
                 await reply.text(fault.code, fault.text, [], "text/html; charset=utf-8")
             case Drop(when="half"):
-                # Before it is sent: whoever hears it may ask at once.
+                # Before it is sent: the test may read it at once.
                 status, request.status = request.status or 200, None
                 await reply.half(status, body)
             case Drop():
@@ -190,7 +190,7 @@ def _decode(sent: bytes) -> Any:
 
 
 class _Reply:
-    """The answer to one request, given or not."""
+    """The answer to one request."""
 
     def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
         self._transport: asyncio.Transport = scope["state"]["transport"]
@@ -222,7 +222,7 @@ class _Reply:
         await self.gone()
 
     async def gone(self) -> None:
-        """Wait until the client has gone away. uvicorn then takes it that nobody waits for an answer."""
+        """Wait until the client disconnects. uvicorn then expects no answer."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 

@@ -20,18 +20,18 @@ _STRING: Final = {"type": "string"}
 _BOOLEAN: Final = {"type": "boolean"}
 _IDS: Final = dict.fromkeys(("user_id", "agent_id", "app_id", "run_id"), _STRING)
 
-# Body properties and query parameters that the description leaves out and that are sent, or honoured, all the same.
+# Body properties and query parameters that the description lacks, but that are sent or honoured.
 _POSTDATES: Final[dict[str, Schema]] = {
     # mem0ai 2.2.1 offers these in its option classes (mem0/client/types.py).
     "post /v3/memories/add/": {"filters": {"type": "object"}},
     "post /v3/memories/search/": {"latest_only": _BOOLEAN, "keyword_search": _BOOLEAN},
     "post /v3/memories/": {"latest_only": _BOOLEAN},
-    # update() passes on whatever it is given: ids in it move the row to another user. Honoured, and a danger.
+    # update() passes on any ids. They move the row to another user. Honoured, and dangerous.
     "put /v1/memories/{memory_id}/": {
         "timestamp": {"oneOf": [{"type": "number"}, _STRING]},
         **_IDS,
     },
-    # The description says that the answer has a "next" page, and not how the page is named.
+    # The description says that an answer has a "next" page, but not what its parameters are.
     "get /v1/events/": {"page": {"type": "integer"}, "page_size": {"type": "integer"}},
 }
 
@@ -66,7 +66,7 @@ def operations() -> tuple[Operation, ...]:
 
 
 def route(method: str, path: str) -> tuple[Operation, dict[str, str]] | None:
-    """The operation of a decoded path, and what its path names. Fixed paths come before those with a name in them."""
+    """Return the operation of a decoded path, and its parameters. Fixed paths come before those with parameters."""
     wanted = f"{method.lower()} {path}"
     for operation in sorted(operations(), key=lambda each: len(each.path)):
         if (match := operation.pattern.fullmatch(wanted)) is not None:
@@ -75,7 +75,7 @@ def route(method: str, path: str) -> tuple[Operation, dict[str, str]] | None:
 
 
 def normal(raw_path: str) -> str:
-    """A path as a web server in front of the platform sees it: decoded, then freed of empty segments and dots."""
+    """Return a path as a web server sees it: decoded, without empty segments and dots."""
     kept: list[str] = []
     segments = unquote(raw_path, errors="surrogateescape").split("/")
     for segment in segments:
@@ -88,7 +88,7 @@ def normal(raw_path: str) -> str:
 
 
 def complaints(operation: Operation, named: dict[str, str], query: list[tuple[str, str]], body: Any) -> list[str]:
-    """What a request does that the description does not allow."""
+    """Return how a request departs from the description."""
     found: list[str] = []
     for name, schema in operation.path.items():
         found += _wrong(named[name], schema, f"path {name}")
@@ -108,7 +108,7 @@ def complaints(operation: Operation, named: dict[str, str], query: list[tuple[st
 
 
 def answer_complaints(operation: Operation, status: int, body: Any) -> list[str]:
-    """Where an answer of the stand-in is not what the description promises."""
+    """Return how an answer of the stand-in departs from the description."""
     schema = operation.answers.get(str(status))
     return [] if schema is None else list(_wrong(body, schema, f"{status} answer"))
 
@@ -148,7 +148,7 @@ def _wrong(value: Any, schema: Schema, where: str) -> Iterator[str]:
             yield f"{where} fits none of the shapes described"
         return
     kind = schema.get("type")
-    # To Python True is a number, to JSON it is not.
+    # In Python, True is a number. In JSON it is not.
     if kind and (not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "boolean")):
         yield f"{where} must be {kind}, not {type(value).__name__}"
         return
@@ -179,7 +179,7 @@ def _wrong_object(value: dict[str, Any], schema: Schema, where: str) -> Iterator
         if name not in value:
             yield f"{where} lacks {name}"
     known = schema.get("properties", {})
-    # An object described without any properties is free: filters, metadata.
+    # An object that is described without properties may have any: filters, metadata.
     others = schema.get("additionalProperties", not known)
     for name, item in value.items():
         if name in known:

@@ -1,4 +1,4 @@
-"""What can go wrong at the stand-in: faults, and which requests they happen to."""
+"""The faults of the stand-in, and which requests they affect."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ HTML: Final = "<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1
 
 @dataclass(frozen=True)
 class Throttle:
-    """429, not handled.
+    """Status 429; the request is not executed.
 
     Attributes:
-        retry_after: What the header Retry-After and the body's retry_after say: seconds, or any text.
+        retry_after: The header Retry-After and the body's retry_after: seconds, or any text.
         header: Whether the header is there.
-        body: Whether the body says it.
+        body: Whether the body has it.
     """
 
     retry_after: float | str = 1
@@ -33,14 +33,14 @@ class Throttle:
 
 @dataclass(frozen=True)
 class Drop:
-    """The connection goes away: before the request is handled, after it, or in the middle of the answer's body."""
+    """The connection breaks: before the request is executed, after it, or in the middle of the answer."""
 
     when: Literal["before", "after", "half"] = "before"
 
 
 @dataclass(frozen=True)
 class Status:
-    """Another status than 2xx; with when="after", the work is done all the same. A body of str is sent as text."""
+    """Another status than 2xx. With when="after", the request is executed. A str as body is sent as text."""
 
     code: int
     body: Any = None
@@ -50,7 +50,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Html:
-    """A page of HTML instead of an answer, as a captive portal or a proxy sends it."""
+    """A page of HTML instead of an answer, as a proxy or a login page sends it."""
 
     code: int = 200
     when: When = "before"
@@ -59,14 +59,14 @@ class Html:
 
 @dataclass(frozen=True)
 class Delay:
-    """Handled this much later."""
+    """A delay before the request is executed."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Hang:
-    """No answer, ever: until the client goes away."""
+    """No answer until the client disconnects."""
 
     when: When = "before"
 
@@ -76,8 +76,8 @@ class Fail:
     """The event that the request makes ends FAILED.
 
     Attributes:
-        reason: Its error; {text} stands for the text of the messages, which real reasons quote.
-        stores: How many memories are there nevertheless: a failure half way.
+        reason: Its error; {text} stands for the text of the messages. Real reasons quote it.
+        stores: How many memories are stored before the failure.
     """
 
     reason: str = "could not process: {text}"
@@ -86,7 +86,7 @@ class Fail:
 
 @dataclass(frozen=True)
 class Foreign:
-    """Somebody else's row in the answer: beside the rows of a list, instead of the one asked for.
+    """Another user's row in the answer: first in a list, or instead of the row that was asked for.
 
     Attributes:
         user_id: Whose row. There must be one. None: of any user that the request does not name.
@@ -99,7 +99,7 @@ class Foreign:
 
 @dataclass(frozen=True)
 class Rewrite:
-    """The answer's body is replaced by what this makes of it."""
+    """The answer's body is replaced by the result of a function of it."""
 
     rewrite: Callable[[Any], Any]
 
@@ -117,7 +117,7 @@ class _Rule:
     skip: int
     rate: float | None
 
-    def meant(self, request: Request) -> bool:
+    def applies_to(self, request: Request) -> bool:
         return (
             self.method in (None, request.method)
             and request.path.startswith(self.path)
@@ -126,10 +126,10 @@ class _Rule:
 
 
 class Faults:
-    """Which requests go wrong, and how. May be changed at any time, from any thread.
+    """Rules that say which requests have faults. May be changed at any time, from any thread.
 
-    A request is meant by a rule if it has its method, if its path begins with the rule's, and if it names the user.
-    All standing rules that mean a request take effect, and the oldest of the one-shot rules that do.
+    A rule applies to a request with its method, whose path begins with the rule's, and which names its user. All
+    permanent rules that apply take effect, and the oldest of the limited rules.
 
     Attributes:
         seen: How often each kind of fault happened, by its name: faults.seen["Drop"].
@@ -151,11 +151,11 @@ class Faults:
         times: int = 1,
         after: int = 0,
     ) -> None:
-        """The next `times` requests that are meant, leaving out the first `after` of them."""
+        """Apply a fault to the next `times` matching requests, after the first `after` of them."""
         self._add(_Rule(fault, method, path, user_id, times, after, None))
 
     def always(self, fault: Fault, *, method: str | None = None, path: str = "/", user_id: str | None = None) -> None:
-        """Every request that is meant, until `clear`."""
+        """Apply a fault to every matching request, until `clear`."""
         self._add(_Rule(fault, method, path, user_id, float("inf"), 0, 1.0))
 
     def randomly(
@@ -168,7 +168,7 @@ class Faults:
         user_id: str | None = None,
         seed: int | None = None,
     ) -> None:
-        """That share of the requests that are meant. With several of these, each draws for itself."""
+        """Apply a fault to a random share of the matching requests. Several such rules draw independently."""
         if seed is not None:
             self._random.seed(seed)
         self._add(_Rule(fault, method, path, user_id, float("inf"), 0, rate))
@@ -184,12 +184,12 @@ class Faults:
             self._rules.append(rule)
 
     def draw(self, request: Request) -> list[Fault]:
-        """What happens to this request."""
+        """Return the faults of a request."""
         drawn: list[Fault] = []
         with self._lock:
             taken = False
             for rule in self._rules:
-                if not rule.meant(request) or not rule.left:
+                if not rule.applies_to(request) or not rule.left:
                     continue
                 if rule.rate is not None:
                     if rule.rate >= 1 or self._random.random() < rule.rate:

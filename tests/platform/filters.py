@@ -1,4 +1,4 @@
-"""The filters language of the platform: what is allowed, which rows match, and which users a filter can reach."""
+"""The platform's filters: which are valid, which rows match, and which users a filter can reach."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, Final, Protocol
 
 ENTITIES: Final = ("user_id", "agent_id", "app_id", "run_id")
-ANYBODY: Final = None  # what `admitted` says of a filter that no set of users bounds
+ANYBODY: Final = None  # returned by `admitted` for a filter without a bound on users
 
 _EQUAL: Final = {"eq", "ne", "in"}
 _ORDER: Final = {"gt", "gte", "lt", "lte", "eq", "ne"}
@@ -24,12 +24,12 @@ _LOGIC: Final = ("AND", "OR", "NOT")
 
 
 class Scoping(Enum):
-    """What a filter says of an id that it does not mention. mem0 has documented both."""
+    """What a filter means for ids that it does not mention. mem0 has documented both rules."""
 
     USER_ALONE = "user-alone"
-    """Nothing: {"user_id": x} matches every row of x."""
+    """They may have any value: {"user_id": x} matches every row of x."""
     IMPLICIT_NULLS = "implicit-nulls"
-    """That it is null: {"user_id": x} leaves out rows with a run id, an app id or an agent id."""
+    """They must be null: {"user_id": x} leaves out rows with a run id, an app id or an agent id."""
 
 
 class BadFilter(ValueError):
@@ -37,7 +37,7 @@ class BadFilter(ValueError):
 
 
 class Filterable(Protocol):
-    """What a filter looks at."""
+    """The fields of a row that a filter can name."""
 
     id: str
     memory: str
@@ -50,7 +50,7 @@ class Filterable(Protocol):
 
 
 def conditions(filters: Any) -> Iterator[tuple[str, Any]]:
-    """Every key and value of a filter at any depth, logic aside."""
+    """Yield every key and value of a filter, at any depth, without logical operators."""
     for item in filters if isinstance(filters, list) else [filters]:
         for key, value in item.items() if isinstance(item, dict) else ():
             if key in _LOGIC:
@@ -60,7 +60,7 @@ def conditions(filters: Any) -> Iterator[tuple[str, Any]]:
 
 
 def named(filters: Any, entity: str = "user_id") -> frozenset[str]:
-    """Every id that a filter names, "*" and those it excludes included."""
+    """Yield every id that a filter names, also "*" and those it excludes."""
     found: set[str] = set()
     for key, value in conditions(filters):
         if key == entity:
@@ -70,14 +70,14 @@ def named(filters: Any, entity: str = "user_id") -> frozenset[str]:
 
 
 def validate(filters: Any) -> None:
-    """Raises BadFilter for what the platform answers with 400."""
+    """Raise BadFilter for a filter that the platform answers with 400."""
     _validate(filters)
     if not _includes(filters):
         raise BadFilter("filters must include at least one entity id")
 
 
 def _includes(filters: dict[str, Any]) -> bool:
-    """Whether the filter says which entity it wants, as against which it does not want."""
+    """Return whether a filter names an entity it wants, not only entities it does not want."""
     for key, value in filters.items():
         if key in ("AND", "OR") and any(_includes(item) for item in value):
             return True
@@ -206,7 +206,7 @@ def _categories(stored: list[str], wanted: dict[str, Any]) -> bool:
 
 
 def format_timestamp(value: Any) -> datetime:
-    """A date or a date and time of a filter."""
+    """Parse a date, or a date and time, of a filter."""
     try:
         if len(value) == len("2026-01-31"):
             return datetime.combine(date.fromisoformat(value), time(), UTC)
@@ -217,7 +217,7 @@ def format_timestamp(value: Any) -> datetime:
 
 
 def admitted(filters: Any) -> frozenset[str] | None:
-    """The users whose rows a filter can match at most, or ANYBODY (rows without a user included)."""
+    """Return the users whose rows a filter can match at most, or ANYBODY, which includes rows without a user."""
     if not isinstance(filters, dict):
         return ANYBODY
     bounds: list[frozenset[str] | None] = []

@@ -1,6 +1,6 @@
 """The fixtures `platform` and `lenient_platform`, for a conftest or a test module to import.
 
-Their functions have other names, so that a test may import them and have an argument called `platform` all the same.
+Their functions have other names, so that a test module can import them and use an argument called `platform`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,6 @@ def strict(request: pytest.FixtureRequest) -> Iterator[Platform]:
 
 @pytest.fixture(name="lenient_platform")
 def lenient() -> Iterator[Platform]:
-    """One that lets a test send dangerous requests, to see what they do."""
+    """A platform that lets a test send dangerous requests, to see what they do."""
     with Platform(tolerated=list(Danger)) as platform:
         yield platform

@@ -1,4 +1,4 @@
-"""Another user's row in an answer: what a platform that mixes up its customers would send."""
+"""Another user's row in an answer, as a platform that mixes up its customers would send it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.platform.wire import Request
 
 
 def mixed_up(project: Project, request: Request, fault: Foreign, body: Any) -> Any:
-    """The answer with the row in it: first among the rows of a list, instead of a row that was asked for alone."""
+    """Return an answer with the row: first in a list, or instead of the row that was asked for."""
     row = _row(project, request, fault)
     claimed = {} if fault.claims is None else {"user_id": fault.claims}
     match request.operation:

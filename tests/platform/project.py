@@ -1,4 +1,4 @@
-"""What the stand-in keeps for one project: rows, their history, entities and events."""
+"""The data of one project: rows, their history, entities and events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any, Final
 from tests.platform.filters import ENTITIES, Scoping, admitted, matches
 from tests.platform.rules import VIEWS, Ids, Message, Rules
 
-_ZONE: Final = timezone(timedelta(hours=-7))  # the platform gives its times in California's
+_ZONE: Final = timezone(timedelta(hours=-7))  # the platform returns times of this zone
 _WORD: Final = re.compile(r"\w+")
 
 
@@ -79,11 +79,11 @@ class Event:
 
 
 class EventFailed(Exception):
-    """An event that ends FAILED; what it says is the event's error."""
+    """An event ends FAILED; the message is the event's error."""
 
 
 class Project:
-    """The rows, their history, the entities and the events, kept by the rules given."""
+    """The rows, their history, the entities and the events, under the given rules."""
 
     def __init__(self, rules: Rules) -> None:
         self.lock = threading.RLock()
@@ -91,7 +91,7 @@ class Project:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all data."""
+        """Remove all data."""
         with self.lock:
             self.rows: dict[str, Row] = {}
             self.by_user: dict[str, dict[str, Row]] = {}
@@ -133,7 +133,7 @@ class Project:
             self.by_user.setdefault(row.user_id, {})[row.id] = row
 
     def update(self, row: Row, changes: dict[str, Any]) -> None:
-        """Changes as PUT gives them. Ids among them move the row: nothing checks whose it is."""
+        """Apply the changes of a PUT. Ids among them move the row to another user; nothing checks whose it is."""
         with self.lock:
             before = row.memory
             row.memory = changes.get("text", row.memory)
@@ -181,7 +181,7 @@ class Project:
     def select(
         self, filters: dict[str, Any] | None, view: str, *, expired: bool, scoping: Scoping | None = None
     ) -> list[Row]:
-        """The rows that match, newest first. No filters: every row there is."""
+        """Return the rows that match, newest first; without filters every row."""
         with self.lock:
             users = admitted(filters)
             found = [
@@ -202,7 +202,7 @@ class Project:
     def queue(
         self, event_type: str, payload: dict[str, Any], work: Callable[[], list[dict[str, Any]]], *, now: bool = False
     ) -> Event:
-        """Queue work; with now=True, it is done before this returns."""
+        """Queue work; with now=True, do it before this returns."""
         with self.lock:
             begun = time.monotonic()
             seconds = (
@@ -220,7 +220,7 @@ class Project:
             return event
 
     def advance(self) -> None:
-        """Do what is due."""
+        """Do the queued work that is due."""
         with self.lock:
             while self._due and not self.rules.hold_events and self._due[0][0] <= time.monotonic():
                 self._finish(heapq.heappop(self._due)[2])
@@ -231,7 +231,7 @@ class Project:
                 self._finish(event)
 
     def ask(self, event: Event) -> None:
-        """Somebody asks how the event is doing."""
+        """Count a poll of an event."""
         with self.lock:
             if event.due is None and not self.rules.hold_events and event.asked >= event.polls:
                 self._finish(event)
@@ -253,7 +253,7 @@ class Project:
 
 
 def named_ids(row: Row, run: str) -> dict[str, str | None]:
-    """The ids of a row as an answer has them: the run is `run_id` in a search and `session_id` everywhere else."""
+    """Return the ids of a row as answers have them: the run is `run_id` in a search and `session_id` elsewhere."""
     return {run if name == "run_id" else name: row.entity(name) for name in ENTITIES}
 
 
@@ -266,5 +266,5 @@ def words(text: str) -> frozenset[str]:
 
 
 def nearness(query: frozenset[str], memory: frozenset[str]) -> float:
-    """The cosine of the two sets of words."""
+    """Return the cosine of two sets of words."""
     return len(query & memory) / sqrt(len(query) * len(memory)) if query and memory else 0.0

@@ -1,4 +1,4 @@
-"""How the stand-in behaves where the platform's documentation leaves a choice, or where a test wants the worse one."""
+"""How the stand-in behaves where the platform's documentation leaves a choice, or where a test chooses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Message = dict[str, str]
 
 @dataclass(frozen=True)
 class Extracted:
-    """A memory that extraction found, and whose it is: {"user_id": "alice", "run_id": "1"}."""
+    """A memory that extraction found, and its ids: {"user_id": "alice", "run_id": "1"}."""
 
     text: str
     ids: Ids
@@ -26,12 +26,12 @@ Extract = Callable[[list[Message], Ids], list[Extracted]]
 
 
 def each_user_message(messages: list[Message], ids: Ids) -> list[Extracted]:
-    """Each message of the user is a memory."""
+    """Make a memory of each message of the user."""
     return [Extracted(message["content"], ids) for message in messages if message["role"] == "user"]
 
 
 def by_speaker(messages: list[Message], ids: Ids) -> list[Extracted]:
-    """As documented for adds with a user and an agent: what the assistant said belongs to the agent, and to no user."""
+    """Store assistant text for the agent and for no user, as documented for adds with a user and an agent."""
     if "user_id" not in ids or "agent_id" not in ids:
         return each_user_message(messages, ids)
     of_user = {name: value for name, value in ids.items() if name != "agent_id"}
@@ -48,17 +48,16 @@ class Rules:
     """All may be set at any time.
 
     Attributes:
-        scoping: What a filter says of ids that it does not mention.
-        deleting: The same for delete_all. None: what `scoping` says.
-        extract: What the platform's model makes of an add's messages.
-        deduplicates: Whether an extracted text that is there already under the same ids adds nothing.
-        event_seconds: How long an event takes, or what says so for its type: "ADD", "DELETE_ALL", "DELETE_USER".
-        event_polls: How many times a new event answers that it is not done; then, whatever the time, it is. 0: time
-            decides.
-        hold_events: Whether nothing that is queued is ever done.
+        scoping: What a filter means for ids that it does not mention.
+        deleting: The same for delete_all; None for `scoping`.
+        extract: The memories that the platform's model makes of an add's messages.
+        deduplicates: Whether an extracted text that is stored already with the same ids adds nothing.
+        event_seconds: How long an event takes, or a function of its type: "ADD", "DELETE_ALL", "DELETE_USER".
+        event_polls: After how many polls a new event is done, whatever the time; 0 for by time.
+        hold_events: Whether queued work is never done.
         delete_leaves: Where deleted rows can still be read, of "search", "get_all", "get" and "history".
         delay: Seconds that every request takes.
-        checks_answers: Whether answers, too, are held against the description.
+        checks_answers: Whether answers are checked against the description too.
     """
 
     scoping: Scoping = Scoping.USER_ALONE

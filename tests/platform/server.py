@@ -1,12 +1,12 @@
-"""A stand-in for mem0's hosted platform on a loopback socket: dangerous as the platform is, and stricter than it is.
+"""A stand-in for mem0's hosted platform on a loopback socket: as dangerous as the platform, and stricter.
 
     with Platform() as platform:
         client = platform.client()  # mem0's own
         client.add("I eat no nuts", user_id="alice")
 
-It keeps to mem0's published description (contract.json) and records every request. A request that the description does
-not allow is answered with 400 and makes `check` fail, and so does one that reaches beyond one named user, which is
-carried out all the same.
+It follows mem0's published API description (contract.json) and records every request. A request that the description
+does not allow is answered with 400 and makes `check` fail. One that reaches beyond one named user is executed, and
+makes `check` fail too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _BACKLOG: Final = 2048
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's HTTP, which lets the app get at the connection, to drop it."""
+    """uvicorn's HTTP protocol, with access to the connection, so that the app can drop it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.app_state["transport"] = transport
@@ -46,13 +46,13 @@ class _Protocol(H11Protocol):
 
 
 class Platform(Rules):
-    """The stand-in. Its attributes, those of Rules among them, may be set while it serves.
+    """The stand-in. Its attributes, also those of Rules, may be set while it serves.
 
     Attributes:
-        url: Where it is: "http://127.0.0.1:1234".
-        key: The key that it takes.
-        faults: What goes wrong; see Faults.
-        tolerated: The dangers that `check` passes over.
+        url: Its address: "http://127.0.0.1:1234".
+        key: The key that it accepts.
+        faults: See Faults.
+        tolerated: The dangers that `check` ignores.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Platform(Rules):
     # -- serving
 
     def __enter__(self) -> Platform:
-        # The protocol is named because asyncio turns Nagle's algorithm off, 40 ms a request, only where it reads "TCP".
+        # With the protocol named, asyncio turns off Nagle's algorithm, which would cost 40 ms a request.
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.bind(("127.0.0.1", 0))
         self._socket.listen(_BACKLOG)
@@ -97,8 +97,7 @@ class Platform(Rules):
             runner.run(self._until_stopped())
 
     async def _until_stopped(self) -> None:
-        # No uvicorn.Server around the protocol: it looks whether it should stop ten times a second, and a test has
-        # no tenth of a second to spare.
+        # Without uvicorn.Server, which checks only ten times a second whether it should stop.
         config = Config(self._app, ws="none", lifespan="off", log_config=None, log_level="critical", access_log=False)
         config.load()
         state = ServerState()
@@ -109,7 +108,7 @@ class Platform(Rules):
         server.close()
         for connection in list(state.connections):
             connection.transport.abort()
-        for task in list(state.tasks):  # one that is slow on purpose, most likely
+        for task in list(state.tasks):  # most likely slow on purpose
             task.cancel()
         await asyncio.gather(*state.tasks, return_exceptions=True)
         await server.wait_closed()
@@ -117,23 +116,23 @@ class Platform(Rules):
     # -- clients
 
     def client(self, *, key: str | None = None, **options: Any) -> Any:
-        """A mem0.MemoryClient, closed with the platform; the options are those of its httpx.Client."""
+        """Build a mem0.MemoryClient, closed with the platform; the options are those of its httpx.Client."""
         http = httpx.Client(**{"timeout": 30, **options})
         self._clients.append(http)
         return load_mem0().MemoryClient(api_key=key or self.key, host=self.url, client=http)
 
     @asynccontextmanager
     async def async_client(self, **options: Any) -> AsyncIterator[Any]:
-        """A mem0.AsyncMemoryClient, closed at the end of the block. Its constructor blocks the event loop."""
+        """Build a mem0.AsyncMemoryClient, closed at the end of the block. Its constructor blocks the event loop."""
         async with httpx.AsyncClient(**{"timeout": 30, **options}) as http:
             yield load_mem0().AsyncMemoryClient(api_key=self.key, host=self.url, client=http)
 
     def http(self) -> httpx.Client:
-        """HTTP without mem0 in between, with the key. To be closed by the caller."""
+        """Build a plain HTTP client with the key. The caller closes it."""
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Token {self.key}"}, timeout=30)
 
     def ended(self, event_id: str, *, seconds: float = 5) -> dict[str, Any]:
-        """Ask for an event until it is done, and return what it says then."""
+        """Poll an event until it is done; return it."""
         until = time.monotonic() + seconds
         with self.http() as http:
             while time.monotonic() < until:
@@ -143,32 +142,32 @@ class Platform(Rules):
                 time.sleep(0.005)
         raise AssertionError("the event does not end")
 
-    # -- what arrived
+    # -- requests
 
     @property
     def requests(self) -> list[Request]:
-        """Every request so far, in order."""
+        """All requests, in order."""
         return list(self._app.requests)
 
     @property
     def mismatches(self) -> list[str]:
-        """What the description does not allow."""
+        """How requests departed from the description."""
         return list(self._app.mismatches)
 
     @property
     def dangers(self) -> list[tuple[Danger, str]]:
-        """What reached beyond one user, tolerated or not."""
+        """Requests that reached beyond one user, tolerated or not."""
         return list(self._app.dangers)
 
     def check(self) -> None:
-        """Raises AssertionError if a request was not allowed or was dangerous, or if the stand-in itself broke."""
+        """Raise AssertionError if a request was not allowed or dangerous, or if the stand-in itself failed."""
         found = [*self._app.errors, *self._app.mismatches]
         found += [f"{request}: {danger.value}" for danger, request in self.dangers if danger not in self.tolerated]
         if found:
             raise AssertionError("the platform was sent, among others:\n" + "\n".join(found[:20]))
 
     def clear(self) -> None:
-        """Forget rows, events, faults and everything that arrived. The rules stay."""
+        """Remove rows, events, faults and recorded requests. The rules stay."""
         self._project.clear()
         self.faults.clear()
         self._app.clear()
@@ -188,7 +187,7 @@ class Platform(Rules):
         created_at: datetime | None = None,
         categories: Iterable[str] = (),
     ) -> Row:
-        """Store a row past the interface: put("eats no nuts", user_id="bob")."""
+        """Store a row directly: put("eats no nuts", user_id="bob")."""
         ids = {"user_id": user_id, "agent_id": agent_id, "app_id": app_id, "run_id": run_id}
         return self._project.store(
             text,
@@ -201,7 +200,7 @@ class Platform(Rules):
         )
 
     def rows(self, user_id: str | None = None) -> list[Row]:
-        """What is stored, oldest first, expired rows included: everybody's, or one user's."""
+        """Return all rows, or one user's, oldest first, expired ones included."""
         with self._project.lock:
             self._project.advance()
             rows = sorted(self._project.rows.values(), key=lambda row: row.number)
@@ -211,7 +210,7 @@ class Platform(Rules):
         return [row.memory for row in self.rows(user_id)]
 
     def histories(self) -> list[dict[str, Any]]:
-        """Every entry of every history."""
+        """Return every entry of every history."""
         with self._project.lock:
             return [entry for entries in self._project.history.values() for entry in entries]
 
@@ -223,11 +222,11 @@ class Platform(Rules):
 
     @property
     def events(self) -> list[Event]:
-        """Every event so far, in order."""
+        """All events, in order."""
         with self._project.lock:
             self._project.advance()
             return list(self._project.events.values())
 
     def finish_events(self) -> None:
-        """Do all that is queued, held or not."""
+        """Do all queued work, held or not."""
         self._project.finish_events()

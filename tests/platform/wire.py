@@ -1,4 +1,4 @@
-"""One request as it arrived, whom it names, and whether it reaches beyond one user."""
+"""One request as it arrived, the users it names, and whether it reaches beyond one user."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.platform.filters import ENTITIES, admitted, named
 
 
 class Danger(StrEnum):
-    """How a request can touch more than one named user's data. The platform answers all of them."""
+    """How a request can reach more than one user's data. The platform executes all of these."""
 
     UNFILTERED = "reads or deletes everybody's rows: no user is given"
     WILDCARD = "names the user *"
@@ -66,11 +66,11 @@ class Request:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The query parameters that say something: the platform takes an empty one for a missing one."""
+        """The query parameters that are not empty: the platform ignores empty ones."""
         return {name: value for name, value in self.query if value != ""}
 
     def look(self, operation: Operation | None) -> None:
-        """Find out whom the request names and what is dangerous about it."""
+        """Determine which users the request names and what is dangerous about it."""
         self.operation = operation.name if operation else None
         self.user_ids = frozenset(_users(self))
         self.dangers = frozenset(_dangers(self))
