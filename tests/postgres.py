@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's own, reached through a socket file: no port, no password."""
+"""A PostgreSQL server for one test run, reached through a socket file: no port, no password."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DATABASE: Final = "postgres"
 
 
 def binaries() -> Path | None:
-    """Where the server's programs lie, if there are any. Debian puts them on nobody's path."""
+    """Return the folder of the server's programs, or None. Debian does not put them on the PATH."""
     found = shutil.which("initdb")
     folders = [Path(found).resolve().parent] if found else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -27,14 +27,14 @@ def binaries() -> Path | None:
 
 @contextmanager
 def cluster() -> Iterator[Path]:
-    """Run a server; give the directory of its socket.
+    """Run a server and yield the directory of its socket.
 
-    It does not wait for the disk, and is gone, files and all, when the block ends.
+    The server does not wait for the disk. It is removed with its files when the block ends.
     """
     programs = binaries()
     assert programs is not None
-    # Not below pytest's directories: the server refuses to run as root, and another user cannot enter them. And short,
-    # for a socket's path may have about 100 characters.
+    # Not below pytest's directories: the server refuses to run as root, and another account cannot enter them. And
+    # short: a socket's path may have about 100 characters.
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     account = _account()
     try:
@@ -68,7 +68,7 @@ def cluster() -> Iterator[Path]:
             _wait(programs, folder, server)
             yield folder
         finally:
-            # Fast shutdown: it does not wait for its clients to leave.
+            # Fast shutdown: it does not wait for its clients to disconnect.
             server.send_signal(signal.SIGINT)
             try:
                 server.wait(30)
@@ -80,7 +80,7 @@ def cluster() -> Iterator[Path]:
 
 
 def url_of(folder: Path, database: str = DATABASE) -> str:
-    """The SQLAlchemy URL of a cluster's database."""
+    """Return the SQLAlchemy URL of a cluster's database."""
     return f"postgresql+psycopg://{USER}@/{database}?host={folder}"
 
 

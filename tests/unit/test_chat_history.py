@@ -504,16 +504,20 @@ class TestCancelled:
     ) -> None:
         begun, released = threading.Event(), threading.Event()
 
-        def hold(_: object) -> bool:
+        def hold(_: object) -> None:
             begun.set()
-            return released.wait(30)
+            assert released.wait(30)
+
+        def remember(message: BaseMessage) -> bool:
+            if at == "logging":
+                hold(message)
+            return True
 
         if steps:
             make_async_real(monkeypatch)
         embeddings = WordEmbeddings(hold if at == "remembering" else None)
         client = local_memory(tmp_path / "m.db", embeddings=embeddings)
         url = f"sqlite:///{tmp_path / 'chats.db'}"
-        remember: Any = hold if at == "logging" else True
         history = ScopedChatMessageHistory("alice", client=client, transcripts=url, recall=0, remember=remember)
         task = asyncio.create_task(history.aadd_messages(turn("t")))
         await asyncio.to_thread(begun.wait, 30)

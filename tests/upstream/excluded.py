@@ -1,6 +1,6 @@
-"""The foreign cases that do not apply to our history, by project, each with the reason.
+"""Test cases of other projects that do not apply to our history, each with the reason.
 
-Each runs all the same and must fail: one that passes belongs here no longer.
+Each of them runs and must fail. Remove one that passes.
 """
 
 from __future__ import annotations
@@ -35,4 +35,4 @@ NOT_TAKEN: Final = {
         "integration_tests/memory/": "tests ConversationBufferMemory, which LangChain 1 no longer has",
     },
 }
-"""Files that are not run: nothing in them is about a history that could be ours."""
+"""Files that are not run: no test in them applies to our history."""

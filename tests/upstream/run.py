@@ -1,8 +1,7 @@
 """Run other projects' chat history tests against our history: `make upstream`.
 
-Their source distributions are fetched from the package index into a temporary directory, a few test files are taken out
-of them, and pytest runs these with our history under the names of theirs (`substitutes.py`). Nothing of theirs stays.
-Which cases do not apply, and why, stands in `excluded.py`.
+It downloads their source distributions into a temporary directory, extracts a few test files, and runs these with our
+history under the names of theirs (`substitutes.py`). `excluded.py` lists the cases that do not apply, with the reason.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ class Suite:
 
     Attributes:
         project: Its name on the package index.
-        version: Which; None for the one that is installed. Of projects that are not, the latest when this was written.
+        version: Which version; None for the installed one.
         tests: Files and folders to run.
-        beside: Files that these import.
-        needs_postgres: Whether they speak to a server.
+        beside: Files that the tests import.
+        needs_postgres: Whether they need a PostgreSQL server.
     """
 
     project: str
@@ -81,7 +80,7 @@ def passes(suite: Suite) -> bool:
     version = suite.version or importlib.metadata.version(suite.project)
     print(f"\n== {suite.project} {version}", flush=True)
     if suite.needs_postgres and postgres.binaries() is None:
-        # Nobody should take this for a pass, nor be kept from the others for want of a server.
+        # In CI this is a failure; elsewhere the other suites still run.
         print("NOT RUN: there is no PostgreSQL server on this machine (Debian and Ubuntu: apt-get install postgresql)")
         return "CI" not in os.environ
     with ExitStack() as stack:
@@ -92,7 +91,7 @@ def passes(suite: Suite) -> bool:
 
 
 def fetch(project: str, version: str, folder: Path) -> Path:
-    """Download a source distribution, from wherever pip is told to."""
+    """Download a source distribution with pip."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", project]
     subprocess.run([*pip, "--dest", str(folder), f"{project}=={version}"], check=True, timeout=150)
     (archive,) = folder.glob("*.tar.gz")
@@ -100,7 +99,7 @@ def fetch(project: str, version: str, folder: Path) -> Path:
 
 
 def extract(archive: Path, names: tuple[str, ...], target: Path) -> None:
-    """Take a few files out of it."""
+    """Extract a few files of an archive."""
     with tarfile.open(archive) as tar:
         root = tar.getnames()[0].partition("/")[0]
         for name in names:
@@ -113,7 +112,7 @@ def extract(archive: Path, names: tuple[str, ...], target: Path) -> None:
 
 @contextmanager
 def servers(suite: Suite, folder: Path) -> Iterator[dict[str, str]]:
-    """What a suite asks its environment for: TiDB's tests a URL, langchain-postgres's the parts of one."""
+    """Yield the environment variables a suite reads: TiDB's tests read a URL, langchain-postgres's its parts."""
     if not suite.needs_postgres:
         yield {"TEST_TiDB_CHAT_URL": f"sqlite:///{folder / 'tidb.db'}"}
         return
@@ -127,7 +126,7 @@ def servers(suite: Suite, folder: Path) -> Iterator[dict[str, str]]:
 
 
 def pytest(suite: Suite, folder: Path, environment: dict[str, str]) -> bool:
-    """Run a suite in a process of its own, in which their `tests` is not ours, and no network is."""
+    """Run a suite in its own process, without network, in which `tests` is their package."""
     (folder / "pytest.ini").write_text(
         "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\ntimeout = 60\n"
         "addopts = -v -rxX -p substitutes -p no:cacheprovider --strict-markers --disable-socket --allow-unix-socket\n"

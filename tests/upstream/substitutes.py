@@ -1,7 +1,7 @@
-"""A pytest plugin: under the names that foreign chat history tests import, they find our history.
+"""A pytest plugin that puts our history under the names that other projects' chat history tests import.
 
-Every substitute is `ScopedChatMessageHistory` on a real client; what it adds is the foreign constructor. Where theirs
-are sessions, ours are sessions of one user, without recall, of which theirs know nothing.
+Every substitute is a `ScopedChatMessageHistory` on a real client with the constructor of the other project. Their
+sessions are sessions of one user here, without recall.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _numbers = itertools.count()
 
 
 def client_for(where: str) -> mem0.Memory:
-    """One client for each place, as an application has."""
+    """Return one client for each database, as an application has."""
     if where not in _clients:
         _clients[where] = local_memory(Path(_folder.name) / f"{len(_clients)}.db")
     return _clients[where]
 
 
 class InMemoryChatMessageHistory(ScopedChatMessageHistory):
-    """langchain-core's: each is a conversation of its own. Ours lies in a file."""
+    """langchain-core's: each object is one conversation."""
 
     def __init__(self, messages: Any = ()) -> None:
         super().__init__(f"user{next(_numbers)}", client=client_for("core"))
@@ -54,7 +54,7 @@ class InMemoryChatMessageHistory(ScopedChatMessageHistory):
 
 
 class SQLChatMessageHistory(ScopedChatMessageHistory):
-    """langchain-community's: a session in a table. Ours needs no other driver for async."""
+    """langchain-community's: a session in a table. Ours uses the same driver for async."""
 
     def __init__(
         self, session_id: str, connection: str, table_name: str = "", async_mode: bool = False, engine_args: Any = None
@@ -64,7 +64,7 @@ class SQLChatMessageHistory(ScopedChatMessageHistory):
 
 
 class FileChatMessageHistory(ScopedChatMessageHistory):
-    """langchain-community's: one conversation in a file. Ours is that file."""
+    """langchain-community's: one conversation in a file."""
 
     def __init__(self, file_path: str) -> None:
         self.file_path = file_path
@@ -74,7 +74,7 @@ class FileChatMessageHistory(ScopedChatMessageHistory):
 
 
 class TiDBChatMessageHistory(ScopedChatMessageHistory):
-    """langchain-community's: a session in a database that speaks MySQL's protocol. Ours speaks what SQLAlchemy does."""
+    """langchain-community's: a session in a database with MySQL's protocol. Ours takes any SQLAlchemy URL."""
 
     def __init__(self, session_id: str, connection_string: str) -> None:
         where = connection_string
@@ -82,7 +82,7 @@ class TiDBChatMessageHistory(ScopedChatMessageHistory):
 
 
 class PostgresChatMessageHistory(ScopedChatMessageHistory):
-    """langchain-postgres's: a session in a table, over the caller's connection. Ours makes the table on first use."""
+    """langchain-postgres's: a session in a table, over the caller's connection. Ours creates the table on first use."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class PostgresChatMessageHistory(ScopedChatMessageHistory):
 
     @staticmethod
     async def adrop_table(connection: psycopg.AsyncConnection, table_name: str) -> None:
-        # As far as ours is concerned the first test's table will do.
+        # Our table from the first test can stay.
         await connection.execute("SELECT 1")
         await connection.commit()
 
@@ -119,8 +119,8 @@ class PostgresChatMessageHistory(ScopedChatMessageHistory):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Put ours where theirs are looked for, before a test file is imported. Their packages need not be installed."""
-    config.addinivalue_line("markers", "requires: what theirs needs; ours does not")
+    """Register ours under their names before a test file is imported. Their packages need not be installed."""
+    config.addinivalue_line("markers", "requires: packages that theirs needs")
     langchain_core.chat_history.InMemoryChatMessageHistory = InMemoryChatMessageHistory  # type: ignore[misc, assignment]
     community = module(
         "langchain_community.chat_message_histories",
@@ -137,7 +137,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def module(name: str, **names: object) -> ModuleType:
-    """A module of a package that is not there."""
+    """Register a module of a package that is not installed."""
     made = sys.modules[name] = ModuleType(name)
     made.__path__ = []
     vars(made).update(names)
@@ -145,7 +145,7 @@ def module(name: str, **names: object) -> ModuleType:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A case that does not apply must fail; a listed case that is not there any more is an error."""
+    """Expect excluded cases to fail; an excluded case that no longer exists is an error."""
     listed = dict(EXCLUDED[PROJECT])
     for item in items:
         reason = listed.pop(item.name, None)
@@ -156,7 +156,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Leave nothing behind."""
+    """Close the clients and remove their files."""
     for client in _clients.values():
         client.close()
     _folder.cleanup()

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from langchain_mem0_scoped import BackendError, InputError, ScopedChatMessageHistory, ScopedMemory, local_memory
+from langchain_mem0_scoped.transcripts import binding
 from langchain_mem0_scoped.transcripts.base import dump_messages
 from langchain_mem0_scoped.transcripts.binding import bind, require_store, store_of, stores_of
 from tests.chat import client_with_transcripts, close_transcripts, turn
@@ -74,6 +75,25 @@ class TestBinding:
         bind(client, f"sqlite:///{tmp_path / 'chats.db'}")
         assert stores_of(client, client.transcripts) == [client.transcripts, store_of(client, client.transcripts)]
         assert client.transcripts is not store_of(client, client.transcripts)
+
+    def test_a_client_that_is_bound_meanwhile_uses_that_database(
+        self, client: mem0.Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Between its look at what the client is bound to, and its binding to the client's own store."""
+        lock = binding.INIT_LOCK
+
+        class BindingFirst:
+            def __enter__(self) -> None:
+                monkeypatch.setattr(binding, "INIT_LOCK", lock)
+                bind(client, f"sqlite:///{tmp_path / 'chats.db'}")
+
+            def __exit__(self, *_: object) -> None:
+                pass
+
+        monkeypatch.setattr(binding, "INIT_LOCK", BindingFirst())
+        store = require_store(client, client.transcripts)
+        assert store is store_of(client, client.transcripts)
+        assert store is not client.transcripts
 
     def test_two_clients_may_share_a_database(self, client: mem0.Memory, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path / 'chats.db'}"

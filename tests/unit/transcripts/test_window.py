@@ -65,7 +65,7 @@ class TestRead:
     def test_reads_further_back_until_the_window_is_full(
         self, store: RecordingStore, window: dict[str, int], reads: list[int | None], read: int
     ) -> None:
-        token, messages = TranscriptWindow(**window, token_counter=len).read(store, "u", "s")  # type: ignore[arg-type]
+        token, messages = TranscriptWindow(**window, token_counter=len).read(store, "u", "s")
         assert token is None
         assert store.reads == reads
         assert [message.text for message in messages] == [f"m {number}" for number in range(2_000 - read, 2_000)]
@@ -89,7 +89,7 @@ class TestCut:
     def test_a_tool_message_is_cut_with_its_call(self, window: dict[str, int]) -> None:
         call = AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "c"}])
         messages = [HumanMessage("q"), call, ToolMessage("a", tool_call_id="c"), AIMessage("said")]
-        assert TranscriptWindow(**window, token_counter=len).cut(messages) == messages[-1:]  # type: ignore[arg-type]
+        assert TranscriptWindow(**window, token_counter=len).cut(messages) == messages[-1:]
 
     def test_the_messages_are_not_changed(self) -> None:
         messages = turn("t", 5)
