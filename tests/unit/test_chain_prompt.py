@@ -48,6 +48,16 @@ def test_prompt_of_one_text_variable_takes_a_dict() -> None:
     assert check(prompt(("human", "{question}"), ("placeholder", "{history}")) | constant()) == (None, NEEDS_A_DICT)
 
 
+def test_prompt_without_required_variables_takes_a_dict() -> None:
+    assert check(prompt(("system", "Be brief."), ("placeholder", "{history}"))) == (None, NEEDS_A_DICT)
+
+
+def test_prompt_class_may_have_optional_variables_without_values() -> None:
+    custom = prompt(MessagesPlaceholder("history", optional=True), ASKED)
+    custom.partial_variables.clear()
+    assert check(custom | constant()) == (None, NEEDS_A_DICT)
+
+
 def test_prompt_without_history_raises() -> None:
     with pytest.raises(InputError, match=r'^the prompt has no variable "history", .* to the ChatPromptTemplate$'):
         check(prompt(ASKED) | constant())
@@ -65,6 +75,21 @@ def test_error_names_usable_placeholders_only() -> None:
 def test_history_may_be_required_optional_or_partial(key: str) -> None:
     messages = [HISTORY, MessagesPlaceholder("optional", optional=True), MessagesPlaceholder("partial"), ASKED]
     assert check(prompt(*messages).partial(partial=[]) | constant(), key)[0] is None
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        ChatPromptTemplate([prompt(("placeholder", "{history}"), ASKED)]),
+        ChatPromptTemplate.from_messages(
+            [("system", "{{#ctx}}{{history}}{{/ctx}}"), ("human", "{{input}}")], template_format="mustache"
+        ),
+        PromptTemplate.from_template("{{#ctx}}{{history}}{{/ctx}} {{input}}", template_format="mustache"),
+    ],
+    ids=["inner prompt", "mustache messages", "mustache text"],
+)
+def test_prompt_that_may_show_other_variables_is_trusted(start: Any) -> None:
+    assert check(start | constant())[0] is None
 
 
 def test_a_later_step_that_may_add_the_history_is_trusted() -> None:

@@ -11,11 +11,8 @@ from typing import Any
 import mem0
 import pytest
 from langchain_core.documents import Document
-from langchain_core.output_parsers import StrOutputParser
-from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda, RunnableParallel, RunnablePassthrough
-from langchain_core.tools import create_retriever_tool
+from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda, RunnableParallel
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from langchain_mem0_scoped import InputError, ScopedMemory, ScopedMemoryRetriever, ScopeError
@@ -174,10 +171,6 @@ class TestUserIsFixed:
         with pytest.raises(ScopeError):
             flexible.invoke("meat", {"configurable": {"about": {"user_id": "u_bob"}}})
 
-    def test_user_id_in_config_is_ignored(self, alice: ScopedMemory, bob: ScopedMemory) -> None:
-        named = alice.as_retriever(threshold=0.0).with_config({"configurable": {"user_id": bob.user_id, "k": 1}})
-        assert set(texts(named.invoke("meat"))) <= {DIET, SEAT, "A window seat it is"}
-
     def test_retriever_of_another_user_is_no_alternative(self, alice: ScopedMemory, bob: ScopedMemory) -> None:
         field = ConfigurableField(id="which")
         with pytest.raises(ScopeError):
@@ -211,14 +204,6 @@ class TestUserIsFixed:
 
 
 class TestSearching:
-    @pytest.mark.parametrize("mode", MODES)
-    async def test_k_at_construction_and_at_invoke(self, alice: ScopedMemory, mode: str) -> None:
-        retriever = alice.as_retriever(k=1, threshold=0.0)
-        assert len(await ask(mode, retriever, "window seat on a flight")) == 1
-        assert len(await ask(mode, retriever, "window seat on a flight", None, k=2)) == 2
-        with pytest.raises(InputError):
-            await ask(mode, retriever, "seat", None, k=0)
-
     @pytest.mark.parametrize("mode", MODES)
     async def test_threshold_applies(self, alice: ScopedMemory, mode: str) -> None:
         query, found = "a window seat on a flight", {}
@@ -257,35 +242,8 @@ class TestSearching:
         with pytest.raises(InputError):
             await ask(mode, alice.as_retriever(), " ")
 
-    async def test_batch_and_abatch(self, alice: ScopedMemory) -> None:
-        retriever = alice.as_retriever(k=1)
-        queries = ["vegetarian food", "window seat", "vegetarian food"]
-        found = retriever.batch(queries)
-        assert [texts(documents) for documents in found] == [texts(retriever.invoke(query)) for query in queries]
-        assert await retriever.abatch(queries) == found
-
 
 class TestInChains:
-    @pytest.mark.parametrize("mode", MODES)
-    async def test_rag_chain(self, alice: ScopedMemory, bob: ScopedMemory, mode: str) -> None:
-        prompt = ChatPromptTemplate.from_template("Known: {context}\nAsked: {question}")
-
-        def rag(memory: ScopedMemory) -> Runnable[str, str]:
-            joined = memory.as_retriever(k=1) | RunnableLambda(lambda found: "; ".join(texts(found)))
-            return {"context": joined, "question": RunnablePassthrough()} | prompt | ScriptedModel() | StrOutputParser()
-
-        answer = await ask(mode, rag(alice), "Do I eat meat?")
-        assert DIET in answer
-        assert "steak" not in answer
-        assert "steak" in await ask(mode, rag(bob), "Do I eat meat?")
-
-    @pytest.mark.parametrize("mode", MODES)
-    async def test_retriever_tool(self, alice: ScopedMemory, mode: str) -> None:
-        tool = create_retriever_tool(alice.as_retriever(k=1), "recall", "What is known about the user.")
-        assert list(tool.args) == ["query"]
-        forged = {"query": "vegetarian food", "user_id": "u_bob", "filters": {"user_id": "u_bob"}}
-        assert await ask(mode, tool, forged) == DIET
-
     @pytest.mark.parametrize("mode", MODES)
     async def test_merged_with_another_retriever(self, alice: ScopedMemory, mode: str) -> None:
         # EnsembleRetriever and MergerRetriever live in langchain-classic; this is what they do.
