@@ -1,4 +1,4 @@
-"""What goes wrong on purpose: processes to be killed, embeddings that fail; and what errors and logs tell of it."""
+"""Faults on purpose: processes that are killed, embeddings that fail; and all that errors and logs say about them."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class ChildFailed(AssertionError):
 
 
 class Child:
-    """A process of its own that runs one function of tests/children.py, given a pipe and the arguments.
+    """A process that runs one function of tests/children.py, with a pipe and the arguments.
 
-    Used as a context manager, it is gone when the block ends.
+    As a context manager, it has ended when the block ends.
     """
 
     def __init__(self, work: Callable[..., None], *args: Any, start_method: str = "forkserver") -> None:
@@ -59,11 +59,11 @@ class Child:
         self._pipe.send(value)
 
     def hear(self) -> Any:
-        """The next value the child sends.
+        """Return the next value that the child sends.
 
         Raises:
             ChildFailed: It raised, or was still silent after a minute.
-            EOFError: It is gone.
+            EOFError: It has ended.
         """
         if not self._pipe.poll(PATIENCE):
             raise ChildFailed("the child process hangs")
@@ -73,7 +73,7 @@ class Child:
         return value
 
     def hear_all(self) -> list[Any]:
-        """Everything it sends until it is gone."""
+        """Return everything that it sends until it ends."""
         heard: list[Any] = []
         while True:
             try:
@@ -82,7 +82,7 @@ class Child:
                 return heard
 
     def kill(self) -> None:
-        """SIGKILL: it cannot finish anything."""
+        """Kill it at once (SIGKILL)."""
         self._killed = True
         self.process.kill()
         self.process.join()
@@ -132,19 +132,19 @@ def assert_sound(path: Path) -> None:
 
 
 def rows_in(path: Path) -> int:
-    """How many rows of any kind the file holds, whosever they are."""
+    """Count the file's rows, of all users and kinds."""
     with closing(sqlite3.connect(path)) as connection:
         count: int = connection.execute("SELECT count(*) FROM items").fetchone()[0]
         return count
 
 
 def files_beside(path: Path) -> dict[str, bytes]:
-    """The file and everything beside it, byte for byte."""
+    """Return the bytes of the file and of every file beside it, by name."""
     return {file.name: file.read_bytes() for file in sorted(path.parent.iterdir()) if file.is_file()}
 
 
 def open_files(path: Path) -> int:
-    """How many descriptors this process has on the store's file, its log and its index."""
+    """Count the descriptors that this process has on the file, its log and its index."""
     wanted = {str(path), f"{path}-wal", f"{path}-shm", f"{path}-journal"}
     found = 0
     for descriptor in os.listdir("/proc/self/fd"):

@@ -1,4 +1,4 @@
-"""Rows of one user as a store would read them back, for tests of what is made of them."""
+"""Rows of one user as a storage returns them, for tests of the ranking."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ DIMS = 8
 
 
 def partition(documents: Sequence[str | dict[str, Any]], vectors: ArrayLike | None = None, key: bytes = KEY) -> Rows:
-    """Rows of texts or payloads; without vectors none has a direction."""
+    """Build rows from texts or payloads; without vectors, all vectors are zero."""
     payloads = [{"data": one} if isinstance(one, str) else one for one in documents]
     packed = [pack_row(payload, key) for payload in payloads]
     given = np.zeros((len(packed), DIMS)) if vectors is None else np.asarray(vectors)
@@ -30,17 +30,17 @@ def partition(documents: Sequence[str | dict[str, Any]], vectors: ArrayLike | No
 
 
 def asked(query: str, key: bytes = KEY) -> list[int]:
-    """A query's hashed terms."""
+    """Return a query's hashed terms."""
     return hash_terms(tokenize(query), key)
 
 
 def ranked(rows: Rows, query: str, vector: ArrayLike | None = None) -> Ranking:
-    """What speaks for each row; without a vector the words alone."""
+    """Rank rows for a query; without a vector, by words alone."""
     given = np.zeros(rows.vectors.shape[1]) if vector is None else vector
     return rank(rows, build_index(rows), given, asked(query), query)
 
 
 def scores(rows: Rows, query: str, vector: ArrayLike | None = None) -> list[float]:
-    """The score of each row."""
+    """Return the score of each row."""
     found = ranked(rows, query, vector)
     return [found.score(row) for row in range(len(rows.lengths))]
