@@ -112,27 +112,28 @@ class ScopedMemory:
         expires_on: date | str | None = None,
         wait: bool = True,
     ) -> MemoryList:
-        """Remember what was said.
+        """Store memories of messages.
 
         Args:
             messages: A str (the user's words), a dict with "role" and "content", a LangChain message, or a sequence of
-                these. User and assistant text is remembered; system and tool messages, pictures and blank text are not.
-            session_id: The session it was said in; searches can be narrowed to it.
+                these. User and assistant text is stored. System and tool messages, images and blank text are not.
+            session_id: The session of the messages; searches can be limited to it.
             metadata: JSON values to store with each memory. Names of ids and of mem0's own payload are refused.
-            infer: True to have mem0's model extract facts, False to keep the text verbatim. None: True where the client
-                has a model, else False.
-            at: When it was said, for text from the past; UTC where it names no zone. None for now.
-            expires_on: The last day (UTC) on which the memories are shown; afterwards only erasure still finds them.
-            wait: False to return before the hosted platform has finished, with records that have no id yet and say
-                "PENDING" in their metadata, but for an add that had to be sent again; other clients always have.
+            infer: True to have mem0's model extract facts, False to store the text verbatim, None for True if the
+                client has a model.
+            at: When the messages were said; in UTC if it has no time zone. None for now.
+            expires_on: The last day (UTC) on which the memories are found. Afterwards `get`, an export and an erasure
+                still find them.
+            wait: False to return before the hosted platform has finished. The records then have no id and "PENDING" in
+                their metadata, except for an add that was sent again. Other clients ignore this.
 
         Returns:
-            The memories that were stored: one for each message kept verbatim, or the extracted facts, maybe none.
+            The stored memories: one for each verbatim message, or the extracted facts, possibly none.
 
         Raises:
-            ScopeError: Metadata or session_id would leave or forge the scope.
-            InputError: Nothing to remember in it, or a value that means nothing; see `messages.to_text_messages`.
-            BackendError: The client failed. On the embedded store nothing was stored then.
+            ScopeError: metadata or session_id would leave or forge the scope.
+            InputError: A message or another value cannot be used; see `messages.to_text_messages`.
+            BackendError: The client failed. The embedded store has then stored nothing.
         """
         request = add_request(
             messages, session_id=session_id, metadata=metadata, infer=infer, at=at, expires_on=expires_on, wait=wait
@@ -150,7 +151,7 @@ class ScopedMemory:
         expires_on: date | str | None = None,
         wait: bool = True,
     ) -> MemoryList:
-        """Async twin of `add`. Once it has begun, cancelling the task does not take the write back."""
+        """Async twin of `add`. Cancelling the task does not undo a write that has begun."""
         request = add_request(
             messages, session_id=session_id, metadata=metadata, infer=infer, at=at, expires_on=expires_on, wait=wait
         )
@@ -159,9 +160,9 @@ class ScopedMemory:
     def update(
         self, memory_id: str, text: str | None = None, *, metadata: Mapping[str, Any] | None = None
     ) -> MemoryRecord:
-        """Correct a memory. Its old text is left nowhere in what is known: history, entities, mem0's kept messages.
+        """Correct a memory, and remove its old text from its history, entities and the messages mem0 keeps.
 
-        A transcript is what was said, not what is known: it stays until its session is cleared, or the user erased.
+        Transcripts are not changed: they stay until their session is cleared or the user is erased.
 
         Args:
             memory_id: A record's "id".
@@ -173,9 +174,9 @@ class ScopedMemory:
 
         Raises:
             MemoryNotFoundError: This user has no memory of that id.
-            ScopeError: The id is no UUID, or the metadata would forge the scope.
-            InputError: Neither text nor metadata, or text that cannot be stored.
-            ErasureError: The correction is stored, but a trace of the old text is left.
+            ScopeError: The id is not a UUID, or the metadata would forge the scope.
+            InputError: Neither text nor metadata was passed, or the text cannot be stored.
+            ErasureError: The correction is stored, but some of the old text is left.
             BackendError: The client failed.
         """
         return self._scoped_client.update(update_request(memory_id, text, metadata=metadata))
@@ -187,15 +188,15 @@ class ScopedMemory:
         return await self._scoped_client.aupdate(update_request(memory_id, text, metadata=metadata))
 
     def delete(self, memory_id: str) -> None:
-        """Forget a memory, its history, its entity links and mem0's kept messages with it; transcripts stay.
+        """Delete a memory with its history, its entity links and the messages mem0 keeps. Transcripts stay.
 
         Args:
             memory_id: A record's "id".
 
         Raises:
             MemoryNotFoundError: This user has no memory of that id.
-            ScopeError: The id is no UUID.
-            ErasureError: A trace of the text is left.
+            ScopeError: The id is not a UUID.
+            ErasureError: Some of the text is left.
             BackendError: The client failed.
         """
         self._scoped_client.delete(memory_id)
@@ -205,16 +206,16 @@ class ScopedMemory:
         await self._scoped_client.adelete(memory_id)
 
     def delete_all(self) -> ErasureReceipt:
-        """Erase this user: memories (expired ones too), history, kept messages, entities, transcripts; then look again.
+        """Erase this user: memories (expired ones too), history, kept messages, entities and transcripts.
 
-        On the embedded store the bytes are gone from its files as well. An add that was under way in the meantime
-        stores nothing and raises a retryable BackendError.
+        The erasure then checks that nothing is left. The embedded store also overwrites the bytes in its files. An add
+        that was under way meanwhile stores nothing there and raises a retryable BackendError.
 
         Returns:
             How many rows of each kind were removed.
 
         Raises:
-            ErasureError: Something is still there, and what kind; call it again.
+            ErasureError: Something is still there; the error names its kind. Call it again.
             BackendError: The client failed.
         """
         return self._scoped_client.delete_all()
@@ -234,24 +235,24 @@ class ScopedMemory:
         filters: Mapping[str, Any] | None = None,
         session_id: str | None = None,
     ) -> MemoryList:
-        """Find the memories that match a query best.
+        """Return the memories that match a query best.
 
         Args:
-            query: What to look for, in natural language.
+            query: What to search for, in natural language.
             k: At most so many; 1 or more.
-            threshold: Lowest score, 0 to 1; 0 on the embedded store for whatever has anything in common with the query.
-                None for the client's default: mem0's lowest score of 0.1, or, on the embedded store, the best k where
-                the very best has that, else nothing, for then the user has most likely said nothing of the kind.
-            filters: `{key: value}` or `{key: {operator: value}}` over metadata; all must hold. Operators: eq, ne, in,
-                nin, gt, gte, lt, lte, contains, icontains; one for a key, or the bounds of a range. What a store
-                makes of `ne` and `nin` for memories without the key is its own: the embedded one lists them.
-            session_id: Only what was learnt in this session.
+            threshold: Lowest score, 0 to 1. On the embedded store, 0 returns everything that has anything in common
+                with the query. None for the client's default. For mem0 that is a lowest score of 0.1. The embedded
+                store returns the best k if the best one has at least 0.1, else nothing.
+            filters: `{key: value}` or `{key: {operator: value}}` on metadata; all must hold. Operators: eq, ne, in,
+                nin, gt, gte, lt, lte, contains, icontains; one for each key, or the bounds of a range. Stores differ in
+                whether `ne` and `nin` match memories without the key: on the embedded store they do.
+            session_id: Only memories of this session.
 
         Returns:
-            At most k memories, best first, expired ones left out.
+            At most k memories, best first, without expired ones.
 
         Raises:
-            ScopeError: The filters or session_id name anything but metadata, or the client returned a foreign row.
+            ScopeError: The filters or session_id name anything but metadata, or the client returned another user's row.
             InputError: An empty query, k below 1, a threshold outside 0 to 1.
             BackendError: The client failed.
         """
@@ -274,12 +275,12 @@ class ScopedMemory:
     def get_all(
         self, *, session_id: str | None = None, filters: Mapping[str, Any] | None = None, limit: int | None = None
     ) -> MemoryList:
-        """List this user's memories, what was said last (`created_at`) first. All of them: there is no silent cap.
+        """Return all of this user's memories, the latest (`created_at`) first, without expired ones.
 
         Args:
-            session_id: Only what was learnt in this session.
-            filters: Only these; as in `search`.
-            limit: Only so many, the latest; None for all.
+            session_id: Only memories of this session.
+            filters: Only memories that match; as in `search`.
+            limit: Only the latest so many; None for all.
 
         Raises:
             ScopeError: As in `search`.
@@ -295,14 +296,14 @@ class ScopedMemory:
         return await self._scoped_client.alist(list_request(filters=filters, session_id=session_id, limit=limit))
 
     def get(self, memory_id: str) -> MemoryRecord:
-        """Read one memory, an expired one too.
+        """Return one memory, also an expired one.
 
         Args:
             memory_id: A record's "id".
 
         Raises:
-            MemoryNotFoundError: This user has no memory of that id; missing and foreign answer alike.
-            ScopeError: The id is no UUID.
+            MemoryNotFoundError: This user has no memory of that id. The error is the same for another user's memory.
+            ScopeError: The id is not a UUID.
             BackendError: The client failed.
         """
         return self._scoped_client.get(memory_id)
@@ -312,7 +313,7 @@ class ScopedMemory:
         return await self._scoped_client.aget(memory_id)
 
     def history(self, memory_id: str) -> list[dict[str, Any]]:
-        """Tell what happened to a memory, oldest first; text that was corrected is no longer in it.
+        """Return the changes of a memory, oldest first, without text that was corrected.
 
         Args:
             memory_id: A record's "id".
@@ -322,7 +323,7 @@ class ScopedMemory:
 
         Raises:
             MemoryNotFoundError: This user has no memory of that id, or it was deleted.
-            ScopeError: The id is no UUID.
+            ScopeError: The id is not a UUID.
             BackendError: The client failed.
         """
         return self._scoped_client.history(memory_id)
@@ -332,7 +333,12 @@ class ScopedMemory:
         return await self._scoped_client.ahistory(memory_id)
 
     def count(self) -> int:
-        """Count this user's memories, expired ones left out: how many `get_all` lists, with its errors."""
+        """Return how many memories `get_all` returns.
+
+        Raises:
+            ScopeError: The client returned another user's row.
+            BackendError: The client failed.
+        """
         return self._scoped_client.count()
 
     async def acount(self) -> int:
@@ -344,7 +350,13 @@ class ScopedMemory:
     def as_retriever(
         self, *, k: int = 5, threshold: float | None = None, filters: Mapping[str, Any] | None = None
     ) -> ScopedMemoryRetriever:
-        """This user's memories as a LangChain retriever; see `ScopedMemoryRetriever`."""
+        """Return a LangChain retriever of this user's memories; see `ScopedMemoryRetriever`.
+
+        Args:
+            k: As in `search`.
+            threshold: As in `search`.
+            filters: As in `search`.
+        """
         from .retriever import ScopedMemoryRetriever
 
         return ScopedMemoryRetriever(
@@ -371,25 +383,26 @@ class ScopedMemory:
         )
 
     def export_html(self, path: str | os.PathLike[str], *, contact: str | None = None) -> Path:
-        """Write the user's own page: what is known, where from and when, what was said, and how to erase it.
+        """Write an HTML page for the user: their memories with source and date, their conversations, how to erase them.
 
-        On it are also the memories whose last day has passed, which say so, and every conversation that is logged. Not
-        on it are mem0's change history, the messages mem0 keeps for its next prompt, and what is no text.
+        The page includes expired memories, marked as such. It leaves out mem0's change history, the messages mem0 keeps
+        for its next prompt, and everything that is not text.
 
         Args:
-            path: The HTML file: written whole or not at all, for this process's owner alone, replacing a file that is
-                there, but no link. On Linux nothing is left of a page half written, whatever stops
-                the process; elsewhere a kill may leave `.langchain-mem0-scoped-….html` beside it, which is yours to
-                remove.
-            contact: Whom the user asks to correct or erase: an https:// or mailto: address, or a sentence.
+            path: The HTML file. It is written whole or not at all, readable by this process's owner only, and replaces
+                an existing file, but not a link. On Linux, nothing is left of a page that was not finished. Elsewhere a
+                killed process may leave `.langchain-mem0-scoped-….html` beside it, which you can remove.
+            contact: Where the user asks for corrections or erasure: an https:// or mailto: address, or a sentence.
+
+        Returns:
+            The file's path.
 
         Raises:
-            ScopeError: The client, or where its transcripts lie, returned a foreign row.
-            InputError: contact is blank; or path names what is no file, such as a directory, a file in a directory that
-                does not exist, or the client's own database.
-            BackendError: The client failed, or the file could not be written. Or the user was erased in the meantime,
-                where the client can tell: then there is no page, and no older one that it had replaced; it is
-                `retryable`.
+            ScopeError: The client, or the store of its transcripts, returned another user's row.
+            InputError: contact is blank, or path cannot be written: a directory, a file in a missing directory, or the
+                client's own database.
+            BackendError: The client failed, or the file could not be written. Or the user was erased meanwhile, where
+                the client can tell: then there is no page, an older one is removed, and the error is `retryable`.
         """
         from .export.html import write_page
 
@@ -402,7 +415,7 @@ class ScopedMemory:
         return await awrite_page(self._scoped_client, path, contact)
 
     def tools(self) -> list[BaseTool]:
-        """Tools with which a model works on this user's memory; see `create_memory_tools`."""
+        """Return tools with which a model reads and changes this user's memories; see `create_memory_tools`."""
         from .tools import create_memory_tools
 
         return create_memory_tools(self)

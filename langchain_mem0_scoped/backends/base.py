@@ -1,4 +1,4 @@
-"""Backend: the few calls a scope makes on a mem0 client, and what each promises, whichever client it is."""
+"""Backend: the calls that a scope makes on a mem0 client, and what each must do. A new backend implements this."""
 
 from __future__ import annotations
 
@@ -32,18 +32,19 @@ Changes: TypeAlias = list[dict[str, Any]]
 Paths: TypeAlias = list[Path]
 
 _MAX_FETCH: Final = 1_000
-"""At most so many matches are searched for those from other sessions."""
+"""At most so many rows are fetched to find rows of other sessions among them."""
 
 
 class Backend(ABC):
-    """A mem0 client behind the calls a scope makes.
+    """The calls that a scope makes on a mem0 client.
 
-    Every call names one user: by `user_id`, or by the filters of a request, which a scope has pinned to its user. A
-    backend does not check who owns the rows it returns: `ScopedClient` compares each with its user. Failures are
-    `BackendError`. The async methods run the sync one in a thread; a client with real async overrides them.
+    Every call names one user: by `user_id`, or by "user_id" in the filters of a request, which the scope adds. A
+    backend need not check whose rows it returns: `ScopedClient` does. It must check rows before it deletes or counts
+    them. Every failure is a `BackendError` that quotes nothing. An async method runs its sync twin in a thread. A
+    client with real async overrides it.
 
     Attributes:
-        transcripts: Where the client itself keeps conversations; None where it does not.
+        transcripts: The client's own transcript store, if it has one.
     """
 
     transcripts: TurnStore | None = None
@@ -54,13 +55,13 @@ class Backend(ABC):
 
     @abstractmethod
     def search(self, request: SearchRequest) -> Rows:
-        """Return matching rows, best first, expired ones left out."""
+        """Return matching rows, best first, without expired ones."""
 
     def search_other_sessions(self, request: SearchRequest, session_id: str) -> Rows:
         """As `search`, without the rows of one session; for a blank query the latest rows.
 
-        Stores differ in whether "not this session" covers memories of no session, so more rows are fetched and those
-        of the session left out here.
+        Stores differ in whether the filter "not this session" matches rows without a session. So more rows are fetched,
+        and those of the session are left out here.
         """
         for size in fetch_sizes(request.k):
             if request.query:
@@ -73,11 +74,11 @@ class Backend(ABC):
 
     @abstractmethod
     def list(self, request: ListRequest) -> Rows:
-        """Return all rows, or the latest `limit`: what was said last first, expired ones left out, no other cap."""
+        """Return all rows, or the latest `limit`, without expired ones, the latest first. There is no other cap."""
 
     @abstractmethod
     def list_including_expired(self, user_id: str) -> Rows:
-        """Return all rows of a user, expired ones too: what was said last first."""
+        """Return all rows of a user, also expired ones, the latest first."""
 
     def count(self, user_id: str) -> int:
         """Return how many rows `list` returns without a filter.
@@ -96,19 +97,36 @@ class Backend(ABC):
 
     @abstractmethod
     def update(self, user_id: str, request: UpdateRequest) -> Row | None:
-        """Correct a row of this user and leave its old text nowhere; return it as it is now, None where it is gone."""
+        """Correct a row of this user and remove its old text everywhere.
+
+        Returns:
+            The row as it is now; None where it is gone.
+
+        Raises:
+            ErasureError: Some of the old text is left.
+        """
 
     @abstractmethod
     def delete(self, user_id: str, memory_id: str) -> bool:
-        """Remove a row of this user and leave its text nowhere; return False where it is gone already."""
+        """Delete a row of this user and remove its text everywhere.
+
+        Returns:
+            False where the row was gone already.
+
+        Raises:
+            ErasureError: Some of it is left.
+        """
 
     @abstractmethod
     def history(self, user_id: str, memory_id: str) -> Changes:
-        """Return what happened to a row of this user, oldest first."""
+        """Return the changes of a row of this user, oldest first."""
 
     @abstractmethod
     def erase(self, user_id: str) -> Mapping[str, int]:
-        """Remove everything of a user, look again, and return how many rows of each kind were removed.
+        """Delete everything of a user and check that nothing is left.
+
+        Returns:
+            How many rows of each kind were deleted, by the names of `ErasureReceipt`.
 
         Raises:
             ErasureError: Something is still there.
@@ -116,22 +134,27 @@ class Backend(ABC):
 
     @abstractmethod
     def erasure_token(self, user_id: str) -> ErasureToken | None:
-        """Return a token that changes when the user is erased; None where the client cannot tell."""
+        """Return a token that changes when the user is erased; None if the client cannot tell."""
 
     @abstractmethod
     def check_not_erased(self, user_id: str, token: ErasureToken | None) -> None:
-        """Return if the user was not erased since the token was made, or that cannot be known.
+        """Return if the user was not erased since the token was made, or if the client cannot tell.
 
         Raises:
             BackendError: The user was erased since; retryable.
         """
 
     def files(self) -> Paths:
-        """Return the files of this machine that the client writes: nothing else may be written there."""
+        """Return the files on this machine that the client writes. Nothing else may write there."""
         return []
 
     async def run_sync_or_async(self, work: Callable[[], T], awork: Callable[[], Awaitable[T]]) -> T:
-        """Make several calls: all in one thread, or each as a coroutine where the client's async is real."""
+        """Make several calls: all in one thread, or each as a coroutine if the client's async is real.
+
+        Args:
+            work: Makes the calls, sync.
+            awork: Makes the same calls, async.
+        """
         return await asyncio.to_thread(work)
 
     async def aadd(self, user_id: str, request: AddRequest) -> Rows:
@@ -177,7 +200,7 @@ class ProvidesBackend(Protocol):
 
 
 def fetch_sizes(k: int) -> Iterator[int]:
-    """Yield how many matches to fetch, more each time, where some of them may have to be left out."""
+    """Yield how many rows to fetch, growing, where k are wanted and some may be left out."""
     size = max(k, min(2 * k, _MAX_FETCH))
     yield size
     while size < _MAX_FETCH:
@@ -186,7 +209,17 @@ def fetch_sizes(k: int) -> Iterator[int]:
 
 
 def exclude_session(found: Rows, session_id: str, k: int, size: int) -> Rows | None:
-    """Return the best k rows that are not of this session; None where fetching more than `size` may give more."""
+    """Return the best k rows that are not of one session.
+
+    Args:
+        found: Rows, best first.
+        session_id: The session to leave out.
+        k: At most so many.
+        size: How many rows were asked for.
+
+    Returns:
+        None where asking for more than `size` rows may find more.
+    """
     others = [row for row in found if (row.get("metadata") or {}).get(SESSION_KEY) != session_id]
     return None if len(others) < k and len(found) == size < _MAX_FETCH else others[:k]
 
