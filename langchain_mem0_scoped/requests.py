@@ -1,4 +1,4 @@
-"""What one operation asks for, validated once: add, search, list, update. Pure, no I/O.
+"""The arguments of one operation, validated once: add, search, list, update. Pure, no I/O.
 
 A request names no user. `ScopedClient` adds its own user to it, as the last step before a backend.
 """
@@ -25,9 +25,9 @@ from .messages import (
 from .scope import SESSION_KEY, validate_filters, validate_id, validate_memory_id, validate_metadata
 
 ErasureToken: TypeAlias = Sequence[Any]
-"""A token that changes when a user is erased: what was read before an erasure is not stored after it.
+"""A token that changes when a user is erased, so that nothing read before an erasure is stored after it.
 
-A few JSON values, opaque to everybody but the storage that made them.
+It is a few JSON values. Only the storage that made it can read it.
 """
 
 
@@ -36,13 +36,13 @@ class AddRequest:
     """What one add stores. Its `repr` leaves out the text.
 
     Attributes:
-        messages: What was said, in order; may be empty, and then nothing is stored.
+        messages: The messages, in order. Without any, nothing is stored.
         metadata: Validated metadata, the session included.
         infer: True to extract facts, False to keep the text verbatim, None for True where the client has a model.
-        said_at: ISO 8601 in UTC, or None for now.
+        said_at: When the messages were said, as ISO 8601 in UTC; None for now.
         expires_on: YYYY-MM-DD, or None.
         wait: False to return before the hosted platform has finished.
-        erasure_token: Made when the call began whose words these are: an erasure since then stops the add.
+        erasure_token: Made when the turn of these messages began. If the user was erased since, nothing is stored.
     """
 
     messages: Sequence[TextMessage] = field(repr=False)
@@ -56,11 +56,11 @@ class AddRequest:
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """One search. Its `repr` leaves out what is looked for.
+    """One search. Its `repr` leaves out the query and the filters.
 
     Attributes:
-        query: What to look for. Blank only for a recall, which then takes the latest memories.
-        filters: Validated conditions on metadata; once a scope has pinned them, the user first.
+        query: What to search for. Blank only for a recall, which then takes the latest memories.
+        filters: Validated conditions on metadata; the user first, once a scope has added its own.
         k: At most so many rows.
         threshold: Lowest score, or None for the client's default.
     """
@@ -113,13 +113,13 @@ def add_request(
     """Validate the arguments of `ScopedMemory.add`.
 
     Args:
-        messages: What was said, in any shape that `messages.to_text_messages` takes.
-        session_id: The session it was said in; stored among the metadata.
-        metadata: What the caller stores with it.
-        infer: Whether facts are extracted; None lets the client decide.
-        at: When it was said; None for now.
-        expires_on: The last day on which it is shown; None for good.
-        wait: Whether to wait for the hosted platform.
+        messages: As `messages.to_text_messages` takes them.
+        session_id: The session of the messages; stored in the metadata.
+        metadata: What the caller stores with each memory.
+        infer: Whether facts are extracted; None for whether the client has a model.
+        at: When the messages were said; None for now.
+        expires_on: The last day on which the memories are found; None for no last day.
+        wait: Whether to wait until the hosted platform has finished.
         erasure_token: See `AddRequest`.
 
     Raises:
@@ -185,8 +185,8 @@ def update_request(
     """Validate the arguments of `ScopedMemory.update`.
 
     Raises:
-        ScopeError: The id is no UUID, or the metadata would forge the scope.
-        InputError: Neither text nor metadata, or text that cannot be stored.
+        ScopeError: The id is not a UUID, or the metadata would forge the scope.
+        InputError: Neither text nor metadata was passed, or the text cannot be stored.
     """
     if text is None and metadata is None:
         raise InputError("update needs a new text, metadata, or both; got neither")
@@ -205,4 +205,4 @@ def _filters(filters: Mapping[str, Any] | None, session_id: str | None) -> dict[
 
 
 EVERYTHING: Final = ListRequest({})
-"""All memories of a user that are shown."""
+"""All memories of a user that have not expired."""

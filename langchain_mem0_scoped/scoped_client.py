@@ -35,8 +35,8 @@ class ScopedClient:
 
     Args:
         user_id: Whose memories; validated by `Scope`.
-        client: A `mem0.Memory`, a `mem0.MemoryClient`, or None for the process's default.
-        transcripts: Where conversations are kept, for a client that keeps none itself: a SQLAlchemy URL or Engine.
+        client: A `mem0.Memory`, a `mem0.MemoryClient`, or None for the process's default client.
+        transcripts: A SQLAlchemy URL or Engine for transcripts, for a client that has no store of its own.
 
     Raises:
         ScopeError: The user_id is refused.
@@ -102,7 +102,7 @@ class ScopedClient:
     # -- writing
 
     def add(self, request: AddRequest) -> MemoryList:
-        """Store what was said; see `ScopedMemory.add`."""
+        """Store memories of messages; see `ScopedMemory.add`."""
         return self._owned(self._backend.add(self.user_id, request) if request.messages else [])
 
     async def aadd(self, request: AddRequest) -> MemoryList:
@@ -161,10 +161,10 @@ class ScopedClient:
         return self._owned(await (await self._abackend()).asearch(self._pinned(request)))
 
     def search_other_sessions(self, query: str, session_id: str, k: int) -> MemoryList:
-        """Find what matches a query best outside one session; for a blank query the latest memories.
+        """Find the memories outside one session that match a query best; for a blank query the latest.
 
         Args:
-            query: What to look for, validated or "".
+            query: What to search for, validated or "".
             session_id: The session whose memories are left out.
             k: At most so many.
         """
@@ -187,7 +187,7 @@ class ScopedClient:
         return await asyncio.to_thread(self._owned, rows)
 
     def all_rows(self) -> Rows:
-        """Return all of this user's rows as the client keeps them, expired ones too: what was said last first."""
+        """Return all of this user's rows, also expired ones, the latest first, as the client returns them."""
         return self._scope.require_own(self._backend.list_including_expired(self.user_id))
 
     async def aall_rows(self) -> Rows:
@@ -229,11 +229,11 @@ class ScopedClient:
     # -- a turn: read at its beginning, stored at its end; an erasure in between stops it
 
     def erasure_token(self) -> ErasureToken | None:
-        """Return a token that changes when this user is erased; None where the client cannot tell."""
+        """Return a token that changes when this user is erased; None if the client cannot tell."""
         return self._backend.erasure_token(self.user_id)
 
     def check_not_erased(self, token: ErasureToken | None) -> None:
-        """Return if this user was not erased since the token was made.
+        """Return if this user was not erased since the token was made, or if the client cannot tell.
 
         Raises:
             BackendError: The user was erased since.
@@ -241,16 +241,16 @@ class ScopedClient:
         self._backend.check_not_erased(self.user_id, token)
 
     def transcript_store(self) -> TranscriptStore:
-        """Return where this client's conversations are kept, and keep to it.
+        """Return the store of this client's transcripts, and bind the client to it.
 
         Raises:
-            BackendError: Nowhere.
+            BackendError: There is no store.
         """
         client, backend = self._bind()
         return binding.require_store(client, backend.transcripts)
 
     def transcript_stores(self) -> Stores:
-        """Return every place in which conversations of this user may lie."""
+        """Return every store that may hold transcripts of this user."""
         client, backend = self._bind()
         return binding.stores_of(client, backend.transcripts)
 
@@ -280,7 +280,7 @@ class ScopedClient:
             yield SeparateTurn(store, backend, self.user_id, session_id, token)
 
     def files(self) -> Paths:
-        """Return the files of this machine in which memories and conversations lie."""
+        """Return the files on this machine that hold memories and transcripts. Nothing else may write there."""
         return [*self._backend.files(), *(file for store in self.transcript_stores() for file in store.files())]
 
 

@@ -20,7 +20,7 @@ _backends: WeakKeyDictionary[Any, Backend] = WeakKeyDictionary()
 
 
 def check_client(client: object) -> None:
-    """Refuse what is no client, without importing mem0: whoever has a client has imported it.
+    """Refuse what is not a client, without importing mem0: a caller that has a client has imported it.
 
     Args:
         client: None for the process's default, or a client.
