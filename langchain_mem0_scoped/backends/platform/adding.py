@@ -53,8 +53,8 @@ def _confirm_add(user_id: str, request: AddRequest, dedup_id: str, answer: Any, 
     texts = [message.content for message in request.messages]
     if event_id is None and not responses.has_results(answer):
         raise responses.unexpected_response("an event or its results")
-    # A repeated add is waited for, whatever `wait` is. Its rows are known only when it is finished, and only then can the
-    # rows of the lost add be distinguished from them and deleted.
+    # A repeated add is waited for, whatever `wait` is. Its rows are known only when it is finished, and only then can
+    # the rows of the lost add be distinguished from them and deleted.
     if not request.wait and not repeated and request.infer is not False and status != "FAILED":
         return responses.pending_rows(user_id, request, event_id)
     if event_id is not None and status != "SUCCEEDED":
