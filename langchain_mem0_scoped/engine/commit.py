@@ -96,7 +96,7 @@ class _Commit:
         return {id_text(one): seq for one, seq in found.items()}
 
     def _write_memories(self) -> set[str]:
-        """Write the memories; return those that are gone, or have another text: entities let go of them."""
+        """Write the memories; return those that are gone, or have another text: they are unlinked from entities."""
         changed = self._unit.changes[RowKind.MEMORY]
         kept = {one: row for one, row in changed.items() if row is not None and not row.is_new}
         bodies = self._bodies(list(kept))

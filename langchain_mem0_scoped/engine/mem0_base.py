@@ -70,7 +70,7 @@ def plain_memory(folder: str | os.PathLike[str]) -> mem0.Memory:
     # Its check of SQLite's threads leaves a connection unclosed, which Python 3.13 warns of.
     client = QdrantClient(path=path, force_disable_check_same_thread=True)
     with warnings.catch_warnings():
-        # Given a client, mem0 asks even a local one for indexes, and is told that there are none.
+        # Given a client, mem0 asks even a local one for indexes, and qdrant warns that it has none.
         warnings.filterwarnings("ignore", "Payload indexes have no effect", UserWarning)
         vector_store = Qdrant(client=client, **options)
     return AssembledMemory(

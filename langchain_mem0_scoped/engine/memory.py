@@ -212,7 +212,7 @@ class EngineMemory(AssembledMemory):
         self.purge()
         return {
             "memories": counts[RowKind.MEMORY],
-            # That a memory was added is told by its own row alone.
+            # A memory that was added has no history row: its own row says so.
             "history": counts[RowKind.HISTORY] + counts[RowKind.MEMORY],
             "messages": counts[RowKind.MESSAGE],
             "entities": counts[RowKind.ENTITY],

@@ -242,7 +242,7 @@ class WriteTransaction(ReadTransaction):
         Args:
             partition: Whose row.
             seq: Its sequence number, below `row.kind` and `row.parent`.
-            row: What stands there from now on.
+            row: What replaces it.
             keep_vector: Keep the vector that is there.
 
         Raises:

@@ -282,7 +282,7 @@ def _message_item(message: BaseMessage) -> str:
 
 def _erasure_section(user_id: str, contact: str | None) -> str:
     if contact is None:
-        ask = "Ask whoever gave you this page."
+        ask = "Ask the person who gave you this page."
     elif (found := _LINK.fullmatch(contact := contact.strip())) and contact.isprintable():
         ask = f'Ask here: <a href="{_text(contact)}">{_text(found["address"] or contact)}</a>'
     else:

@@ -282,7 +282,7 @@ class Database:
         while not self._truncated():
             if time.monotonic() > deadline:
                 raise ErasureError(
-                    "deleted, but its bytes stand in the write-ahead log while another connection reads the file; "
+                    "deleted, but its bytes are still in the write-ahead log while another connection reads the file; "
                     "they go with the next write after that, or with delete_all",
                     kinds=("bytes",),
                 )

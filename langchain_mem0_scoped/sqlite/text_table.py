@@ -1,8 +1,8 @@
 """The one table that holds text: removed text leaves no copy behind.
 
 SQLite copies a row when it makes room for another: when a page splits, when two merge, when a row grows.
-`secure_delete` (https://sqlite.org/pragma.html#pragma_secure_delete) overwrites what is deleted where it stands, and
-not such copies. So no row of this table ever moves: rows are appended and never deleted, and a body is overwritten only
+`secure_delete` (https://sqlite.org/pragma.html#pragma_secure_delete) overwrites deleted rows in place, but not
+such copies. So no row of this table ever moves: rows are appended and never deleted, and a body is overwritten only
 by one of the same length, which SQLite does in place.
 """
 

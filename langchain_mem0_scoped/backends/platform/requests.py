@@ -148,7 +148,7 @@ def filters_of(pinned: Mapping[str, Any]) -> dict[str, Any]:
     """Turn a scope's filter into the platform's: the user, rows with any other ids, then metadata.
 
     Some versions of the platform's documentation say that a filter which does not mention an id leaves out rows that
-    have one. `*` matches any value but none, so a condition that always holds stands beside it for rows without ids.
+    have one. `*` matches any value but none, so a condition that always holds is added for rows without ids.
     The platform has no operators for metadata: `filters.matches_filters` checks these conditions in each answer.
 
     Args:
