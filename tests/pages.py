@@ -1,8 +1,26 @@
-"""Reading an exported HTML page in tests."""
+"""Exported HTML pages: reading one back, the time at which the tests render it, and text that tries to be markup."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from html.parser import HTMLParser
+from typing import Final
+
+NOW: Final = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+
+NASTY: Final = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onmouseover='alert(1)",
+    "</td></table>",
+    "<!-- ",
+    "]]>",
+    "a & b < c",
+    "&lt;b&gt;",
+    "javascript:alert(1)",
+    "${7*7} {{7*7}} %s",
+)
+"""Text that a page or a table must show as text."""
 
 
 class Page(HTMLParser):

@@ -11,7 +11,7 @@ from langchain_mem0_scoped.records import MemoryList, record_from
 from tests import notebooks
 from tests.browser.conftest import Open
 from tests.browser.test_page import RUNS
-from tests.unit.test_tables import NASTY
+from tests.pages import NASTY
 
 DESK = {"width": 1100, "height": 900}
 

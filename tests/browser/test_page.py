@@ -11,8 +11,8 @@ from langchain_mem0_scoped import ScopedMemory
 from langchain_mem0_scoped.transcripts.base import dump_messages
 from tests.browser.conftest import Open
 from tests.chat import HARD_TEXT
+from tests.pages import NASTY
 from tests.support import TEXTS, opened
-from tests.unit.test_tables import NASTY
 
 RUNS = (
     "<script>window.ran = 1; alert(1)</script>",

@@ -16,11 +16,11 @@ import pytest
 import uvicorn
 
 from langchain_mem0_scoped import ScopedMemory
+from tests.documents import blocks
 from tests.hosted import sent
 from tests.platform.faults import Delay
 from tests.platform.filters import Scoping
 from tests.platform.server import Platform
-from tests.unit.test_readme import blocks
 
 USERS = 200
 

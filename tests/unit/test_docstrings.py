@@ -17,7 +17,7 @@ from typing import Any, is_typeddict
 import pytest
 
 import langchain_mem0_scoped as package
-from tests.unit.test_plots import _no_window  # noqa: F401  # for the examples of plots
+from tests.plotting import no_window  # noqa: F401  # for the examples of plots
 
 
 def _modules() -> Iterator[ModuleType]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
@@ -18,19 +17,11 @@ from langchain_mem0_scoped import BackendError, InputError, ScopeError
 from langchain_mem0_scoped.plots import plot_map, plot_timeline, project
 from langchain_mem0_scoped.records import MemoryList, record_from
 from tests.faults import told_by
+from tests.pages import NASTY
+from tests.plotting import no_window  # noqa: F401
 from tests.support import TEXTS, run_python
-from tests.unit.test_tables import NASTY
 
 PLOTS = (plot_map, plot_timeline)
-
-
-@pytest.fixture(autouse=True)
-def _no_window() -> Iterator[None]:
-    before = mpl.get_backend()
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
-    plt.switch_backend(before)
 
 
 def memories(*texts: str, sessions: tuple[str | None, ...] = ("s1",), dates: tuple[Any, ...] = ("2026-03-02",)) -> Any:

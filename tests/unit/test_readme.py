@@ -1,21 +1,17 @@
-"""The README's Python blocks, run as they stand, one after another as a reader would."""
+"""The README's Python blocks run as they are, one after another, as a reader would run them."""
 
 from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from tests.chat import close_transcripts
-
-README = Path(__file__).parents[2] / "README.md"
-
-
-def blocks() -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+from tests.documents import README, blocks
+from tests.support import texts_of
 
 
 def test_every_block_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,15 +36,17 @@ def test_every_block_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     assert "this user has no memory of that id" in printed
 
 
-def test_the_first_block_finds_what_its_comments_say() -> None:
-    namespace: dict[str, object] = {}
+def test_first_block_finds_what_its_comments_say() -> None:
+    namespace: dict[str, Any] = {}
     exec(blocks()[0], namespace)
     alice, bob = namespace["alice"], namespace["bob"]
-    assert alice.search("food preferences")[0]["memory"] == "I am vegetarian"  # type: ignore[attr-defined]
-    assert all("vegetarian" not in hit["memory"] for hit in bob.search("food preferences"))  # type: ignore[attr-defined]
+    assert texts_of(alice.search("food preferences"))[0] == "I am vegetarian"
+    assert texts_of(bob.search("food preferences")) == ["I prefer a window seat on flights"]
 
 
-def test_its_two_commands_are_targets_of_the_makefile() -> None:
+def test_its_commands_are_targets_of_the_makefile() -> None:
     makefile = (README.parent / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"^make (\w+)", README.read_text(encoding="utf-8"), flags=re.MULTILINE):
+    targets = re.findall(r"^make (\w+)", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert {"demo", "test"} <= set(targets)
+    for target in targets:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target

@@ -20,19 +20,7 @@ from langchain_mem0_scoped.tables import (
     replace_unprintable,
     to_one_line,
 )
-
-NASTY = (
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "' onmouseover='alert(1)",
-    "</td></table>",
-    "<!-- ",
-    "]]>",
-    "a & b < c",
-    "&lt;b&gt;",
-    "javascript:alert(1)",
-    "${7*7} {{7*7}} %s",
-)
+from tests.pages import NASTY
 
 
 class Cells(HTMLParser):

@@ -8,7 +8,6 @@ import re
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from functools import partial
 from html import unescape
 from pathlib import Path
@@ -27,11 +26,9 @@ from langchain_mem0_scoped.export.html import _INFERRED, Conversation, PageMemor
 from langchain_mem0_scoped.scope import Scope
 from langchain_mem0_scoped.transcripts.base import dump_messages
 from tests.chat import HARD_TEXT, MESSAGES, client_with_transcripts, close_transcripts
-from tests.pages import Page
+from tests.pages import NASTY, NOW, Page
 from tests.support import MODES, Spy, new_user, opened
-from tests.unit.test_tables import NASTY
 
-NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 ROW: dict[str, Any] = {
     "id": "00000000-0000-4000-8000-000000000000",
     "memory": "I am vegetarian",
@@ -71,7 +68,7 @@ class TestContent:
             "Last changed2026-02-03 00:00 UTC",
             "topicfood",
             ROW["id"],
-            "Ask whoever gave you this page.",
+            "Ask the person who gave you this page.",
         ):
             assert told in text, told
 

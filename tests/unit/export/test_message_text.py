@@ -19,8 +19,7 @@ from langchain_core.messages import (
 from langchain_mem0_scoped.export.html import Conversation, render
 from langchain_mem0_scoped.export.message_text import escape_invisible, parts_of, speaker_of
 from tests.chat import any_message
-from tests.pages import Page
-from tests.unit.export.test_html import NOW
+from tests.pages import NOW, Page
 
 THOUGHT = "[what the assistant thought]"
 
