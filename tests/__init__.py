@@ -1,1 +1,4 @@
-"""A package, so that `from tests.support import ...` finds no other project's; the folders below need no file."""
+"""The tests. CONTRIBUTING.md lists the folders and the helper modules.
+
+This is a package, so that `from tests.support import ...` finds no other project's. The folders below need no file.
+"""

@@ -22,6 +22,17 @@ NASTY: Final = (
 )
 """Text that a page or a table must show as text."""
 
+RUNS: Final = (
+    "<script>window.ran = 1; alert(1)</script>",
+    "<img src=x onerror='window.ran = 1'>",
+    "<svg onload='window.ran = 1'></svg>",
+    "</p></li></ol><style>body{display:none}</style>",
+    "<iframe srcdoc='<script>parent.ran = 1</script>'></iframe>",
+    "<meta http-equiv=refresh content='0;url=https://example.com'>",
+    "<a href='javascript:window.ran=1' autofocus onfocus='window.ran=1'>x</a>",
+)
+"""Text that would set `window.ran` if it ran."""
+
 
 class Page(HTMLParser):
     """Parses a page: its tags, and the text that assistive technology reads."""

@@ -10,8 +10,7 @@ from nbconvert import HTMLExporter
 from langchain_mem0_scoped.records import MemoryList, record_from
 from tests import notebooks
 from tests.browser.conftest import Open
-from tests.browser.test_page import RUNS
-from tests.pages import NASTY
+from tests.pages import NASTY, RUNS
 
 DESK = {"width": 1100, "height": 900}
 

@@ -11,18 +11,9 @@ from langchain_mem0_scoped import ScopedMemory
 from langchain_mem0_scoped.transcripts.base import dump_messages
 from tests.browser.conftest import Open
 from tests.chat import HARD_TEXT
-from tests.pages import NASTY
+from tests.pages import NASTY, RUNS
 from tests.support import TEXTS, opened
 
-RUNS = (
-    "<script>window.ran = 1; alert(1)</script>",
-    "<img src=x onerror='window.ran = 1'>",
-    "<svg onload='window.ran = 1'></svg>",
-    "</p></li></ol><style>body{display:none}</style>",
-    "<iframe srcdoc='<script>parent.ran = 1</script>'></iframe>",
-    "<meta http-equiv=refresh content='0;url=https://example.com'>",
-    "<a href='javascript:window.ran=1' autofocus onfocus='window.ran=1'>x</a>",
-)
 _DETAILS = (".text + dl", ".noted dl")
 LONG = "Donaudampfschifffahrtsgesellschaftskapitän" * 20
 

@@ -22,7 +22,11 @@ CODE: Final = [
 MODULES: Final = [path.relative_to(PACKAGE) for path in sorted(PACKAGE.rglob("*.py"))]
 DOCUMENTS: Final = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
 
-ELSEWHERE: Final[dict[str, str]] = {}
+ELSEWHERE: Final[dict[str, str]] = {
+    "engine/__init__.py": "it loads mem0: test_mem0_compat.py",
+    "engine/storage.py": "an interface: conformance/test_storage.py runs on every storage",
+    "sqlite/__init__.py": "it names local_memory(): sqlite/test_client.py",
+}
 """Modules without a test file of their own: name -> where they are tested."""
 
 LINES: Final = 550
@@ -94,7 +98,7 @@ def test_helper_modules_are_those_of_the_index() -> None:
     listed = set(re.findall(r"^\| `(tests/[\w./]+)` \|", index, re.MULTILINE))
     helpers = {f"tests/{path.name}" for path in TESTS.glob("*.py")} - {"tests/__init__.py", "tests/conftest.py"}
     assert {name for name in listed if name.endswith(".py")} == helpers
-    assert {name for name in listed if not name.endswith(".py")} == {"tests/mutants/", "tests/platform/"}
+    assert {name for name in listed if not name.endswith(".py")} == {"tests/platform/"}
 
 
 def test_every_test_folder_is_in_the_index() -> None:
