@@ -263,8 +263,6 @@ class _Run:
         """Return the messages before the turn: the recalled memories, then the history."""
         # The history is read first, and the erasure token with it: an erasure from here on stops the turn.
         messages = self._history.messages
-        if not self._recall:
-            return messages
         return _with_recall(messages, recall_other_sessions(self._client, *self._query()))
 
     async def acontext_messages(self) -> list[BaseMessage]:
@@ -273,8 +271,6 @@ class _Run:
 
     async def _acontext_messages(self) -> list[BaseMessage]:
         messages = await self._history.aget_messages()
-        if not self._recall:
-            return messages
         return _with_recall(messages, await arecall_other_sessions(self._client, *self._query()))
 
     def _query(self) -> tuple[str, str, int]:

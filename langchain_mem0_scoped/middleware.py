@@ -178,7 +178,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         client = self._scoped_client(request.runtime.context)
         key = _recall_key(client, request.messages)
         memories = self._held_recall(key, request.runtime)
-        if memories is None and self._recall:
+        if memories is None:
             memories = recall_other_sessions(client, key[2], key[1], self._recall)
             self._hold(self._recalls, key, (request.runtime.control, memories))
         return handler(_with_memories(request, memories))
@@ -190,7 +190,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         client = self._scoped_client(request.runtime.context)
         key = _recall_key(client, request.messages)
         memories = self._held_recall(key, request.runtime)
-        if memories is None and self._recall:
+        if memories is None:
             memories = await arecall_other_sessions(client, key[2], key[1], self._recall)
             self._hold(self._recalls, key, (request.runtime.control, memories))
         return await handler(_with_memories(request, memories))

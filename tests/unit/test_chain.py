@@ -234,7 +234,8 @@ class TestUserAndSession:
         answer = await ask(mode, chain, "What opens the safe?", config_of("u_alice", callbacks=[recorder]))
         assert "4711" in answer.text
         assert recorder.events == [("scoped_memory_not_saved", {"error": "BackendError"})]
-        assert said(client, "u_alice") == remembered(client, "u_alice") == []
+        assert said(client, "u_alice") == []
+        assert remembered(client, "u_alice") == []
         client.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ def keys(output_key: str | None = None, **more: Any) -> MessageKeys:
     return MessageKeys(output_key=output_key, **{**known, **more})
 
 
-def texts(messages: list[BaseMessage]) -> list[tuple[str, str]]:
+def texts(messages: Sequence[BaseMessage]) -> list[tuple[str, str]]:
     return [(message.type, message.text) for message in messages]
 
 
@@ -146,7 +147,7 @@ class TestNewMessages:
             new(output)
 
     def test_answers_of_old_function_calls(self) -> None:
-        assert new(FunctionMessage("found", name="look"))[1] == [("function", "found")]
+        assert new(FunctionMessage(content="found", name="look"))[1] == [("function", "found")]
 
     def test_turn_of_instructions_only(self) -> None:
         assert new([AIMessage("one"), AIMessage("two")], [SystemMessage("Go.")]) == ([("ai", "one"), ("ai", "two")], [])
@@ -166,7 +167,7 @@ class TestNewMessages:
 class TestOutputAccumulator:
     def test_chunks_are_added(self) -> None:
         assert OutputAccumulator("a", "b", "c").value == "abc"
-        assert OutputAccumulator(AIMessageChunk("a"), AIMessageChunk("b")).value.text == "ab"
+        assert OutputAccumulator(AIMessageChunk(content="a"), AIMessageChunk(content="b")).value.text == "ab"
         assert OutputAccumulator(AddableDict(answer="a"), AddableDict(answer="b")).value == {"answer": "ab"}
 
     def test_falsy_first_chunk(self) -> None:

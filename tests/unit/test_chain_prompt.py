@@ -54,7 +54,7 @@ def test_prompt_without_required_variables_takes_a_dict() -> None:
 
 def test_prompt_class_may_have_optional_variables_without_values() -> None:
     custom = prompt(MessagesPlaceholder("history", optional=True), ASKED)
-    custom.partial_variables.clear()
+    custom.partial_variables = {}
     assert check(custom | constant()) == (None, NEEDS_A_DICT)
 
 
@@ -94,9 +94,11 @@ def test_prompt_that_may_show_other_variables_is_trusted(start: Any) -> None:
 
 def test_a_later_step_that_may_add_the_history_is_trusted() -> None:
     start = prompt(ASKED)
-    for step in (RunnableParallel(answer=constant()), RunnablePassthrough()):
+    trusted: tuple[Runnable[Any, Any], ...] = RunnableParallel(answer=constant()), RunnablePassthrough()
+    for step in trusted:
         assert check(start | step) == (None, NEEDS_A_DICT)
-    for plain in (constant(), StrOutputParser(), RunnableLambda(str)):
+    plain_steps: tuple[Runnable[Any, Any], ...] = constant(), StrOutputParser(), RunnableLambda(str)
+    for plain in plain_steps:
         with pytest.raises(InputError):
             check(start | plain)
 

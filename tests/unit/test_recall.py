@@ -73,6 +73,10 @@ class TestFormatMemories:
         assert is_recall(message)
         assert is_recall(message.model_copy())
         assert not is_recall(SystemMessage(message.text))
+        # A caller may send any message: only the package makes a system message with the marker.
+        assert not is_recall(HumanMessage(message.text, additional_kwargs=message.additional_kwargs))
+        others = dict.fromkeys(message.additional_kwargs, "another")
+        assert not is_recall(SystemMessage(message.text, additional_kwargs=others))
 
 
 class TestLastHumanText:

@@ -27,7 +27,7 @@ TEXT = "zebra text"
 BYTES = TEXT.encode()
 DATA: dict[str, Any] = {"data": TEXT}
 ID = "00000000-0000-4000-8000-000000000000"
-VERSION = (1, 1)
+VERSION = (1, 1, 1)
 
 
 def memory() -> MemoryRecord:

@@ -241,7 +241,8 @@ def test_no_interleaving_leaves_a_page_after_the_receipt(
     memory.delete_all()
     # How much later the erasure starts than the export. It is moved until the two overlap: the export stores its page
     # before the erasure (it is too late), or finds nothing to write (it is too early), or is stopped.
-    lead, outcomes = 0.0, []
+    lead = 0.0
+    outcomes: list[str] = []
     while len(outcomes) < 40 or ("stopped" not in outcomes and len(outcomes) < 400):
         page.unlink(missing_ok=True)
         memory.add(texts)
