@@ -187,7 +187,7 @@ class Database:
         for connection in idle:
             connection.close()
 
-    # -- forks. SQLite forbids carrying a connection over a fork, even to close it: so there is none when it happens.
+    # -- forks. SQLite forbids using a connection after a fork, even closing it: so none is open when it happens.
 
     def pause(self) -> None:
         """Before a fork: wait until no connection is in use, and close all."""
@@ -254,7 +254,7 @@ class Database:
             BackendError: The file cannot be written, or stays locked for 30 s.
         """
         try:
-            # Writers of one process wait here; SQLite's own waiting is by sleeping, and may pass one over for long.
+            # Writers of one process wait here: SQLite waits by sleeping, and one may wait far longer than others.
             with self._writer, self._connection() as connection:
                 self._check_same_file()
                 connection.execute("BEGIN IMMEDIATE")
@@ -282,8 +282,8 @@ class Database:
         while not self._truncated():
             if time.monotonic() > deadline:
                 raise ErasureError(
-                    "deleted, but its bytes are still in the write-ahead log while another connection reads the file; "
-                    "they go with the next write after that, or with delete_all",
+                    "deleted, but its bytes are still in the write-ahead log: another connection is reading the file; "
+                    "the next write after that removes them, and so does delete_all",
                     kinds=("bytes",),
                 )
 

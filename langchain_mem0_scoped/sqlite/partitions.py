@@ -91,9 +91,9 @@ class SqliteReadTransaction(ReadTransaction):
         return (None, 0 if row is None else row[0])
 
     def is_erased_since(self, user_id: str, token: ErasureToken) -> bool:
-        """Compare partition numbers, which are never used again; or look into the list of erasures, kept for an hour.
+        """Compare partition numbers, which are never used again; or look into the list of the last hour's erasures.
 
-        The list is for users who had no partition: what they go by was not erased, so that forgetting it harms nobody.
+        The list is for users who had no partition: a call of theirs has read nothing that an erasure removed.
         """
         pid, eid = token
         if pid is not None:
