@@ -10,7 +10,7 @@ import mem0
 import pytest
 from sqlalchemy import create_engine
 
-from langchain_mem0_scoped import BackendError, InputError, ScopedChatMessageHistory, ScopedMemory, local_memory
+from langchain_mem0_scoped import BackendError, InputError, ScopedChatMessageHistory, ScopedMemory, fork, local_memory
 from langchain_mem0_scoped.transcripts import binding
 from langchain_mem0_scoped.transcripts.base import dump_messages
 from langchain_mem0_scoped.transcripts.binding import bind, require_store, store_of, stores_of
@@ -80,7 +80,7 @@ class TestBinding:
         self, client: mem0.Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Between its look at what the client is bound to, and its binding to the client's own store."""
-        lock = binding.INIT_LOCK
+        lock = fork.INIT_LOCK
 
         class BindingFirst:
             def __enter__(self) -> None:
