@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from langchain_core.runnables import (
 from langchain_core.runnables.config import merge_configs
 
 from langchain_mem0_scoped import ScopedMemory, local_memory, with_scoped_memory
+from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.recall import is_recall
 from tests.agents import WAYS, EventRecorder, Together, ask, config_of, remembered, run, said, text_of, transcript
 from tests.models import ScriptedModel, constant
@@ -41,7 +43,7 @@ PROMPT = ChatPromptTemplate.from_messages(
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mem0.Memory]:
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineMemory]:
     client = local_memory(tmp_path_factory.mktemp("runnables") / "m.db")
     yield client
     client.close()
@@ -216,6 +218,34 @@ class TestUserAndSession:
             await run(way, chain, text, config_of(user))
         assert [message.type for message in model.seen[-1]] == ["system", "human", "ai", "human"]
         assert is_recall(model.seen[-1][0])
+
+    @pytest.mark.parametrize("way", ["ainvoke", "astream"])
+    async def test_memories_come_before_the_history_on_a_client_with_async_calls(
+        self, client: EngineMemory, monkeypatch: pytest.MonkeyPatch, way: str
+    ) -> None:
+        """As on the hosted platform, where each call of a turn is a coroutine of its own."""
+
+        async def each_by_itself(work: Any, awork: Any) -> Any:
+            return await awork()
+
+        monkeypatch.setattr(client.backend, "run_sync_or_async", each_by_itself)
+        await self.test_memories_come_before_the_history(client, way)
+
+    async def test_async_turn_uses_two_threads(self, client: EngineMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One reads the context, one saves the turn, whatever they read and write."""
+        user = new_user()
+        hops: list[Any] = []
+        chain = with_scoped_memory(constant(), client=client)
+        ScopedMemory(user, client=client).add("I am allergic to peanuts", session_id="s0", infer=False)
+        to_thread = asyncio.to_thread
+
+        async def counted(work: Any, *arguments: Any) -> Any:
+            hops.append(work)
+            return await to_thread(work, *arguments)
+
+        monkeypatch.setattr(asyncio, "to_thread", counted)
+        await chain.ainvoke("Am I allergic to peanuts?", config_of(user))
+        assert len(hops) == 2
 
     @pytest.mark.parametrize("mode", MODES)
     async def test_erasure_between_history_and_recall_stops_the_turn(self, tmp_path: Path, mode: str) -> None:
@@ -394,6 +424,24 @@ class TestNestedAndConcurrent:
             chain = with_scoped_memory(chain, client=client)
         await ask(mode, chain, {"input": "hi"}, config_of(user))
         assert said(client, user) == [("human", "hi"), ("ai", "ok")]
+
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_session_of_an_outer_chain_is_left_to_it_across_another_session(
+        self, client: mem0.Memory, mode: str
+    ) -> None:
+        user = new_user()
+
+        def inside(session_id: str, inner: Runnable[Any, Any]) -> Runnable[Any, Any]:
+            def call(given: Any, config: RunnableConfig) -> Any:
+                return inner.invoke(given, merge_configs(config, {"configurable": {"session_id": session_id}}))
+
+            return RunnableLambda(call)
+
+        innermost = with_scoped_memory(PROMPT | constant("ok") | StrOutputParser(), client=client)
+        notes = with_scoped_memory(inside("s1", innermost), client=client)
+        outer = with_scoped_memory(inside("notes", notes), client=client)
+        await ask(mode, outer, {"input": "hi"}, config_of(user))
+        assert said(client, user) == said(client, user, "notes") == [("human", "hi"), ("ai", "ok")]
 
     def test_nested_with_another_client_saves_both(self, client: mem0.Memory, tmp_path: Path) -> None:
         user, other = new_user(), local_memory(tmp_path / "other.db")

@@ -350,6 +350,10 @@ class TestConstruction:
         with pytest.raises(InputError, match="tools must be True, for all five, or False, got"):
             ScopedMemoryMiddleware(tools=tools)
 
+    def test_offers_tools_only_on_request(self) -> None:
+        assert ScopedMemoryMiddleware().tools == []
+        assert len(ScopedMemoryMiddleware(tools=True).tools) == 5
+
     @pytest.mark.parametrize(
         "wrong",
         [{"client": 7}, {"recall": -1}, {"user_id": "u_alice"}, {"recall": "5"}, {"recall": True}, {"remember": "yes"}],
