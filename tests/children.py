@@ -393,7 +393,7 @@ def fork_while_cache_is_in_use(pipe: Connection, path: Path, forks: int) -> None
 
         def forget() -> None:
             while not stop.is_set():
-                client._cache.forget(-1)
+                client.cache.forget("u_nobody")
 
         thread = threading.Thread(target=forget, daemon=True)
         thread.start()

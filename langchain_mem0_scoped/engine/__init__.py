@@ -1,6 +1,6 @@
-"""The embedded default: a mem0.Memory over one SQLite file, partitioned by user; reached through mem0's interfaces."""
+"""The engine: a mem0.Memory and a backend over any storage that keeps users apart."""
 
 from ..mem0_compat import load_mem0
 
-# The modules here extend mem0's classes; it must have been loaded the quiet way before they do.
+# The modules here extend mem0's classes, so mem0 must have been loaded, without telemetry, before they are.
 load_mem0()

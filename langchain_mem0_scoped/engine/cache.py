@@ -108,14 +108,19 @@ class Cache:
     def __init__(self, storage: Storage, capacity: int = CACHE_BYTES) -> None:
         self._storage = storage
         self.capacity = capacity
-        self.clear()
+        self._reset()
         _caches.add(self)
 
-    def clear(self) -> None:
-        """Give up everything."""
+    def _reset(self) -> None:
         self._lock = threading.Lock()
         self._entries: OrderedDict[tuple[str, RowKind], _Entry] = OrderedDict()
         self._size = 0
+
+    def clear(self) -> None:
+        """Give up everything."""
+        with self._lock:
+            self._entries.clear()
+            self._size = 0
 
     @property
     def size(self) -> int:
@@ -188,9 +193,9 @@ _caches: WeakSet[Cache] = WeakSet()
 
 
 def _after_fork_in_child() -> None:
-    # Another thread may have been at work in it.
+    # Another thread may have held the lock, and does not exist here.
     for cache in list(_caches):
-        cache.clear()
+        cache._reset()
 
 
 register_fork_hooks(ForkHooks(lambda: None, lambda: None, _after_fork_in_child))

@@ -1,4 +1,4 @@
-"""mem0.Memory put together from parts its configuration has no name for, and plain mem0 with an offline embedding."""
+"""mem0.Memory built from given parts, which its configuration cannot name; and plain mem0 with an offline embedding."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .mem0_models import Embedder
 
 
 class AssembledMemory(mem0.Memory):
-    """mem0's Memory with its parts handed in; every method is mem0's own.
+    """mem0's Memory built from given parts; every method is mem0's own.
 
     Args:
         config: What mem0 reads beside its parts.
         embedding_model: mem0's embedder.
-        vector_store: Where memories lie.
-        entity_store: Where entities lie; None to have mem0 open it beside the vector store when it needs it.
-        db: mem0's history, a SQLiteManager or what acts as one.
+        vector_store: Keeps memories.
+        entity_store: Keeps entities; None to have mem0 open it beside the vector store when it needs it.
+        db: mem0's history: a SQLiteManager, or an object with its methods.
         llm: mem0's language model, or None.
     """
 
@@ -55,7 +55,7 @@ class AssembledMemory(mem0.Memory):
 
 
 def plain_memory(folder: str | os.PathLike[str]) -> mem0.Memory:
-    """Build mem0 as it comes, on its own default store (local Qdrant), needing no key: to compare with.
+    """Build plain mem0 on its default store (local Qdrant), without a key, to compare with.
 
     Args:
         folder: An existing directory for Qdrant's files and mem0's history.db. One process at a time.

@@ -1,4 +1,4 @@
-"""mem0's embedder and language model interfaces over LangChain's, reporting every failure to the unit it happens in."""
+"""mem0's embedder and language model over LangChain's; each failure fails the unit of work it happens in."""
 
 from __future__ import annotations
 
@@ -34,18 +34,22 @@ _IDENTIFYING: Final = ("model", "model_name", "model_id", "repo_id", "deployment
 
 
 def fingerprint_of(embeddings: Embeddings) -> str:
-    """Name an embedding, for a file to tell whose vectors it holds: by its `fingerprint`, else its class and model."""
+    """Return a name of an embedding, by which a storage knows whose vectors it holds.
+
+    Args:
+        embeddings: Named by its `fingerprint`, else by its class and model; never by a key.
+    """
     given = getattr(embeddings, "fingerprint", None)
     if isinstance(given, str):
         return given
     beneath = getattr(embeddings, "underlying_embeddings", None)
     if isinstance(beneath, Embeddings):
-        # A cache such as LangChain's CacheBackedEmbeddings hands on another's vectors.
+        # A cache such as LangChain's CacheBackedEmbeddings returns another embedding's vectors.
         return fingerprint_of(beneath)
     kind = type(embeddings)
     values = ((name, getattr(embeddings, name, None)) for name in _IDENTIFYING)
-    told = (f"{name}={value}" for name, value in values if isinstance(value, (str, int)))
-    return "/".join((f"{kind.__module__}.{kind.__qualname__}", *told))
+    options = (f"{name}={value}" for name, value in values if isinstance(value, (str, int)))
+    return "/".join((f"{kind.__module__}.{kind.__qualname__}", *options))
 
 
 class Embedder(EmbeddingBase):
@@ -98,11 +102,14 @@ class Embedder(EmbeddingBase):
         """Embed a user's texts at once that mem0 is going to ask for one by one."""
         known = {text: self._kept(user_id, text) for text in texts}
         new = [text for text, vector in known.items() if vector is None]
-        self._thread.prefetched = {**known, **dict(zip(new, self._embed_documents(new), strict=True))}
+        vectors = {**known, **dict(zip(new, self._embed_documents(new), strict=True))}
+        # A callback of the embedding may have added a turn of its own in the meantime, and one may yet.
+        outer = getattr(self._thread, "prefetched", {})
+        self._thread.prefetched = vectors
         try:
             yield
         finally:
-            self._thread.prefetched = {}
+            self._thread.prefetched = outer
 
     def embed(self, text: str, memory_action: str | None = None) -> Vector:
         """Embed one text: a query for "search", else a document."""
@@ -164,7 +171,7 @@ class ChatModel(LLMBase):
         """Ask the model; where mem0 wants JSON, its prompt asks for it.
 
         Raises:
-            BackendError: The answer is not what was asked for. mem0 would take it for "nothing to remember".
+            BackendError: The answer has not the form mem0 asks for. mem0 would take it for "nothing to remember".
         """
 
         def answer() -> str:

@@ -1,4 +1,4 @@
-"""Asking a LangChain document compressor, such as a cross-encoder, for a better order of the rows a search found."""
+"""Reranker: a LangChain document compressor, such as a cross-encoder, chooses among the rows a search found."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 
 from ..errors import BackendError
 
-_TIMES: Final = 4
-"""So many rows are handed over for each that is wanted: as many as mem0 asks of a store to choose from."""
-_FEWEST: Final = 20
-"""And at least so many: of fewer there is little to choose."""
-_ID: Final = "memory_id"
-"""Where a document's metadata hold its memory's id: some compressors copy a document without its own."""
+_CANDIDATES_PER_ROW: Final = 4
+"""How many rows are passed to the compressor for each that is wanted; mem0 fetches as many to choose from."""
+_MIN_CANDIDATES: Final = 20
+"""How many are passed at least: of fewer there is little to choose."""
+_ID_KEY: Final = "memory_id"
+"""Where a document's metadata holds its memory's id: some compressors copy a document without its own."""
 
 
 class Reranker:
-    """Puts what was found in a compressor's order and leaves out what it leaves out.
+    """Returns rows in a compressor's order, without those it leaves out.
 
     Args:
-        compressor: Any LangChain document compressor; it may select, and its order counts. What it makes of a text is
-            not shown: a memory stays as it was said.
+        compressor: Any LangChain document compressor. Only its choice and its order are used: a text that it changes
+            is returned as it is stored.
     """
 
     def __init__(self, compressor: BaseDocumentCompressor) -> None:
         self._compressor = compressor
 
     def candidates(self, k: int) -> int:
-        """How many rows to hand over for k to be shown."""
-        return max(_TIMES * k, _FEWEST)
+        """Return how many rows to find for k to be returned."""
+        return max(_CANDIDATES_PER_ROW * k, _MIN_CANDIDATES)
 
     def best(self, query: str, rows: Sequence[dict[str, Any]], k: int) -> list[dict[str, Any]]:
         """Return at most k rows.
 
         Args:
             query: What is asked.
-            rows: What was found, as mem0 shows it, best first.
+            rows: What was found, in mem0's form, best first.
             k: At most so many.
 
         Returns:
-            Rows with falling scores from 0 to 1: the compressor's own (`relevance_score`) where they are such, else
-            those of the rows shown, put in the new order.
+            Rows with falling scores from 0 to 1: the compressor's own (`relevance_score`) if they are such scores, else
+            the scores these rows had, sorted.
 
         Raises:
-            BackendError: It failed, or it returned documents it had not been given.
+            BackendError: The compressor failed, or returned documents it had not been given.
         """
         if not rows:
             return []
@@ -61,30 +61,30 @@ class Reranker:
         by_id = {row["id"]: row for row in rows}
         chosen: dict[str, Document] = {}
         for document in answer:
-            chosen.setdefault(_known(document, by_id), document)
-        shown = list(chosen)[:k]
-        scores = _scores([chosen[memory_id] for memory_id in shown]) or sorted(
-            (by_id[memory_id]["score"] for memory_id in shown), reverse=True
+            chosen.setdefault(_memory_id(document, by_id), document)
+        best = list(chosen)[:k]
+        scores = _scores([chosen[memory_id] for memory_id in best]) or sorted(
+            (by_id[memory_id]["score"] for memory_id in best), reverse=True
         )
-        return [{**by_id[memory_id], "score": score} for memory_id, score in zip(shown, scores, strict=True)]
+        return [{**by_id[memory_id], "score": score} for memory_id, score in zip(best, scores, strict=True)]
 
 
 def _metadata(row: dict[str, Any]) -> dict[str, Any]:
-    told = {name: row.get(name) for name in ("score", "role", "created_at", "updated_at")}
-    return {**(row.get("metadata") or {}), **told, _ID: row["id"]}
+    standard = {name: row.get(name) for name in ("score", "role", "created_at", "updated_at")}
+    return {**(row.get("metadata") or {}), **standard, _ID_KEY: row["id"]}
 
 
-def _known(document: object, by_id: dict[str, dict[str, Any]]) -> str:
-    """The id of the row a document stands for."""
+def _memory_id(document: object, by_id: dict[str, dict[str, Any]]) -> str:
+    """Return the id of the row a document was made of."""
     if isinstance(document, Document):
-        memory_id = document.metadata.get(_ID) if document.id is None else document.id
+        memory_id = document.metadata.get(_ID_KEY) if document.id is None else document.id
         if isinstance(memory_id, str) and memory_id in by_id:
             return memory_id
     raise BackendError("the reranker returned a document it had not been given; nothing was returned")
 
 
 def _scores(documents: Sequence[Document]) -> list[float] | None:
-    """The compressor's own scores, where all have one from 0 to 1 and none rises."""
+    """Return the compressor's own scores, if each document has one from 0 to 1 and none is above the one before."""
     try:
         scores = [float(document.metadata["relevance_score"]) for document in documents]
     except (KeyError, TypeError, ValueError):

@@ -12,7 +12,7 @@ import pytest
 from tests.mutants.run import FOLDER, PACKAGE, Mutant, all_mutants
 from tests.support import ROOT
 
-AREAS: Final = {"scope", "ownership", "erasure", "turns", "middleware", "storage", "ranking"}
+AREAS: Final = {"scope", "ownership", "erasure", "engine", "turns", "middleware", "storage", "ranking"}
 MUTANTS: Final = all_mutants()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
@@ -156,11 +157,12 @@ class TestReads:
 
     @pytest.mark.parametrize("filters", [{}, {"user_id": "*"}, {"user_id": None}])
     def test_filters_must_name_one_user(self, backend: Backend, filters: dict[str, Any]) -> None:
-        for act in (
+        acts: list[Callable[[], object]] = [
             lambda: backend.search(SearchRequest("tea", filters, 5)),
             lambda: backend.search_other_sessions(SearchRequest("tea", filters, 5), "s1"),
             lambda: backend.list(ListRequest(filters)),
-        ):
+        ]
+        for act in acts:
             with pytest.raises(ScopeError):
                 act()
 
@@ -174,13 +176,14 @@ class TestErrors:
         backend = EngineMemory(storage, embeddings, extracting()).backend
         (row,) = backend.add("u_alice", add_request("hunter2", infer=False))
         embeddings.before = fails
-        for act in (
+        acts: list[Callable[[], object]] = [
             lambda: backend.add("u_alice", add_request("hunter2", infer=False)),
             lambda: backend.add("u_alice", add_request("hunter2", infer=True)),
             lambda: backend.search(SearchRequest("hunter2", _ALICE, 5)),
             lambda: backend.search_other_sessions(SearchRequest("hunter2", _ALICE, 5), "s1"),
             lambda: backend.update("u_alice", UpdateRequest(row["id"], "hunter2 again", None)),
-        ):
+        ]
+        for act in acts:
             with pytest.raises(BackendError, match="ValueError") as raised:
                 act()
             assert raised.value.__cause__ is raised.value.__context__ is None
@@ -191,7 +194,7 @@ class TestErrors:
     def test_a_closed_storage_is_said_by_every_call(self, client: EngineMemory, backend: Backend) -> None:
         (row,) = backend.add("u_alice", add_request("tea"))
         client.close()
-        for act in (
+        acts: list[Callable[[], object]] = [
             lambda: backend.add("u_alice", add_request("tea")),
             lambda: backend.search(SearchRequest("tea", _ALICE, 5)),
             lambda: backend.list(ListRequest(_ALICE)),
@@ -203,6 +206,7 @@ class TestErrors:
             lambda: backend.delete("u_alice", row["id"]),
             lambda: backend.erase("u_alice"),
             lambda: backend.erasure_token("u_alice"),
-        ):
+        ]
+        for act in acts:
             with pytest.raises(BackendError, match="closed"):
                 act()

@@ -16,6 +16,7 @@ from langchain_core.language_models import FakeListChatModel
 from langchain_mem0_scoped import BackendError, ErasureError, MemoryNotFoundError, ScopedMemory, local_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.engine.storage import Storage
+from langchain_mem0_scoped.requests import UpdateRequest
 from tests.worlds import entities
 
 
@@ -130,46 +131,47 @@ def test_a_summary_mem0_asks_for_need_not_be_json(storage: Storage, embeddings: 
     assert added["results"][0]["memory"] == "Step one: look."
 
 
-@pytest.mark.parametrize("how", ["update", "delete"])
-def test_a_row_that_another_call_has_removed_meanwhile_is_reported_as_missing(
-    client: EngineMemory, embeddings: Waiting, how: str
-) -> None:
-    """Also where this call has read it before."""
-    memory = ScopedMemory("u_alice", client=client)
-    memory_id = memory.add("My PIN is 4711")[0]["id"]
-    remove = client._remove_memory_from_entity_store
-    removing = iter([True])
+class TestRemovedMeanwhile:
+    """Another call removes a memory after this one has read it, and before this one is committed."""
 
-    def meanwhile(*args: Any) -> None:
-        if next(removing, False):
-            with ThreadPoolExecutor(1) as thread:
-                thread.submit(memory.delete, memory_id).result()
-        remove(*args)
+    @pytest.fixture
+    def memory_id(self, client: EngineMemory) -> str:
+        memory_id = ScopedMemory("u_alice", client=client).add("My PIN is 4711")[0]["id"]
+        remove, pending = client._remove_memory_from_entity_store, iter([True])
 
-    client._remove_memory_from_entity_store = meanwhile
-    with pytest.raises(MemoryNotFoundError):
-        memory.delete(memory_id) if how == "delete" else memory.update(memory_id, "I have no PIN")
-    assert memory.count() == 0
-    with pytest.raises(MemoryNotFoundError):
-        memory.get(memory_id)
+        def meanwhile(*args: Any) -> None:
+            if next(pending, False):
+                with ThreadPoolExecutor(1) as thread:
+                    assert thread.submit(client.backend.delete, "u_alice", memory_id).result()
+            remove(*args)
 
+        client._remove_memory_from_entity_store = meanwhile
+        return memory_id
 
-def test_a_row_that_another_call_has_removed_meanwhile_raises_in_mem0s_interface(client: EngineMemory) -> None:
-    memory_id = ScopedMemory("u_alice", client=client).add("My PIN is 4711")[0]["id"]
-    remove = client._remove_memory_from_entity_store
-    removing = iter([True])
+    @pytest.mark.parametrize("call", ["update", "delete"])
+    def test_a_scope_says_that_it_is_missing(self, client: EngineMemory, memory_id: str, call: str) -> None:
+        memory = ScopedMemory("u_alice", client=client)
+        with pytest.raises(MemoryNotFoundError):
+            memory.delete(memory_id) if call == "delete" else memory.update(memory_id, "I have no PIN")
+        assert memory.count() == 0
+        with pytest.raises(MemoryNotFoundError):
+            memory.get(memory_id)
 
-    def meanwhile(*args: Any) -> None:
-        if next(removing, False):
-            with ThreadPoolExecutor(1) as thread:
-                thread.submit(client.delete, memory_id, user_id="u_alice").result()
-        remove(*args)
+    def test_the_backends_delete_returns_false(self, client: EngineMemory, memory_id: str) -> None:
+        assert client.backend.delete("u_alice", memory_id) is False
 
-    client._remove_memory_from_entity_store = meanwhile
-    with pytest.raises(MemoryNotFoundError):
-        client.delete(memory_id, user_id="u_alice")
-    with pytest.raises(ValueError, match="not found"):
-        client.delete(memory_id, user_id="u_alice")
+    def test_the_backends_update_returns_none(self, client: EngineMemory, memory_id: str) -> None:
+        assert client.backend.update("u_alice", UpdateRequest(memory_id, "I have no PIN", None)) is None
+
+    def test_mem0s_delete_raises(self, client: EngineMemory, memory_id: str) -> None:
+        with pytest.raises(MemoryNotFoundError):
+            client.delete(memory_id, user_id="u_alice")
+        with pytest.raises(ValueError, match="not found"):
+            client.delete(memory_id, user_id="u_alice")
+
+    def test_mem0s_update_raises(self, client: EngineMemory, memory_id: str) -> None:
+        with pytest.raises(MemoryNotFoundError):
+            client.update(memory_id, text="I have no PIN", user_id="u_alice")
 
 
 def test_a_corrected_memory_keeps_the_entities_that_another_call_has_added_meanwhile(

@@ -195,9 +195,9 @@ class TestEqualToMem0sOwn:
         for query, narrowing in itertools.product(
             (TEXTS[1], "Berlin", "Where does Alice live?", "zyzzogeton"), filters
         ):
-            for extracted in (names_in, lambda _: []):
+            for has_entities in (True, False):
                 with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr("mem0.memory.main.extract_entities", extracted)
+                    patch.setattr("mem0.memory.main.extract_entities", names_in if has_entities else lambda _: [])
                     pinned = {**_ALICE, **narrowing}
                     theirs = mem0.Memory._search_vector_store(filled, query, pinned, **options)
                     ours = filled._search_vector_store(query, pinned, **options)

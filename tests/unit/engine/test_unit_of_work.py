@@ -289,7 +289,7 @@ def test_what_a_unit_has_written_is_read_within_it_and_by_nobody_else(store: Sto
         assert [hit.id for hit in memories.list({"user_id": "u_alice"})[0]] == [memory_id]
         assert [hit.id for hit in memories.search("mine", [1.0] * 32, 5, {"user_id": "u_alice"})] == [memory_id]
         assert thread.submit(lambda: store.client.get(memory_id, user_id="u_alice")).result() is None
-    assert store.client.get(memory_id, user_id="u_alice")["memory"] == "mine"
+    assert store.alice.get(memory_id)["memory"] == "mine"
 
 
 def both_at_once() -> Callable[[object], None]:

@@ -1,5 +1,6 @@
 """mem0's vector store interface: exact, one user at a time, and by id only for a named user."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -138,11 +139,12 @@ def test_a_row_is_read_replaced_and_removed_by_its_id(client: EngineMemory, stor
 
 def test_calls_by_id_must_name_the_user(store: EngineVectorStore) -> None:
     row_id = insert(store, "u_alice", "tea")
-    for act in (
+    acts: list[Callable[[], object]] = [
         lambda: store.get(row_id),
         lambda: store.update(row_id, None, {**_ALICE, "data": "x"}),
         lambda: store.delete(row_id),
-    ):
+    ]
+    for act in acts:
         with pytest.raises(ScopeError, match="name the user"):
             act()
     assert texts_of(store.list(_ALICE)[0]) == ["tea"]
