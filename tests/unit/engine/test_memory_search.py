@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_mem0_scoped import ScopedMemory, local_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
+from langchain_mem0_scoped.engine.storage import Storage
 from langchain_mem0_scoped.ranking import DEFAULT_THRESHOLD
 from langchain_mem0_scoped.requests import SearchRequest
 from tests.worlds import WordEmbeddings, bytes_of, entities, files_of, names_in, vector_of
@@ -214,3 +215,10 @@ class TestEqualToMem0sOwn:
             pinned = {**_ALICE, **narrowing}
             through_mem0 = filled.search(query, filters=pinned, top_k=k, threshold=threshold)["results"]
             assert filled.backend.search(SearchRequest(query, pinned, k, threshold)) == through_mem0
+
+    def test_the_query_is_trimmed_as_mem0_trims_it(self, storage: Storage) -> None:
+        embeddings = WordEmbeddings()
+        client = EngineMemory(storage, embeddings)
+        client.search("  Berlin ", filters=_ALICE)
+        client.backend.search(SearchRequest("  Berlin ", _ALICE, 5))
+        assert embeddings.queries == ["Berlin", "Berlin"]
