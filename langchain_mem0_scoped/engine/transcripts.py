@@ -10,7 +10,7 @@ from typing import Any
 from ..backends.base import Rows
 from ..backends.clean_errors import call_mem0
 from ..requests import AddRequest, ErasureToken
-from ..transcripts.base import StoredMessage, Turn
+from ..transcripts.base import ConcurrentWrite, StoredMessage, Turn
 from . import sessions
 from .storage import Storage
 from .unit_of_work import SessionAppend, UnitOfWork
@@ -189,13 +189,14 @@ class _SingleCommitTurn(Turn):
         self._session_id = session_id
         self._token = token
         self._append: SessionAppend | None = None
+        self._has_appended = False
         self._unit: UnitOfWork | None = None
 
     def append(self, messages: Sequence[StoredMessage]) -> list[int]:
         new = self._find_new(messages)
         if new:
             self._append = SessionAppend(self._session_id, messages, expected=new)
-        self.appended = True
+        self.appended = self._has_appended = True
         return new
 
     def _find_new(self, messages: Sequence[StoredMessage]) -> list[int]:
@@ -217,7 +218,7 @@ class _SingleCommitTurn(Turn):
         return rows
 
     def commit(self) -> None:
-        """Store everything.
+        """Store everything; where the memories cannot be stored, the messages alone.
 
         Raises:
             ConcurrentWrite: Other messages are new than `append` returned.
@@ -225,7 +226,14 @@ class _SingleCommitTurn(Turn):
         """
         unit = self._unit or self._units.start(self._user_id, self._token)
         unit.append = self._append
-        self._commit(unit)
+        try:
+            self._commit(unit)
+        except ConcurrentWrite:
+            raise
+        except Exception:
+            if self._unit is not None:
+                self.commit_messages()
+            raise
 
     def commit_messages(self) -> None:
         """Store what was appended alone, whichever of it is new by now."""
@@ -235,6 +243,6 @@ class _SingleCommitTurn(Turn):
             self._commit(unit)
 
     def _commit(self, unit: UnitOfWork) -> None:
-        appended, self.appended = self.appended, False
+        self.appended = False
         self._units.commit(unit)
-        self.appended = appended
+        self.appended = self._has_appended

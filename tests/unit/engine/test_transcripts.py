@@ -258,6 +258,13 @@ class TestTransactions:
         client.close()
 
 
+class WiderEmbeddings(WordEmbeddings):
+    """Vectors of one dimension more."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return [[*vector, 0.0] for vector in super().embed_documents(texts)]
+
+
 @pytest.fixture(params=[False, True], ids=["verbatim", "extracted"])
 def has_model(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
@@ -357,6 +364,25 @@ class TestTurnProtocol:
         assert raised.value.retryable
         assert "hunter2" not in told_by(raised.value)
         assert "secret" not in told_by(raised.value)
+
+    def test_where_the_memories_cannot_be_committed_the_messages_are_stored_alone(
+        self, alice: ScopedClient, storage: Storage
+    ) -> None:
+        """Their vectors do not fit those that are stored, which only the transaction notices."""
+        alice.add(add_request("tea", infer=False))
+        other = ScopedClient("alice", client=EngineMemory(storage, WiderEmbeddings()))
+        turns: list[Turn] = []
+
+        def fails() -> None:
+            with other.turn("s1", other.erasure_token()) as turn:
+                turns.append(turn)
+                assert turn.append(messages("milk", ids=["a"])) == [0]
+                turn.remember(add_request("milk", infer=False))
+
+        with pytest.raises(BackendError, match="dimensions"):
+            fails()
+        assert turns[0].appended
+        assert self.stored(alice) == (["milk"], ["tea"])
 
     def test_an_error_that_the_block_has_handled_is_not_raised_again(
         self, alice: ScopedClient, embeddings: WordEmbeddings
