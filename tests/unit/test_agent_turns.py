@@ -244,7 +244,8 @@ def test_outside_of_a_graph_a_turn_has_no_session(client: EngineMemory) -> None:
     middleware = ScopedMemoryMiddleware(client=client)
     runtime: Any = Runtime(context={"user_id": "alice"})
     state: Any = {"messages": [HumanMessage("hello", id="h1")]}
-    middleware.after_agent({**state, **middleware.before_agent(state, runtime)}, runtime)
+    state |= middleware.before_agent(state, runtime)
+    middleware.after_agent(state, runtime)
     (stored,) = ScopedMemory("alice", client=client).get_all()
     assert (stored["memory"], stored["session_id"]) == ("hello", None)
 

@@ -54,6 +54,12 @@ def test_displays_at_most_the_latest_100(client: mem0.Memory) -> None:
     assert "memory number 102<" in html
 
 
+def test_exactly_100_memories_are_all_of_them(client: mem0.Memory) -> None:
+    memory = ScopedMemory(new_user(), client=client)
+    memory.add([f"memory number {number}" for number in range(100)])
+    assert f"{memory.user_id}: 100 memories<" in memory._repr_html_()
+
+
 def test_user_without_memories(client: mem0.Memory) -> None:
     memory = ScopedMemory(new_user(), client=client)
     assert displayed(memory)["text/plain"] == f"{memory.user_id}: 0 memories"
