@@ -19,6 +19,7 @@ A mutant is killed if a test fails or runs for too long. `tests/unit/test_mutant
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -26,9 +27,9 @@ import sys
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -38,8 +39,6 @@ ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = Path(__file__).parent
 PACKAGE: Final = "langchain_mem0_scoped"
 COPIED: Final = (PACKAGE, "tests", "benchmarks", "docs", "notebooks", "pyproject.toml", "Makefile", "*.md")
-SECONDS: Final = 300
-"""After which a test run counts as failed."""
 
 
 @dataclass(frozen=True)
@@ -85,43 +84,65 @@ def all_mutants() -> list[Mutant]:
     return [mutant for path in sorted(FOLDER.glob("*.toml")) for mutant in mutants_in(path)]
 
 
-@contextmanager
-def copied_tree() -> Iterator[Path]:
-    """Copy what the tests need to a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="mutants-") as name:
-        folder = Path(name)
+class Tree:
+    """A copy of the repository in a temporary folder, and a worker that runs tests in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         for pattern in COPIED:
             for path in ROOT.glob(pattern):
-                target = folder / path.name
                 if path.is_dir():
-                    shutil.copytree(path, target, ignore=shutil.ignore_patterns("__pycache__"))
+                    shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
                 else:
-                    shutil.copy(path, target)
-        yield folder
+                    shutil.copy(path, folder / path.name)
+        self._worker = subprocess.Popen(
+            [sys.executable, "-m", "tests.mutants.worker"],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def close(self) -> None:
+        """End the worker."""
+        self._worker.communicate()
+
+    def tests_pass(self, tests: Sequence[str]) -> bool:
+        """Run tests up to the first failure.
+
+        Raises:
+            RuntimeError: pytest was called wrongly, or found no test.
+        """
+        assert self._worker.stdin is not None
+        assert self._worker.stdout is not None
+        print(json.dumps(tests), file=self._worker.stdin, flush=True)
+        code = int(self._worker.stdout.readline())
+        if code in (4, 5):
+            raise RuntimeError(f"pytest {' '.join(tests)}\n" + (self.folder / "pytest.log").read_text(errors="replace"))
+        return code == 0
+
+    def survives(self, mutant: Mutant) -> bool:
+        """Apply a mutant, run its tests, and take it back."""
+        path = self.folder / PACKAGE / mutant.file
+        source = path.read_text(encoding="utf-8")
+        path.write_text(mutant.applied_to(source), encoding="utf-8")
+        try:
+            return self.tests_pass(mutant.tests)
+        finally:
+            path.write_text(source, encoding="utf-8")
 
 
-def tests_pass(folder: Path, tests: Sequence[str]) -> bool:
-    """Run tests against the package in a folder, up to the first failure."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]
-    env = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        return False
-    if done.returncode in (4, 5):  # pytest was called wrongly, or found no test
-        raise RuntimeError(f"{' '.join(command)}\n{done.stdout.decode()}\n{done.stderr.decode()}")
-    return done.returncode == 0
-
-
-def survives(folder: Path, mutant: Mutant) -> bool:
-    """Apply one mutant in a copied tree, run its tests, and take it back."""
-    path = folder / PACKAGE / mutant.file
-    source = path.read_text(encoding="utf-8")
-    path.write_text(mutant.applied_to(source), encoding="utf-8")
-    try:
-        return tests_pass(folder, mutant.tests)
-    finally:
-        path.write_text(source, encoding="utf-8")
+@contextmanager
+def trees(count: int) -> Iterator[SimpleQueue[Tree]]:
+    """Copy the repository so many times; a thread takes a tree and puts it back."""
+    with ExitStack() as stack:
+        free: SimpleQueue[Tree] = SimpleQueue()
+        for _ in range(count):
+            tree = Tree(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mutants-"))))
+            stack.callback(tree.close)
+            free.put(tree)
+        yield free
 
 
 def main() -> int:
@@ -140,41 +161,28 @@ def main() -> int:
         for mutant in all_mutants()
         if (not options.areas or mutant.area in options.areas) and options.matching in str(mutant)
     ]
-    run = [mutant for mutant in chosen if not mutant.equivalent]
-    survived: list[Mutant] = []
-    with ThreadPoolExecutor(options.processes) as pool:
-        folders: SimpleQueue[Path] = SimpleQueue()
+    counted = [mutant for mutant in chosen if not mutant.equivalent]
+    with trees(options.processes) as free, ThreadPoolExecutor(options.processes) as threads:
+
+        def borrowed(act: Callable[[Tree], bool]) -> bool:
+            tree = free.get()
+            try:
+                return act(tree)
+            finally:
+                free.put(tree)
 
         def judge(mutant: Mutant) -> bool:
-            folder = folders.get()
-            try:
-                alive = survives(folder, mutant)
-            finally:
-                folders.put(folder)
+            alive = borrowed(lambda tree: tree.survives(mutant))
             print(f"{'SURVIVED' if alive else 'killed  '} {mutant}", flush=True)
             return alive
 
-        def unchanged(tests: tuple[str, ...]) -> bool:
-            folder = folders.get()
-            try:
-                return tests_pass(folder, tests)
-            finally:
-                folders.put(folder)
-
-        trees = [copied_tree() for _ in range(options.processes)]
-        try:
-            for tree in trees:
-                folders.put(tree.__enter__())
-            sets = sorted({mutant.tests for mutant in run})
-            failing = [tests for tests, passes in zip(sets, pool.map(unchanged, sets), strict=True) if not passes]
-            if failing:
-                print(f"These fail without any change: {failing}")
-                return 2
-            survived = [mutant for mutant, alive in zip(run, pool.map(judge, run), strict=True) if alive]
-        finally:
-            for tree in trees:
-                tree.__exit__(None, None, None)
-    return report(chosen, survived)
+        sets = sorted({mutant.tests for mutant in counted})
+        passing = threads.map(lambda tests: borrowed(lambda tree: tree.tests_pass(tests)), sets)
+        if failing := [tests for tests, passes in zip(sets, passing, strict=True) if not passes]:
+            print(f"These fail without any change: {failing}")
+            return 2
+        alive = threads.map(judge, counted)
+        return report(chosen, [mutant for mutant, survives in zip(counted, alive, strict=True) if survives])
 
 
 def report(chosen: Sequence[Mutant], survived: Sequence[Mutant]) -> int:

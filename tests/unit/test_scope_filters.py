@@ -396,3 +396,34 @@ class TestMetadata:
     def test_rejects_anything_but_a_mapping(self, metadata: Any) -> None:
         with pytest.raises(ScopeError, match="metadata must be a dict"):
             validate_metadata(metadata)
+
+
+class TestLimits:
+    def test_operators_are_those_of_mem0(self) -> None:
+        operators = {"eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "contains", "icontains"}
+        assert operators == FILTER_OPERATORS
+        assert validate_filters({"a": {"nin": [1]}}) == {"a": {"nin": [1]}}
+
+    def test_metadata_is_nested_at_most_64_deep(self) -> None:
+        nested = json.loads("[" * 64 + "]" * 64)
+        assert validate_metadata({"a": nested}) == {"a": nested}
+        with pytest.raises(ScopeError, match="nested at most 64 deep"):
+            validate_metadata({"a": [nested]})
+
+    def test_metadata_may_be_any_mapping(self) -> None:
+        assert validate_metadata(MappingProxyType({"a": MappingProxyType({"b": 1})})) == {"a": {"b": 1}}
+
+    def test_integers_have_at_most_300_digits(self) -> None:
+        largest = 10**300 - 1
+        assert validate_metadata({"a": largest, "b": -largest}) == {"a": largest, "b": -largest}
+        for value in (largest + 1, -largest - 1):
+            with pytest.raises(ScopeError):
+                validate_metadata({"a": value})
+
+    @pytest.mark.parametrize("key", [1, None, True, ("a",), b"a", ChangedStr("a")], ids=repr)
+    def test_keys_are_exactly_str(self, key: Any) -> None:
+        for metadata in ({key: 1}, {"a": {key: 1}}, {"a": [{key: 1}]}):
+            with pytest.raises(ScopeError):
+                validate_metadata(metadata)
+        with pytest.raises(ScopeError):
+            validate_filters({key: 1})
