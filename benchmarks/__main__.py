@@ -31,8 +31,10 @@ BENCHMARKS: Final[dict[str, Callable[[Settings], Iterator[Result]]]] = {
 
 
 def main() -> None:
-    """Measure, print, and write down what was measured at full size."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measures what the package must reach.")
+    """Run the benchmarks and print the results; results at full size are also written to the files."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measures the package against its targets."
+    )
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument(
         "--users",

@@ -1,4 +1,4 @@
-"""What memory costs a chain: a turn through with_scoped_memory, and reading the end of a long session."""
+"""The cost of memory for a chain: a turn through with_scoped_memory, and reading the end of a long session."""
 
 import asyncio
 import tempfile
@@ -30,14 +30,14 @@ _LAST: Final = 50
 _LOGGED_AT_ONCE: Final = 1_000
 _BATCHES: Final = 7
 _READS: Final = 100
-_USER: Final = "user-who-talks"
+_USER: Final = "user"
 _SESSION: Final = "long"
 
 Chain = Runnable[Any, Any]
 
 
 def bare_chain() -> Chain:
-    """A prompt, a model that answers at once, and a parser; the prompt takes a history where there is one."""
+    """Return a prompt, a model that answers at once, and a parser. The prompt takes a history if there is one."""
     prompt = ChatPromptTemplate.from_messages(
         [
             ("system", "You are a helpful assistant."),
@@ -49,17 +49,17 @@ def bare_chain() -> Chain:
 
 
 def session_of(user: int, session_id: str) -> RunnableConfig:
-    """What a server passes with a call."""
+    """Return the config that a server passes with a call."""
     return {"configurable": {"user_id": stores.user_name(user), "session_id": session_id}}
 
 
 def turn(_: Settings) -> Iterator[Result]:
-    """Whole turns of users with 20 memories from other sessions, five to ten turns into this one.
+    """Time whole turns of users with 20 memories from other sessions, after five to ten turns in this session.
 
-    The same turns are taken by three sides in turn: the bare chain; the chain with memory, on a file whose connections
-    are the package's own (`synchronous=FULL`: an fsync for every commit); and on a file of equal content whose
-    connections have `synchronous=OFF`, where SQLite writes the same bytes and never calls fsync. What the second takes
-    longer than the third is fsync time, which is the disk's; what the third takes longer than the first is ours.
+    Three sides take the same turns alternately: the plain chain; the chain with memory on a file with the package's own
+    settings (`synchronous=FULL`: an fsync for every commit); and the chain with memory on an equal file with
+    `synchronous=OFF`, where SQLite writes the same bytes and never calls fsync. The difference of the second and the
+    third is the disk's time for fsync. The difference of the third and the first is the package's own time.
     """
     with tempfile.TemporaryDirectory() as folder:
         yield _commits(Path(folder) / "counted.db")
@@ -70,7 +70,7 @@ def turn(_: Settings) -> Iterator[Result]:
             }
             for name, run in ways.items():
                 durable, quick = (
-                    stores.peopled(Path(folder) / f"{name}-{side}.db", _USERS) for side in ("durable", "quick")
+                    stores.filled_store(Path(folder) / f"{name}-{side}.db", _USERS) for side in ("durable", "quick")
                 )
                 stores.database_of(quick).set_pragmas("synchronous=OFF")
                 yield _beyond(name, run, durable, quick)
@@ -81,9 +81,9 @@ def turn(_: Settings) -> Iterator[Result]:
 def _beyond(name: str, run: Callable[..., object], durable: EngineMemory, quick: EngineMemory) -> Result:
     chain = bare_chain()
     sides = [with_scoped_memory(chain, client=durable), with_scoped_memory(chain, client=quick), chain]
-    said = [{"input": question} for question in corpus.questions(f"turns/{name}", _TURNS_BEFORE * _USERS + _TURNS)]
-    who = [session_of(number % _USERS, "now") for number in range(len(said))]
-    calls = [[partial(run, side, *given) for given in zip(said, who, strict=True)] for side in sides]
+    inputs = [{"input": question} for question in corpus.questions(f"turns/{name}", _TURNS_BEFORE * _USERS + _TURNS)]
+    configs = [session_of(number % _USERS, "now") for number in range(len(inputs))]
+    calls = [[partial(run, side, *given) for given in zip(inputs, configs, strict=True)] for side in sides]
     before = _TURNS_BEFORE * _USERS
     in_turn(*(of_side[:before] for of_side in calls), block=1)
     whole, without_fsync, bare = in_turn(*(of_side[before:] for of_side in calls), block=1)
@@ -102,8 +102,8 @@ def _beyond(name: str, run: Callable[..., object], durable: EngineMemory, quick:
 
 
 def _commits(path: Path) -> Result:
-    """Count what ends a transaction in the write-ahead log itself, whoever wrote it and by whatever call."""
-    client = stores.peopled(path, _USERS)
+    """Count the transactions of a turn in the write-ahead log itself, so that none is missed."""
+    client = stores.filled_store(path, _USERS)
     chain = with_scoped_memory(bare_chain(), client=client)
     ended: dict[str, list[int]] = {"known": [], "new": []}
     for number, question in enumerate(corpus.questions("counted", _COUNTED)):
@@ -121,12 +121,12 @@ def _transactions(log: Path) -> int:
     content = log.read_bytes()
     page_size, salt = int.from_bytes(content[8:12], "big"), content[16:24]
     frames = (content[start : start + 24] for start in range(32, len(content), 24 + page_size))
-    # The size of the file in pages stands in those alone; frames under another salt are left from before.
+    # Only those frames contain the size of the file in pages. Frames with another salt are older.
     return sum(frame[8:16] == salt and frame[4:8] != bytes(4) for frame in frames)
 
 
 def transcript(_: Settings) -> Iterator[Result]:
-    """The end of a long and of a short session, each in a file of its own, by a new history for every read."""
+    """Time reading the end of a long and of a short session. Each is in its own file; each read uses a new history."""
     with tempfile.TemporaryDirectory() as folder:
         clients = []
         for messages in (_LONG, _SHORT):
@@ -137,7 +137,7 @@ def transcript(_: Settings) -> Iterator[Result]:
             return ScopedChatMessageHistory(_USER, _SESSION, client=client, recall=0, max_messages=_LAST).messages
 
         if any(len(read(client)) != _LAST for client in clients):
-            raise RuntimeError("the history is not as long as it was made")
+            raise RuntimeError("the history does not have the expected length")
         batches = []
         for _batch in tqdm(range(_BATCHES), desc=f"reading the last {_LAST}", unit="batch"):
             long, short = in_turn(*([partial(read, client)] * _READS for client in clients))
@@ -150,12 +150,12 @@ def transcript(_: Settings) -> Iterator[Result]:
 
 
 def log(client: EngineMemory, user_id: str, session_id: str, messages: int) -> None:
-    """Log a session of many messages, of which nothing is remembered."""
+    """Add a session of many messages to the transcript; none of them becomes a memory."""
     history = ScopedChatMessageHistory(user_id, session_id, client=client, recall=0, remember=False)
-    # As models give them, answers have an id; as people type them, questions have none.
-    said: list[BaseMessage] = [
+    # Answers of models have an id. Questions of users have none.
+    messages_of_session: list[BaseMessage] = [
         AIMessage(text, id=f"run-{number}") if number % 2 else HumanMessage(text)
         for number, text in enumerate(corpus.memories(0, messages))
     ]
     for start in tqdm(range(0, messages, _LOGGED_AT_ONCE), desc=f"logging {messages:,} messages", unit="batch"):
-        history.add_messages(said[start : start + _LOGGED_AT_ONCE])
+        history.add_messages(messages_of_session[start : start + _LOGGED_AT_ONCE])

@@ -1,4 +1,4 @@
-"""Generated memories and questions, of the length and variety of what people tell an assistant; the same every time.
+"""Generated memories and questions, as long and as varied as real ones; the same every time.
 
 Recall is measured on LoCoMo. These texts are for speed: they need realistic lengths and word frequencies, not meaning.
 """

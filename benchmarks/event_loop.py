@@ -1,4 +1,4 @@
-"""Does the event loop go on while memory is at work? How late a task that ticks every millisecond gets its turn."""
+"""How long memory calls block the event loop: the delay of a task that runs every millisecond."""
 
 import asyncio
 import tempfile
@@ -29,28 +29,28 @@ _SECONDS: Final = 1.5
 _WARM_UP: Final = 0.3
 
 Call = Callable[[int], Awaitable[object]]
-"""What the call of a number does; no number comes twice."""
+"""Makes one call; each call gets another number."""
 
 
 def hold(_: Settings) -> Iterator[Result]:
-    """Each path by itself, called all the while, beside the bare chain and a loop that has nothing to do.
+    """Measure each kind of call alone, called without pause; the plain chain and an idle loop for comparison.
 
-    A tick's lateness is the time from when it was due to when it came: how long the loop was held, or its thread waited
-    for the interpreter's lock or a processor. The callers and what they call share one process, as in a server; every
-    commit is synced. A user with 20 memories is asked by ten at once, one with very many by one.
+    The delay of a task is the time from when it was due to when it ran: the loop was blocked, or its thread waited for
+    the interpreter's lock or a processor. Callers and package share one process, as in a server. Every commit is
+    synced. For users with 20 memories ten calls run at the same time, for the user with very many memories one.
     """
     with tempfile.TemporaryDirectory() as folder:
-        client = stores.peopled(Path(folder) / "memory.db", _USERS)
+        client = stores.filled_store(Path(folder) / "memory.db", _USERS)
         ours = {**_chains(client), **_memories(client), **_views(client)}
-        yield _late(f"{_AT_ONCE} concurrent async calls", _AT_ONCE, ours, _bare())
-        yield _late(f"async calls for a user with {_MANY:,} memories and messages", 1, _large(client), {})
+        yield _delays(f"{_AT_ONCE} concurrent async calls", _AT_ONCE, ours, _bare())
+        yield _delays(f"async calls for a user with {_MANY:,} memories and messages", 1, _large(client), {})
         client.close()
 
 
-def _late(beside: str, at_once: int, paths: Mapping[str, Call], compared: Mapping[str, Call]) -> Result:
+def _delays(beside: str, at_once: int, paths: Mapping[str, Call], compared: Mapping[str, Call]) -> Result:
     async def ticked() -> dict[str, list[float]]:
         bar = tqdm({**paths, **compared}.items(), desc="ticking", unit="path")
-        return {name: await _lateness(call, at_once) for name, call in bar}
+        return {name: await _delays_during(call, at_once) for name, call in bar}
 
     late = asyncio.run(ticked())
     p99 = {name: float(np.percentile(late[name], 99)) * 1e3 for name in late}
@@ -64,8 +64,8 @@ def _late(beside: str, at_once: int, paths: Mapping[str, Call], compared: Mappin
 def _bare() -> dict[str, Call]:
     chain = bare_chain()
     return {
-        "plain chain.ainvoke": lambda number: chain.ainvoke(_said(number)),
-        "plain chain.astream": lambda number: _streamed(chain, number),
+        "plain chain.ainvoke": lambda number: chain.ainvoke(_input(number)),
+        "plain chain.astream": lambda number: _stream(chain, number),
         "no calls": lambda _: asyncio.sleep(0.05),
     }
 
@@ -73,8 +73,8 @@ def _bare() -> dict[str, Call]:
 def _chains(client: EngineMemory) -> dict[str, Call]:
     chain = with_scoped_memory(bare_chain(), client=client, max_messages=_LAST)
     return {
-        "ainvoke": lambda number: chain.ainvoke(_said(number), session_of(number % _USERS, "now")),
-        "astream": lambda number: _streamed(chain, number),
+        "ainvoke": lambda number: chain.ainvoke(_input(number), session_of(number % _USERS, "now")),
+        "astream": lambda number: _stream(chain, number),
     }
 
 
@@ -140,18 +140,18 @@ def _large(client: EngineMemory) -> dict[str, Call]:
     }
 
 
-async def _lateness(call: Call, at_once: int) -> list[float]:
+async def _delays_during(call: Call, at_once: int) -> list[float]:
     numbers = count()
-    await _called(call, numbers, at_once, _WARM_UP)
+    await _call_for(call, numbers, at_once, _WARM_UP)
     late: list[float] = []
     ticking = asyncio.create_task(_tick(late))
-    await _called(call, numbers, at_once, _SECONDS)
+    await _call_for(call, numbers, at_once, _SECONDS)
     ticking.cancel()
     return late
 
 
-async def _called(call: Call, numbers: Iterator[int], at_once: int, seconds: float) -> None:
-    """Several callers, each with the next call as soon as its last is answered."""
+async def _call_for(call: Call, numbers: Iterator[int], at_once: int, seconds: float) -> None:
+    """Run several callers; each makes its next call as soon as its last one returns."""
     end = time.perf_counter() + seconds
 
     async def caller() -> None:
@@ -168,12 +168,12 @@ async def _tick(late: list[float]) -> None:
         late.append(time.perf_counter() - due)
 
 
-async def _streamed(chain: Chain, number: int) -> None:
-    async for _ in chain.astream(_said(number), session_of(number % _USERS, "now")):
+async def _stream(chain: Chain, number: int) -> None:
+    async for _ in chain.astream(_input(number), session_of(number % _USERS, "now")):
         pass
 
 
-def _said(number: int) -> dict[str, Any]:
+def _input(number: int) -> dict[str, Any]:
     return {"input": _question(number)}
 
 

@@ -1,4 +1,4 @@
-"""What importing the package costs, against the two classes of langchain-core it extends."""
+"""The time to import the package, compared with the two classes of langchain-core that it extends."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ _CORE: Final = (
     "from langchain_core.retrievers import BaseRetriever\n"
     "from langchain_core.chat_history import BaseChatMessageHistory\n"
 )
-# Only the import is timed, without the start of the interpreter, which would bring any ratio nearer to 1.
+# Only the import is timed. The start of the interpreter would bring every ratio nearer to 1.
 _TIMED: Final = (
     "import sys, time\nstart = time.perf_counter()\n{imports}\nspent = time.perf_counter() - start\n"
     "print(spent, 'mem0' in sys.modules)"
@@ -28,7 +28,7 @@ _TIMED: Final = (
 
 
 def imports(_: Settings) -> Iterator[Result]:
-    """Each import in a process of its own, in turn."""
+    """Time both imports alternately, each in a new process."""
     exported = [name for name in _NAMES if name in package.__all__]
     ours = f"from langchain_mem0_scoped import {', '.join(exported)}"
     batches: list[tuple[float, float]] = []
@@ -38,7 +38,7 @@ def imports(_: Settings) -> Iterator[Result]:
             own, loaded = _import(ours, folder)
             core, _loaded = _import(_CORE, folder)
             with_mem0 += loaded
-            # The first pair compiles.
+            # The first pair compiles the modules.
             if pair:
                 batches.append((own, core))
     own_p50, core_p50 = (median([batch[side] for batch in batches]) for side in (0, 1))
@@ -53,7 +53,7 @@ def imports(_: Settings) -> Iterator[Result]:
 
 
 def _import(imports: str, folder: str) -> tuple[float, bool]:
-    # Compiled files are kept, as they are once a package is installed, wherever this runs and whatever is set here.
+    # Compiled files are kept, as for an installed package, whatever the environment says.
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     spent, loaded = subprocess.run(

@@ -1,7 +1,7 @@
-"""Recall on LoCoMo: ten conversations as ten users of one embedded store, each question asked as its own user.
+"""Recall on LoCoMo: ten conversations are ten users of one embedded store; each question is asked as its own user.
 
-`python benchmarks/locomo.py PATH`, with the path of the data set's `locomo10.json`. Exit status 1 if any row that came
-back was another user's.
+`python benchmarks/locomo.py PATH`, with the path of the data set's `locomo10.json`. The exit status is 1 if a search
+returned a row of another user.
 """
 
 import argparse
@@ -22,38 +22,38 @@ from langchain_mem0_scoped import MemoryList, ScopedMemory, local_memory
 
 _K: Final = 10
 
-Said = dict[str, tuple[str, Turn]]
-"""Whose turn each memory is, by the memory's id: kept here, so that the package's own checks need not be believed."""
+StoredTurns = dict[str, tuple[str, Turn]]
+"""The user and the turn of each memory, by the memory's id. The check for foreign rows uses it, and not the package."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one search found.
+    """The result of one search.
 
     Attributes:
-        question: What was asked.
+        question: The question.
         found: The ids of the turns that were found, best first.
-        foreign: How many of the rows are not of the user who asked.
-        spent: The seconds it took.
+        foreign: How many of the rows are of another user.
+        seconds: How long the search took.
     """
 
     question: Question
     found: list[str]
     foreign: int
-    spent: float
+    seconds: float
 
     def recall(self, k: int) -> float:
-        """The share of the evidence among the first k."""
+        """Return the share of the evidence that is among the first k."""
         return len(set(self.question.evidence).intersection(self.found[:k])) / len(self.question.evidence)
 
     def hit(self, k: int) -> bool:
-        """Whether any of the evidence is among the first k."""
+        """Return whether any of the evidence is among the first k."""
         return not set(self.question.evidence).isdisjoint(self.found[:k])
 
 
-def load(scopes: dict[str, ScopedMemory], conversations: Sequence[Conversation]) -> Said:
-    """Store every turn verbatim: one add per session, under the session's id and date."""
-    said: Said = {}
+def load(scopes: dict[str, ScopedMemory], conversations: Sequence[Conversation]) -> StoredTurns:
+    """Store every turn verbatim: one add per session, with the session's id and date."""
+    stored: StoredTurns = {}
     with tqdm(total=sum(len(one.turns) for one in conversations), desc="loading", unit="turn") as bar:
         for conversation in conversations:
             user_id = conversation.user_id
@@ -65,27 +65,29 @@ def load(scopes: dict[str, ScopedMemory], conversations: Sequence[Conversation])
                     at=turns[0].at,
                     metadata={"conversation": user_id},
                 )
-                said.update((row["id"], (user_id, turn)) for row, turn in zip(added, turns, strict=True))
+                stored.update((row["id"], (user_id, turn)) for row, turn in zip(added, turns, strict=True))
                 bar.update(len(turns))
-    return said
+    return stored
 
 
-def ask(scopes: dict[str, ScopedMemory], conversations: Sequence[Conversation], said: Said) -> Iterator[Answer]:
+def ask(
+    scopes: dict[str, ScopedMemory], conversations: Sequence[Conversation], stored: StoredTurns
+) -> Iterator[Answer]:
     """Ask every question as its own user."""
     asked = [(one.user_id, question) for one in conversations for question in one.questions]
     for user_id, question in tqdm(asked, desc="asking", unit="question"):
         start = time.perf_counter()
         rows = scopes[user_id].search(question.text, k=_K)
-        spent = time.perf_counter() - start
-        found = [said[row["id"]][1].dia_id if row["id"] in said else "" for row in rows]
-        yield Answer(question, found, _foreign(rows, user_id, said), spent)
+        seconds = time.perf_counter() - start
+        found = [stored[row["id"]][1].dia_id if row["id"] in stored else "" for row in rows]
+        yield Answer(question, found, _count_foreign(rows, user_id, stored), seconds)
 
 
-def _foreign(rows: MemoryList, user_id: str, said: Said) -> int:
-    """Count rows of another user: by id, by what was stored with them, and by their text."""
+def _count_foreign(rows: MemoryList, user_id: str, stored: StoredTurns) -> int:
+    """Count rows of other users: by their id, their metadata and their text."""
     foreign = 0
     for row in rows:
-        owner, turn = said.get(row["id"], ("", None))
+        owner, turn = stored.get(row["id"], ("", None))
         own = (
             owner == user_id == row["metadata"].get("conversation") and turn is not None and row["memory"] == turn.text
         )
@@ -94,30 +96,30 @@ def _foreign(rows: MemoryList, user_id: str, said: Said) -> int:
 
 
 def summary(answers: Sequence[Answer]) -> str:
-    """The scores as a small table."""
+    """Format the scores as a small table."""
     answerable = [answer for answer in answers if answer.question.category in ANSWERABLE]
     lines = [f"{'questions':<36}{'R@5':>6}{'R@10':>6}{'hit@10':>8}"]
     for title, some in (("categories 1 to 4", answerable), ("all with evidence", answers)):
         scores = [fmean(one.recall(k) for one in some) for k in (5, 10)] + [fmean(one.hit(10) for one in some)]
         cells = [f"{score * 100:.1f}" for score in scores]
         lines.append(f"{f'{title} ({len(some):,})':<36}{cells[0]:>6}{cells[1]:>6}{cells[2]:>8}")
-    spent = [answer.spent * 1e3 for answer in answers]
-    lines.append(f"ms per search: p50 {median(spent):.2f}, mean {fmean(spent):.2f}")
+    times = [answer.seconds * 1e3 for answer in answers]
+    lines.append(f"ms per search: p50 {median(times):.2f}, mean {fmean(times):.2f}")
     rows = sum(len(answer.found) for answer in answers)
     lines.append(f"foreign rows: {sum(answer.foreign for answer in answers)} of {rows:,}")
     return "\n".join(lines)
 
 
 def main() -> int:
-    """Load, ask, print."""
+    """Load the conversations, ask the questions and print the scores."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.locomo", description="Recall on LoCoMo.")
     parser.add_argument("path", type=Path, help="the data set's locomo10.json")
     conversations = read_locomo(parser.parse_args().path)
     with tempfile.TemporaryDirectory() as folder:
         client = local_memory(Path(folder) / "memory.db")
         scopes = {one.user_id: ScopedMemory(one.user_id, client=client) for one in conversations}
-        said = load(scopes, conversations)
-        answers = list(ask(scopes, conversations, said))
+        stored = load(scopes, conversations)
+        answers = list(ask(scopes, conversations, stored))
         client.close()
     print(summary(answers))
     return 1 if any(answer.foreign for answer in answers) else 0

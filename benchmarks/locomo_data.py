@@ -15,7 +15,7 @@ from typing import Any
 ANSWERABLE = frozenset({1, 2, 3, 4})
 """Categories whose question has an answer in the conversation: multi-hop, temporal, open-domain, single-hop.
 
-Category 5 is adversarial: its premise is false, but the turns it twists are still annotated as evidence.
+Category 5 is adversarial: its premise is false, but the turns it misquotes are annotated as evidence.
 """
 
 _SESSION = re.compile(r"session_(\d+)")
@@ -32,7 +32,7 @@ class Turn:
         session: The session's number, from 1.
         at: When the session took place: naive, to the minute, the same for all its turns.
         speaker: The speaker's first name.
-        text: What a memory of this turn holds: `Speaker: words`, and the caption of a shared image if there is one.
+        text: The text of this turn's memory: `Speaker: words`, and the caption of a shared image if there is one.
     """
 
     dia_id: str
@@ -59,11 +59,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Everything two people said to each other: one user of the store.
+    """A conversation of two people: one user of the store.
 
     Attributes:
         user_id: The sample's id, for instance `conv-26`.
-        turns: All turns in the order they were said.
+        turns: All turns in order.
         questions: The questions that name at least one existing turn as evidence.
     """
 
@@ -84,7 +84,7 @@ def read_locomo(path: str | Path) -> list[Conversation]:
 
     Raises:
         OSError: The file cannot be read.
-        KeyError: The file has not the data set's shape.
+        KeyError: The file has another structure.
         ValueError: The file is not JSON, or a session's time is not written as in the data set.
     """
     return [_conversation(sample) for sample in json.loads(Path(path).read_text(encoding="utf-8"))]
@@ -105,9 +105,9 @@ def _turns(conversation: dict[str, Any]) -> Iterator[Turn]:
 
 
 def _text(turn: dict[str, Any]) -> str:
-    said = f"{turn['speaker']}: {turn['text']}"
+    text = f"{turn['speaker']}: {turn['text']}"
     caption = turn.get("blip_caption")
-    return f"{said} [image: {caption}]" if caption else said
+    return f"{text} [image: {caption}]" if caption else text
 
 
 def _questions(qa: list[dict[str, Any]], known: Collection[str]) -> Iterator[Question]:
@@ -119,6 +119,6 @@ def _questions(qa: list[dict[str, Any]], known: Collection[str]) -> Iterator[Que
 
 def _evidence(annotated: list[str], known: Collection[str]) -> tuple[str, ...]:
     # The annotation has several ids in one string ("D8:6; D9:17"), "D:11:26", "D30:05", a bare "D", and two ids that
-    # name no turn; those last are dropped, for no retrieval could ever return them.
+    # name no turn. Those two are dropped, since no search can return them.
     found = (f"D{int(match[1])}:{int(match[2])}" for entry in annotated for match in _TURN_ID.finditer(entry))
     return tuple(dict.fromkeys(dia_id for dia_id in found if dia_id in known))

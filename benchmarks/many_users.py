@@ -1,4 +1,4 @@
-"""Does a user notice how many others there are? Search and erasure among many users against among a thousand."""
+"""Search and erasure in a store of many users, compared with a store of 1,000 users."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,7 +23,7 @@ _ERASED: Final = 20
 
 
 def search(settings: Settings) -> Iterator[Result]:
-    """Each search is another user's, in a client that has not seen that user: its cache never helps."""
+    """Time searches. Each one is for another user, whose rows are not in the client's cache."""
     big, small = _stores(settings)
     random = Random(1)
     batches = []
@@ -50,7 +50,7 @@ def search(settings: Settings) -> Iterator[Result]:
 
 
 def erase(settings: Settings) -> Iterator[Result]:
-    """Users chosen at random are erased from both stores in turn, and added again once all is timed."""
+    """Time erasures of random users in both stores alternately. The users are added again afterwards."""
     paths = _stores(settings)
     random = Random()
     batches = []
@@ -64,7 +64,7 @@ def erase(settings: Settings) -> Iterator[Result]:
                 for user in users:
                     if not _memory(client, user).count():
                         stores.add_user(client, user)
-                # The pages just written would else be moved into the file by the first erasure of the next batch.
+                # Otherwise the first erasure of the next batch would move the new pages into the file.
                 client.purge()
                 client.close()
         batches.append((timed[0], timed[1]))
@@ -80,7 +80,7 @@ def _stores(settings: Settings) -> tuple[Path, Path]:
 
 
 def _opened(path: Path) -> EngineMemory:
-    # Before each batch: some systems take back within minutes what nobody reads.
+    # Before each batch: some systems free memory within minutes if nobody reads it.
     stores.warm(path)
     return local_memory(path)
 

@@ -1,4 +1,4 @@
-"""What a measurement is, and how two things are timed in turn."""
+"""Results and targets, and timing several sides alternately in one run."""
 
 import statistics
 import time
@@ -9,11 +9,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command line asks for.
+    """The settings from the command line.
 
     Attributes:
         users: How many users the big store has.
-        cache: Where stores that take long to build are kept.
+        cache: The folder for stores that take long to build.
     """
 
     users: int
@@ -25,10 +25,10 @@ class Result:
     """One line of the table.
 
     Attributes:
-        measure: What was measured, in words.
+        measure: The name of the measure.
         value: The figure.
         unit: Its unit; "x" for a ratio.
-        target: What it must reach.
+        target: The figure to reach.
         at_most: Whether the target is an upper bound.
         detail: The figures behind it, with their units in their names.
     """
@@ -54,39 +54,38 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def in_turn(*sides: Sequence[Callable[[], object]], block: int = 10) -> tuple[list[float], ...]:
-    """Time calls of several sides in turn, a few of one, a few of the other; every other round goes backwards.
+    """Time the calls of several sides alternately, in blocks; every other round runs in reverse order.
 
-    What slows the machine for a while then slows all sides, and none of them always follows the same other one. Blocks
-    of several calls let a side find the processor's caches as it left them: after one call of a store that walks
-    through megabytes, the next call of anything takes twice as long, whatever it is.
+    So a load on the machine slows all sides, and no side always follows the same other side. Blocks of several calls
+    keep the processor's caches comparable: the first call after one that reads megabytes takes twice as long.
 
     Args:
-        sides: The calls of each side. A side whose calls are much shorter may have many times as many: its turns are
-            then as many times longer, or most of its calls would be the first after the other's.
-        block: How many calls of the first side are made before it is the next one's turn.
+        sides: The calls of each side. A side with much shorter calls may have a multiple of the calls of the first
+            side. Its blocks are then that many times longer.
+        block: The number of calls of the first side in one block.
 
     Returns:
-        The seconds of each side's calls, in their order.
+        The seconds of each call, for each side, in the order of its calls.
     """
     times: tuple[list[float], ...] = tuple([] for _ in sides)
     for number, start in enumerate(range(0, len(sides[0]), block)):
         turns = list(zip(times, sides, strict=True))
-        for kept, calls in turns if number % 2 == 0 else reversed(turns):
-            often = len(calls) // len(sides[0])
-            kept.extend(map(seconds, calls[start * often : (start + block) * often]))
+        for side_times, calls in turns if number % 2 == 0 else reversed(turns):
+            factor = len(calls) // len(sides[0])
+            side_times.extend(map(seconds, calls[start * factor : (start + block) * factor]))
     return times
 
 
 def median(values: Sequence[float]) -> float:
-    """The p50."""
+    """Return the p50."""
     return statistics.median(values)
 
 
 def ratio_of_medians(batches: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float:
-    """How many times the first side's p50 is the second's: the median over batches, so that a disturbed one is lost."""
+    """Return the first side's p50 divided by the second's: the median over batches, which ignores a disturbed one."""
     return median([median(first) / median(second) for first, second in batches])
 
 
 def pooled(batches: Sequence[tuple[Sequence[float], ...]], side: int) -> float:
-    """The p50 of one side over all batches."""
+    """Return the p50 of one side over all batches."""
     return median([value for batch in batches for value in batch[side]])

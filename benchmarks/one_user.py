@@ -25,7 +25,7 @@ _USER: Final = "user-with-many"
 
 
 def search(_: Settings) -> Iterator[Result]:
-    """The first search reads the user's rows (the file itself is in memory); the next ones find them laid out."""
+    """Time both. The first search reads the user's rows from a file in memory; later ones use the cached index."""
     texts = corpus.memories(0, _MEMORIES)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "memory.db"
@@ -39,7 +39,7 @@ def _add(path: Path, texts: list[str]) -> None:
     memory = ScopedMemory(_USER, client=client)
     for start in tqdm(range(0, len(texts), _ADDED_AT_ONCE), desc=f"adding {len(texts):,} memories", unit="batch"):
         memory.add(texts[start : start + _ADDED_AT_ONCE])
-    # Somebody else's row, so that clients can be warmed up without reading this user's.
+    # A row of another user, so that clients can be warmed up without reading this user's rows.
     ScopedMemory("somebody-else", client=client).add("I like tea")
     client.close()
 
@@ -47,7 +47,7 @@ def _add(path: Path, texts: list[str]) -> None:
 def _first(path: Path) -> Result:
     times = []
     for query in tqdm(corpus.questions("first", _FIRSTS), desc="first search", unit="client"):
-        # Before each: some systems take back within minutes what nobody reads.
+        # Before each search: some systems free memory within minutes if nobody reads it.
         stores.warm(path)
         client = local_memory(path)
         ScopedMemory("somebody-else", client=client).search(query)

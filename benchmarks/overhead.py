@@ -1,4 +1,4 @@
-"""What a scope costs: on top of mem0's own search, and to build."""
+"""The cost of a scope: its extra time over mem0's own search, and the time to build one."""
 
 import sys
 import tempfile
@@ -16,13 +16,13 @@ from .measure import Result, Settings, in_turn, median, seconds
 _USERS: Final = 50
 _PAIRS: Final = 3_000
 _THRESHOLD: Final = 0.0
-"""Named on both sides, whose own defaults need not be the same: both are to find five."""
+"""Passed on both sides, whose defaults may differ, so that both find five memories."""
 _BUILT_AT_ONCE: Final = 1_000
 _IO_EVENTS: Final = ("open", "os.", "sqlite3.", "socket.", "subprocess.", "shutil.", "import")
 
 
 def search(_: Settings) -> Iterator[Result]:
-    """Pairs of the same search, through the scope and without; the user's memories are in memory for both."""
+    """Time pairs of the same search, with and without the scope. The user's rows are in the cache for both."""
     random = Random(3)
     with tempfile.TemporaryDirectory() as folder:
         client = local_memory(Path(folder) / "memory.db")
@@ -48,12 +48,12 @@ def search(_: Settings) -> Iterator[Result]:
 
 
 def build(_: Settings) -> Iterator[Result]:
-    """Building scopes on a client that is open, while an audit hook looks for files, sockets and imports."""
+    """Build scopes on an open client, while an audit hook counts uses of files, sockets and imports."""
     events: list[str] = []
     listening = False
 
     def hook(event: str, _: tuple[object, ...]) -> None:
-        # A hook stays for the life of the process.
+        # A hook cannot be removed.
         if listening and event.startswith(_IO_EVENTS):
             events.append(event)
 

@@ -1,4 +1,4 @@
-"""The same users, texts and questions on other stores: mem0's default, local Qdrant, and LangGraph's InMemoryStore."""
+"""The same users, texts and queries on other stores: mem0's default (local Qdrant) and LangGraph's InMemoryStore."""
 
 import hashlib
 import shutil
@@ -30,7 +30,7 @@ _WARM_UP: Final = 10
 
 
 def qdrant(settings: Settings) -> Iterator[Result]:
-    """mem0 with its own defaults: local Qdrant."""
+    """Compare with mem0 and its default store, local Qdrant."""
     ours = stores.store_of(_USERS, settings.cache)
     client = _loaded_qdrant(settings.cache / f"qdrant-{_USERS}")
     try:
@@ -47,7 +47,7 @@ def qdrant(settings: Settings) -> Iterator[Result]:
 
 
 def in_memory_store(settings: Settings) -> Iterator[Result]:
-    """LangGraph's store, a namespace for each user."""
+    """Compare with LangGraph's InMemoryStore, with one namespace for each user."""
     ours = stores.store_of(_USERS, settings.cache)
     store = InMemoryStore(index={"dims": OfflineEmbeddings.dims, "embed": OfflineEmbeddings(), "fields": ["text"]})
     for user in tqdm(range(_USERS), desc="loading InMemoryStore", unit="user"):
@@ -69,10 +69,10 @@ def _compared(
     often: int,
     target: float,
 ) -> Result:
-    """Ask all the same in turn: the peer, a client that has seen every user before, and one that has seen none.
+    """Run the same searches alternately: on the peer, on a client with every user in its cache, on a new client.
 
-    Both peers keep all vectors in memory, so the client to compare with is one that has been at work for a while, too.
-    What a user costs who has not been seen since the start stands beside it.
+    Both peers keep all vectors in memory, so the ratio is that of the client with a full cache. The details also give
+    the time of a user's first search in a new client.
     """
     random = Random(2)
     used = local_memory(path)
@@ -96,7 +96,7 @@ def _compared(
         fresh.close()
     used.close()
     if not all(found):
-        raise RuntimeError("a store that finds nothing is no store to compare with")
+        raise RuntimeError("a store that finds nothing cannot be compared with")
     titles = "p50 of the peer, ms", "p50 of this package, ms", "p50 of this package, first search of a user, ms"
     detail = {title: pooled(timed, side) * 1e3 for side, title in enumerate(titles)}
     ratio = ratio_of_medians([(batch[0], batch[1]) for batch in timed])
@@ -113,7 +113,7 @@ def _length(rows: Any) -> int:
 
 
 def _loaded_qdrant(folder: Path) -> Memory:
-    """Open it as it was left in the cache, or load it: a commit for each of 20,000 rows takes minutes on some disks."""
+    """Open the cached store, or build it: 20,000 commits take minutes on some disks."""
     marker = folder / "complete"
     if not marker.exists() or marker.read_text() != str(corpus.VERSION):
         shutil.rmtree(folder, ignore_errors=True)
@@ -126,7 +126,7 @@ def _loaded_qdrant(folder: Path) -> Memory:
 
 
 def _load_qdrant(client: Memory) -> None:
-    """Insert by batches what mem0.add would insert one by one, an hour's work."""
+    """Insert in batches the rows that mem0.add would insert one by one, which takes an hour."""
     embeddings = OfflineEmbeddings()
     rows = [(user, text) for user in range(_USERS) for text in corpus.memories(user, stores.PER_USER)]
     for start in tqdm(range(0, len(rows), _LOADED_AT_ONCE), desc="loading Qdrant", unit="batch"):
@@ -139,7 +139,7 @@ def _load_qdrant(client: Memory) -> None:
 
 
 def _payload(user: int, text: str) -> dict[str, str]:
-    """What mem0.memory.main.Memory._create_memory stores."""
+    """Return the payload that mem0.memory.main.Memory._create_memory stores."""
     now = datetime.now(UTC).isoformat()
     return {
         "user_id": stores.user_name(user),

@@ -1,7 +1,7 @@
-"""Recall on LoCoMo, part by part: `python -m benchmarks.recall PATH [--vectors FILE.npz]`, or `make recall DATA=PATH`.
+"""Recall on LoCoMo, and the effect of each part of the ranking.
 
-What is measured goes into RECALL.md, recall.json and recall.svg beside this file. The data set is not part of this
-repository; see locomo_data.py.
+Run `python -m benchmarks.recall PATH [--vectors FILE.npz]`, or `make recall DATA=PATH`.
+It writes RECALL.md, recall.json and recall.svg. The data set is not part of this repository; see locomo_data.py.
 """
 
 import argparse
@@ -24,11 +24,11 @@ from langchain_mem0_scoped.ranking.weights import WEIGHTS, Weights
 
 from . import recall_report
 from .recall_measured import HeldOut, Measured
-from .recall_mem0 import measured_by_mem0
-from .recall_rows import Asked, Side, User, measured, read_users, weighed
+from .recall_mem0 import measure_mem0
+from .recall_rows import Asked, Side, User, measured, read_users, weighted_ranking
 from .recall_scores import Questions, Scored, scored
 from .recall_speed import speed
-from .recall_threshold import curve, of_few
+from .recall_threshold import curve, few_memories
 
 _SETTINGS: Final = 220
 _CHOICES: Final = {
@@ -39,24 +39,24 @@ _CHOICES: Final = {
     "speaker": (0.5, 0.75, 1.0, 1.5),
     "date": (1.0, 1.75, 2.5, 3.0, 3.5, 5.0),
 }
-"""What the settings tried are drawn from, weight by weight."""
+"""The values of each weight from which the settings are drawn."""
 
 Parts = tuple[NDArray[np.float32], NDArray[np.float64]]
 
 
 def by(value: Callable[[User, Asked, Parts], NDArray[Any]]) -> Callable[[User], Side]:
-    """A ranking that needs nothing but the rows."""
+    """Return a ranking that depends only on the rows and the question."""
     return lambda user: value
 
 
 def cosines(user: User, asked: Asked, parts: Parts) -> NDArray[Any]:
-    """Dense alone."""
+    """Rank by cosine."""
     return cosine(user.rows.vectors, asked.vector)
 
 
-def _with_meaning(value: Callable[[User, Asked, Parts], NDArray[Any]]) -> Callable[[User], Side]:
-    """The whole ranking, but for another measure of meaning."""
-    whole = weighed(WEIGHTS)
+def _with_vector_score(value: Callable[[User, Asked, Parts], NDArray[Any]]) -> Callable[[User], Side]:
+    """Return the whole ranking with another vector score."""
+    whole = weighted_ranking(WEIGHTS)
 
     def side_of(user: User) -> Side:
         side = whole(user)
@@ -73,7 +73,7 @@ def _standardised(user: User, asked: Asked, parts: Parts) -> NDArray[Any]:
 
 
 def baselines(users: Sequence[User]) -> dict[str, Scored]:
-    """What is compared with."""
+    """Return the scores of the rankings to compare with."""
     return {
         "BM25 alone": measured(users, by(lambda user, asked, parts: parts[1])),
         "dense alone (cosine)": measured(users, by(cosines)),
@@ -82,7 +82,7 @@ def baselines(users: Sequence[User]) -> dict[str, Scored]:
 
 
 def ablations(users: Sequence[User]) -> dict[str, Scored]:
-    """The whole, and the whole without each of its parts."""
+    """Return the scores of the whole ranking, and of the ranking without each of its parts."""
     without = {
         "neighbours": WEIGHTS._replace(neighbour=0.0),
         "the question a row answers": WEIGHTS._replace(answer=0.0),
@@ -92,19 +92,19 @@ def ablations(users: Sequence[User]) -> dict[str, Scored]:
         "date": WEIGHTS._replace(date=0.0),
         "words": WEIGHTS._replace(words=0.0),
     }
-    sides = {"**this package**": measured(users, weighed(WEIGHTS))}
-    sides |= {f"without {name}": measured(users, weighed(weights)) for name, weights in without.items()}
-    sides["without meaning"] = measured(users, _with_meaning(lambda user, asked, parts: np.zeros_like(parts[0])))
-    sides["cosine, standardised, for the matched filter"] = measured(users, _with_meaning(_standardised))
+    sides = {"**this package**": measured(users, weighted_ranking(WEIGHTS))}
+    sides |= {f"without {name}": measured(users, weighted_ranking(weights)) for name, weights in without.items()}
+    sides["without meaning"] = measured(users, _with_vector_score(lambda user, asked, parts: np.zeros_like(parts[0])))
+    sides["cosine, standardised, for the matched filter"] = measured(users, _with_vector_score(_standardised))
     return sides
 
 
 def held_out(users: Sequence[User], questions: Questions) -> HeldOut:
-    """Choose weights on nine conversations by R@10 of all questions and measure them on the tenth, ten times."""
+    """Choose weights on nine conversations by R@10 of all questions and measure them on the tenth; repeat for each."""
     random = np.random.default_rng(7)
     drawn = [{name: float(random.choice(some)) for name, some in _CHOICES.items()} for _ in range(_SETTINGS)]
     settings = [WEIGHTS, *(Weights(**one) for one in drawn)]
-    tried = [measured(users, weighed(one)) for one in tqdm(settings, desc="weights", unit="setting")]
+    tried = [measured(users, weighted_ranking(one)) for one in tqdm(settings, desc="weights", unit="setting")]
     recalls = np.array([one[:, 1] for one in tried])
     result = np.empty_like(tried[0])
     picked = []
@@ -119,15 +119,17 @@ def held_out(users: Sequence[User], questions: Questions) -> HeldOut:
 
 
 def main() -> None:
-    """Load, measure, write."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.recall", description="Recall on LoCoMo, part by part.")
+    """Load the data, measure, and write the report."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.recall", description="Recall on LoCoMo, and the effect of each part."
+    )
     parser.add_argument("path", type=Path, help="the data set's locomo10.json")
     parser.add_argument(
         "--vectors",
         type=Path,
         help="a .npz with another embedding's vectors of the same texts, {conversation}_turns and …_questions",
     )
-    parser.add_argument("--name", default="MiniLM", help="what that embedding is called (default: %(default)s)")
+    parser.add_argument("--name", default="MiniLM", help="the name of that embedding (default: %(default)s)")
     options = parser.parse_args()
     conversations = read_locomo(options.path)
     vectors = None if options.vectors is None else dict(np.load(options.vectors))
@@ -139,14 +141,14 @@ def _measured(conversations: Sequence[Conversation], vectors: dict[str, NDArray[
     with tempfile.TemporaryDirectory() as folder:
         client = local_memory(Path(folder) / "memory.db")
         scopes = {one.user_id: ScopedMemory(one.user_id, client=client) for one in conversations}
-        said = locomo.load(scopes, conversations)
-        answers = list(locomo.ask(scopes, conversations, said))
+        stored = locomo.load(scopes, conversations)
+        answers = list(locomo.ask(scopes, conversations, stored))
         users = read_users(client, conversations)
         others = None if vectors is None else read_users(client, conversations, vectors)
         client.close()
     if any(answer.foreign for answer in answers):
-        raise RuntimeError("a row of another user came back")
-    compared = {**baselines(users), "mem0's own ranking, through mem0": measured_by_mem0(users)}
+        raise RuntimeError("a search returned a row of another user")
+    compared = {**baselines(users), "mem0's own ranking, through mem0": measure_mem0(users)}
     return Measured(
         questions=questions,
         sides=compared | ablations(users),
@@ -154,9 +156,9 @@ def _measured(conversations: Sequence[Conversation], vectors: dict[str, NDArray[
         held_out=held_out(users, questions),
         other=None if others is None else (baselines(others) | ablations(others), held_out(others, questions)),
         curve=curve(users, conversations, questions),
-        few=list(of_few(users, DEFAULT_THRESHOLD)),
+        few=list(few_memories(users, DEFAULT_THRESHOLD)),
         through=np.array([scored(answer.found, answer.question.evidence) for answer in answers]),
-        p50=median(answer.spent for answer in answers) * 1e3,
+        p50=median(answer.seconds for answer in answers) * 1e3,
         speed=speed(conversations),
     )
 

@@ -1,4 +1,4 @@
-"""What a run of recall.py measures, for the report."""
+"""The results of a run of recall.py."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,14 @@ from .recall_threshold import FewLine, Line
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """What weights are worth that were chosen without the conversation they are measured on.
+    """Scores of weights that were chosen without the conversation on which they are measured.
 
     Attributes:
-        scored: Every question, by the weights chosen on the other nine conversations.
-        chosen: How often which weights were chosen.
-        settings: How many settings were tried.
-        lowest: The worst R@10 of all questions of any setting tried, in percent.
-        highest: The best.
+        scored: The scores of every question, with the weights chosen on the other nine conversations.
+        chosen: The chosen weights, and how often each was chosen.
+        settings: The number of settings that were tried.
+        lowest: The lowest R@10 of all questions of any setting, in percent.
+        highest: The highest one.
     """
 
     scored: Scored
@@ -30,19 +30,19 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """All that goes into the report.
+    """Everything in the report.
 
     Attributes:
-        questions: What was asked.
-        sides: Every ranking measured, by its name; first those compared with, then the parts taken away.
-        baselines: How many of these are compared with.
-        held_out: The weights by cross-validation.
-        other: The same two for another embedding: its sides and its held-out weights.
-        curve: What thresholds do.
-        few: What the default threshold does for users of few memories.
-        through: What `ScopedMemory.search` found by its defaults.
-        p50: Milliseconds of these searches, in a store of ten users.
-        speed: Of 600 memories.
+        questions: The questions.
+        sides: The scores of each ranking, by its name: first the baselines, then the whole and the ablations.
+        baselines: The number of baselines.
+        held_out: The scores of cross-validated weights.
+        other: `sides` and `held_out` with another embedding.
+        curve: The effect of each threshold.
+        few: The effect of the default threshold for users with few memories.
+        through: The scores of `ScopedMemory.search` with its defaults.
+        p50: The p50 of these searches in milliseconds, in a store of ten users.
+        speed: The times of searches in 600 memories.
     """
 
     questions: Questions

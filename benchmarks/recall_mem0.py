@@ -1,4 +1,4 @@
-"""mem0's own default ranking on the same rows: mem0's search, over a store that does what it asks of one."""
+"""mem0's own default ranking on the same rows: mem0's search over a vector store with keyword search."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -22,7 +22,7 @@ _USER: Final = "user"
 
 
 class _Store(VectorStoreBase):
-    """Exact cosines and BM25 over one user's rows: what mem0's fusion is given by a store with keyword search."""
+    """Exact cosines and BM25 over one user's rows, as a store with keyword search gives them to mem0's fusion."""
 
     def __init__(self, user: User) -> None:
         self._rows = user.rows
@@ -60,8 +60,8 @@ class _Store(VectorStoreBase):
     def reset(self) -> None: ...
 
 
-def measured_by_mem0(users: Sequence[User]) -> Scored:
-    """Ask mem0's own `Memory.search` every question, by its defaults, for ten rows."""
+def measure_mem0(users: Sequence[User]) -> Scored:
+    """Search for every question with mem0's own `Memory.search` and its defaults, for ten rows."""
     values = []
     for user in users:
         client = AssembledMemory(

@@ -25,7 +25,7 @@ _DEVIATION: Final = " [{:.1f}, {:.1f}]"
 
 
 def write(measured: Measured, other_name: str) -> None:
-    """Write all three files."""
+    """Write the three files, and the README's picture."""
     (_FOLDER / "RECALL.md").write_text("\n".join([*_markdown(measured, other_name), ""]), encoding="utf-8")
     text = json.dumps(_numbers(measured), indent=2, ensure_ascii=False)
     (_FOLDER / "recall.json").write_text(f"{text}\n", encoding="utf-8")
@@ -227,7 +227,7 @@ def _plot(measured: Measured, path: Path) -> None:
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "recall", "font.size": 9})
     from matplotlib import pyplot
 
-    figure, (bars, lines) = pyplot.subplots(1, 2, figsize=(11, 5), width_ratios=[3, 2], layout="constrained")
+    figure, (bars, lines) = pyplot.subplots(1, 2, figsize=(11, 5), width_ratios=[3, 2], index="constrained")
     questions = measured.questions
     sides = measured.sides | {_HELD_OUT: measured.held_out.scored}
     names = list(sides)[::-1]

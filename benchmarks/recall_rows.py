@@ -1,4 +1,4 @@
-"""LoCoMo's turns as the embedded store holds them, and its questions as they are searched for."""
+"""LoCoMo's turns as the embedded store ranks them, and its questions as queries."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,10 +24,10 @@ from .recall_scores import K, Scored, scored
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question as it is searched for.
+    """A question as a query.
 
     Attributes:
-        text: What is asked.
+        text: The question.
         vector: float32, shape (d,).
         terms: Hashed terms under the user's key.
         evidence: The indices of the rows that answer it.
@@ -44,10 +44,10 @@ class User:
     """One conversation.
 
     Attributes:
-        rows: Its turns in order, as they were read from the file.
+        rows: Its turns in order, read from the file.
         key: The user's key.
         questions: Its questions.
-        parts: What the weights weigh, for each question: deviations of meaning, and BM25.
+        parts: For each question, the two scores that are combined: the vector score and BM25.
     """
 
     rows: Rows
@@ -59,12 +59,12 @@ class User:
 def read_users(
     client: EngineMemory, conversations: Sequence[Conversation], vectors: dict[str, NDArray[np.float32]] | None = None
 ) -> list[User]:
-    """Read what the store would search.
+    """Read the rows that the store would search.
 
     Args:
-        client: A store that holds every turn of every conversation, in order.
-        conversations: What was stored.
-        vectors: Another embedding's vectors instead: `{conversation}_turns` and `{conversation}_questions`.
+        client: A store with every turn of every conversation, in order.
+        conversations: The conversations that were stored.
+        vectors: Vectors of another embedding to use instead: `{conversation}_turns` and `{conversation}_questions`.
     """
     return [_read(client, one, vectors) for one in conversations]
 
@@ -76,7 +76,7 @@ def _read(client: EngineMemory, one: Conversation, vectors: dict[str, NDArray[np
     rows = found.rows
     place = {turn.dia_id: index for index, turn in enumerate(one.turns)}
     if len(place) != len(rows.lengths):
-        raise RuntimeError("the store does not hold every turn once")
+        raise RuntimeError("the store does not contain every turn once")
     if vectors is None:
         embeddings = OfflineEmbeddings()
         of_questions = [embeddings.embed_array(question.text) for question in one.questions]
@@ -93,26 +93,26 @@ def _read(client: EngineMemory, one: Conversation, vectors: dict[str, NDArray[np
         for question, vector in zip(one.questions, of_questions, strict=True)
     ]
     user = User(rows, found.key, asked)
-    layout = build_index(rows)
+    index = build_index(rows)
     for question in asked:
-        deviations, _ = matched_filter(rows.vectors, layout.covariance_sketch, question.vector)
-        words, _ = bm25(rows, layout.terms, question.terms)
+        deviations, _ = matched_filter(rows.vectors, index.covariance_sketch, question.vector)
+        words, _ = bm25(rows, index.terms, question.terms)
         user.parts.append((deviations, words))
     return user
 
 
 Side = Callable[[User, Asked, tuple[NDArray[np.float32], NDArray[np.float64]]], NDArray[Any]]
-"""Gives each row of a user a value for a question; the higher, the better."""
+"""Returns a score for each row of a user and a question; higher is better."""
 
 
-def weighed(weights: Weights) -> Callable[[User], Side]:
-    """This package's ranking with other weights."""
+def weighted_ranking(weights: Weights) -> Callable[[User], Side]:
+    """Return this package's ranking with other weights."""
 
     def side_of(user: User) -> Side:
-        layout = build_index(user.rows, weights)
+        index = build_index(user.rows, weights)
 
         def side(user: User, asked: Asked, parts: tuple[NDArray[np.float32], NDArray[np.float64]]) -> NDArray[Any]:
-            return combine(user.rows, layout, *parts, asked.terms, asked.text)
+            return combine(user.rows, index, *parts, asked.terms, asked.text)
 
         return side
 
@@ -120,7 +120,7 @@ def weighed(weights: Weights) -> Callable[[User], Side]:
 
 
 def measured(users: Sequence[User], side_of: Callable[[User], Side]) -> Scored:
-    """Ask every question of its own user."""
+    """Rank the rows of each question's own user, and score the result."""
     values = []
     for user in users:
         side = side_of(user)
@@ -130,9 +130,9 @@ def measured(users: Sequence[User], side_of: Callable[[User], Side]) -> Scored:
     return np.array(values)
 
 
-def best_scores(user: User, layout: SearchIndex, asked: Asked, key: bytes) -> tuple[list[int], list[float]]:
-    """The first ten rows of a user for a question, which may be somebody else's, and their scores."""
+def best_rows(user: User, index: SearchIndex, asked: Asked, key: bytes) -> tuple[list[int], list[float]]:
+    """Return a user's first ten rows for a question, which may be another user's question, and their scores."""
     terms = asked.terms if key == user.key else hash_terms(tokenize(asked.text), user.key)
-    found = rank(user.rows, layout, asked.vector, terms, asked.text)
+    found = rank(user.rows, index, asked.vector, terms, asked.text)
     rows = np.argsort(-found.raw_score, kind="stable")[:K].tolist()
     return rows, [found.score(row) for row in rows]

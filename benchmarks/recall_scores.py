@@ -1,4 +1,4 @@
-"""What a ranking of turns is worth against the annotated evidence, and how sure a difference between two is."""
+"""Scores of a ranking against the annotated evidence, and confidence intervals of a difference."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Questions:
 
     Attributes:
         categories: int, shape (q,): 1 to 5.
-        conversations: int, shape (q,): which conversation each belongs to, from 0.
+        conversations: int, shape (q,): the conversation of each question, from 0.
     """
 
     categories: NDArray[np.intp]
@@ -31,7 +31,7 @@ class Questions:
 
     @classmethod
     def of(cls, conversations: Sequence[Conversation]) -> "Questions":
-        """Number them."""
+        """Number the questions of all conversations."""
         numbered = [(number, question) for number, one in enumerate(conversations) for question in one.questions]
         return cls(
             np.array([question.category for _, question in numbered]), np.array([number for number, _ in numbered])
@@ -49,10 +49,10 @@ class Questions:
 
 
 def scored(found: Sequence[object], evidence: Sequence[object]) -> list[float]:
-    """Measure the first ten turns that were found for a question.
+    """Score the first ten turns that were found for a question.
 
     Args:
-        found: The turns, best first; what comes after the tenth counts for nothing, in MRR as well.
+        found: The turns, best first. Turns after the tenth do not count, in MRR neither.
         evidence: The turns that answer it.
 
     Returns:
@@ -73,13 +73,13 @@ def scored(found: Sequence[object], evidence: Sequence[object]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much better one ranking is than another in one measure, in points of a hundred.
+    """The difference between two rankings in one measure, in percentage points.
 
     Attributes:
         mean: The mean difference.
-        by_question: What 95 of 100 draws of questions lie between.
-        by_conversation: The same for draws of conversations, and of questions within each: as few as ten are drawn, so
-            it is the wider and the honest one.
+        by_question: The 95 % interval over resampled questions.
+        by_conversation: The 95 % interval over resampled conversations, and questions in each. With only ten
+            conversations it is wider, and the more honest one.
     """
 
     mean: float

@@ -1,4 +1,4 @@
-"""How long a search of a user with 600 memories takes, beside plain cosine and BM25 on the same rows."""
+"""The time of a search in 600 memories, compared with plain cosine and BM25 on the same rows."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -37,8 +37,8 @@ class Speed:
 
     Attributes:
         search: `ScopedMemory.search`, the query's embedding included.
-        plain_search: The same where rows are ranked by cosine and BM25 alone, added after min-max scaling.
-        plain: These two, the embedding and the sorting, with no mem0 and no file around them.
+        plain_search: The same search, ranked only by the sum of cosine and BM25 after min-max scaling.
+        plain: Only the embedding, these two scores and the sorting, without mem0 and the file.
         against_plain_search: `search` over `plain_search`.
         against_plain: `search` over `plain`.
     """
@@ -51,7 +51,7 @@ class Speed:
 
 
 def speed(conversations: Sequence[Conversation]) -> Speed:
-    """Time the three sides in turn on one user's turns."""
+    """Time the three alternately on one user's turns."""
     one = max(conversations, key=lambda conversation: len(conversation.turns))
     queries = [question.text for question in one.questions]
     with (

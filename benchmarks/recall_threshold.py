@@ -1,4 +1,4 @@
-"""What a threshold is worth: how often a question that is none of a user's finds nothing, and what that costs."""
+"""The effect of a threshold: how often a question about another user finds nothing, and the cost in recall."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from langchain_mem0_scoped.ranking import build_index, rank
 from langchain_mem0_scoped.ranking.index import Rows
 from langchain_mem0_scoped.ranking.tokenizer import hash_terms, tokenize
 
-from .recall_rows import Asked, User, best_scores
+from .recall_rows import Asked, User, best_rows
 from .recall_scores import Questions, scored
 
 THRESHOLDS: Final = (0.0, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3)
@@ -24,13 +24,13 @@ _WINDOWS: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What a threshold does, in percent.
+    """The effect of a threshold, in percent.
 
     Attributes:
         threshold: The lowest score of the best row.
-        moved: Questions moved to another user that find nothing.
-        renamed: The same where the names of those who speak are changed to those of the other conversation.
-        own: Questions asked of their own user that find nothing.
+        moved: The questions that find nothing when they are asked of another user.
+        renamed: The same, with the speakers' names replaced by those of the other conversation.
+        own: The questions that find nothing when they are asked of their own user.
         answerable: R@10 of the categories 1 to 4.
         all: R@10 of all questions.
     """
@@ -44,12 +44,12 @@ class Line:
 
 
 def curve(users: Sequence[User], conversations: Sequence[Conversation], questions: Questions) -> list[Line]:
-    """Ask every question of its own user and of two others."""
-    layouts = [build_index(user.rows) for user in users]
+    """Search for every question in its own user's rows and in those of two other users."""
+    indexes = [build_index(user.rows) for user in users]
     own, recalls = [], []
-    for user, layout in zip(users, layouts, strict=True):
+    for user, index in zip(users, indexes, strict=True):
         for asked in user.questions:
-            rows, scores = best_scores(user, layout, asked, user.key)
+            rows, scores = best_rows(user, index, asked, user.key)
             own.append(scores[0])
             recalls.append(scored(rows, asked.evidence)[1])
     moved, renamed = [], []
@@ -57,9 +57,9 @@ def curve(users: Sequence[User], conversations: Sequence[Conversation], question
         for by in _MOVED_BY:
             other = (number + by) % len(users)
             for asked in user.questions:
-                moved.append(best_scores(users[other], layouts[other], asked, user.key)[1][0])
-                said = _renamed(asked, conversations[number], conversations[other])
-                renamed.append(best_scores(users[other], layouts[other], said, user.key)[1][0])
+                moved.append(best_rows(users[other], indexes[other], asked, user.key)[1][0])
+                with_names = _renamed(asked, conversations[number], conversations[other])
+                renamed.append(best_rows(users[other], indexes[other], with_names, user.key)[1][0])
     answerable = questions.answerable
 
     def line(threshold: float) -> Line:
@@ -80,9 +80,9 @@ def _percent(values: Sequence[float] | NDArray[Any]) -> float:
     return float(np.mean(values) * 100)
 
 
-def _renamed(asked: Asked, said: Conversation, moved_to: Conversation) -> Asked:
+def _renamed(asked: Asked, original: Conversation, moved_to: Conversation) -> Asked:
     text = asked.text
-    for name, other in zip(_speakers(said), _speakers(moved_to), strict=True):
+    for name, other in zip(_speakers(original), _speakers(moved_to), strict=True):
         text = text.replace(name, other)
     return replace(asked, text=text, vector=OfflineEmbeddings().embed_array(text), terms=[])
 
@@ -93,12 +93,12 @@ def _speakers(conversation: Conversation) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class FewLine:
-    """What the default threshold does for a user of so few memories, in percent of questions.
+    """The effect of the default threshold for a user with few memories, in percent of questions.
 
     Attributes:
-        memories: How many.
-        own: Questions one of the memories answers that find nothing.
-        moved: Questions about another user's memories that find nothing.
+        memories: The number of memories.
+        own: The questions that find nothing although one of the memories answers them.
+        moved: The questions about another user's memories that find nothing.
     """
 
     memories: int
@@ -106,8 +106,8 @@ class FewLine:
     moved: float
 
 
-def of_few(users: Sequence[User], threshold: float) -> Iterator[FewLine]:
-    """Cut windows of turns out of conversations, around one that answers a question, and anywhere in another."""
+def few_memories(users: Sequence[User], threshold: float) -> Iterator[FewLine]:
+    """Cut windows of turns: around a turn that answers a question, and anywhere in another conversation."""
     random = np.random.default_rng(0)
     for count in FEW:
         own, moved = [], []

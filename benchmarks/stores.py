@@ -1,4 +1,4 @@
-"""The embedded stores that are searched: built once through ScopedMemory.add, found again in the cache directory."""
+"""The embedded stores of the benchmarks: built once through ScopedMemory.add and kept in the cache folder."""
 
 import json
 import sqlite3
@@ -23,30 +23,30 @@ _SESSIONS: Final = 4
 
 
 def user_name(user: int) -> str:
-    """The user id of a user's number."""
+    """Return the user_id of a user's number."""
     return f"user-{user:06}"
 
 
 def store_of(users: int, folder: Path) -> Path:
-    """Return the path of a store with so many users of 20 memories each; build it where there is none that fits.
+    """Return the path of a store with so many users of 20 memories each. Build it if the cache has none.
 
-    Every user speaks in four sessions, and all users have their first session before anybody has a second: in a store
-    that was filled one user after the other, each user's texts would lie side by side, which no real one has.
+    Each user has four sessions. The first sessions of all users are added before any second one, as in real use. If
+    users were added one after the other, the texts of one user would be next to each other in the file.
     """
     path = folder / f"users-{users}.db"
     marker = path.with_suffix(".json")
-    wanted = {"users": users, "per_user": PER_USER, "sessions": _SESSIONS, **_layout()}
+    wanted = {"users": users, "per_user": PER_USER, "sessions": _SESSIONS, **_format()}
     if marker.exists() and json.loads(marker.read_text()) == wanted:
         return path
     for old in folder.glob(f"{path.name}*"):
         old.unlink()
     marker.unlink(missing_ok=True)
     client = local_memory(path)
-    _do_without_fsync(client)
+    _disable_fsync(client)
     with tqdm(total=users * _SESSIONS, desc=f"building {users:,} users", unit="session", mininterval=1) as bar:
         for session in range(_SESSIONS):
             for user in range(users):
-                _say(client, user, session)
+                _add_session(client, user, session)
                 bar.update()
     client.close()
     _checkpoint(path)
@@ -55,22 +55,22 @@ def store_of(users: int, folder: Path) -> Path:
 
 
 def add_user(client: EngineMemory, user: int) -> None:
-    """Add all that a user says, as `store_of` does."""
+    """Add all sessions of a user, as `store_of` does."""
     for session in range(_SESSIONS):
-        _say(client, user, session)
+        _add_session(client, user, session)
 
 
-def peopled(path: Path, users: int) -> EngineMemory:
-    """Open a new store and add all that so many users say."""
+def filled_store(path: Path, users: int) -> EngineMemory:
+    """Open a new store and add all sessions of so many users."""
     client = local_memory(path)
     for user in range(users):
         add_user(client, user)
     return client
 
 
-def _say(client: EngineMemory, user: int, session: int) -> None:
-    said = corpus.memories(user, PER_USER)[session::_SESSIONS]
-    ScopedMemory(user_name(user), client=client).add(said, session_id=f"session-{session}")
+def _add_session(client: EngineMemory, user: int, session: int) -> None:
+    texts = corpus.memories(user, PER_USER)[session::_SESSIONS]
+    ScopedMemory(user_name(user), client=client).add(texts, session_id=f"session-{session}")
 
 
 def database_of(client: EngineMemory) -> Database:
@@ -81,14 +81,14 @@ def database_of(client: EngineMemory) -> Database:
 
 
 def warm(path: Path) -> None:
-    """Read a file once, so that the system has it in memory: disks are not what is measured."""
+    """Read a file once, so that the system has it in memory: the benchmarks do not measure the disk."""
     with path.open("rb") as file:
         while file.read(1 << 24):
             pass
 
 
-def _layout() -> dict[str, object]:
-    """What a store built today looks like inside: one that was built otherwise is not used again."""
+def _format() -> dict[str, object]:
+    """Describe the format of a store that is built now. A store with another format is built again."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "empty.db"
         local_memory(path).close()
@@ -105,8 +105,8 @@ def _layout() -> dict[str, object]:
     }
 
 
-def _do_without_fsync(client: EngineMemory) -> None:
-    """While a store is being built, nothing in it needs to outlive a crash. What is measured opens the file anew."""
+def _disable_fsync(client: EngineMemory) -> None:
+    """Build without fsync: a half-built store is never used, and the measured clients open the file again."""
     database_of(client).set_pragmas("synchronous=OFF", "wal_autocheckpoint=20000", "cache_size=-500000")
 
 

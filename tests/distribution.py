@@ -1,4 +1,4 @@
-"""Install what would be published into empty environments, and run the walk-through there: `make dist`."""
+"""Build both archives, install each in an empty environment and run the demo there: `make dist`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 VERSIONS: Final = ("3.11", "3.12", "3.13")
-"""The versions of Python that pyproject.toml names."""
+"""The supported versions of Python, as in pyproject.toml."""
 
 
 def build(folder: Path) -> tuple[Path, Path]:
-    """Build the wheel and the sdist with what is installed here; return both."""
+    """Build the wheel and the sdist with the installed build tools; return both."""
     _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT))
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
     return wheel, sdist
 
 
-def walk_through(python: str, archive: Path) -> str:
-    """Install an archive and nothing else with this Python, run its command, and return the last line it prints."""
+def run_demo(python: str, archive: Path) -> str:
+    """Install only an archive with this Python, run its command, and return the last line of the output."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         _run(python, "-m", "venv", str(place / "venv"))
@@ -35,17 +35,17 @@ def walk_through(python: str, archive: Path) -> str:
         env = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
         env |= {"HOME": str(place), "MEM0_DIR": str(place / ".mem0")}
         env.pop("PYTHONPATH", None)
-        said = _run(str(bin_ / "langchain-mem0-scoped"), cwd=place / "empty", env=env)
+        output = _run(str(bin_ / "langchain-mem0-scoped"), cwd=place / "empty", env=env)
         left = os.listdir(place / "empty")
-        assert not left, f"the walk-through left files where it ran: {left}"
-        return said.strip().splitlines()[-1]
+        assert not left, f"the demo left files in its working directory: {left}"
+        return output.strip().splitlines()[-1]
 
 
-def pythons(programs: Sequence[str]) -> dict[str, str]:
-    """Pythons to try, by version: this one, those named, and those on the path."""
+def find_pythons(programs: Sequence[str]) -> dict[str, str]:
+    """Return the Pythons to use, by version: this one, the programs given, and those on the PATH."""
     found = {f"{sys.version_info.major}.{sys.version_info.minor}": sys.executable}
     for program in (*programs, *filter(None, (shutil.which(f"python{version}") for version in VERSIONS))):
-        # pyenv puts a program of every version on the path, which fails where that version is not chosen.
+        # pyenv puts a program for every version on the PATH. It fails if that version is not active.
         if (version := _version(program)) in VERSIONS:
             found.setdefault(version, program)
     return found
@@ -53,8 +53,8 @@ def pythons(programs: Sequence[str]) -> dict[str, str]:
 
 def _version(program: str) -> str | None:
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    said = re.match(r"Python (\d+\.\d+)", done.stdout)
-    return None if said is None else said.group(1)
+    version = re.match(r"Python (\d+\.\d+)", done.stdout)
+    return None if version is None else version.group(1)
 
 
 def _run(*command: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
@@ -64,22 +64,22 @@ def _run(*command: str, cwd: Path | None = None, env: dict[str, str] | None = No
 
 
 def main() -> int:
-    """Build into dist/, then try both archives with every Python of this machine, and those named as arguments.
+    """Build into dist/ and run the demo of both archives with every Python found, and those named as arguments.
 
     Returns:
-        0 where every walk-through held: the exit status.
+        The exit status: 0 if the demo succeeded everywhere.
     """
     folder = ROOT / "dist"
     shutil.rmtree(folder, ignore_errors=True)
     archives = build(folder)
     _run(sys.executable, "-m", "twine", "check", "--strict", *map(str, archives))
-    found = pythons(sys.argv[1:])
+    found = find_pythons(sys.argv[1:])
     missing = ", ".join(version for version in VERSIONS if version not in found)
     print(f"With Python {', '.join(sorted(found))}" + (f"; not found: {missing}" if missing else ""), flush=True)
     failed = False
     for version, python in sorted(found.items()):
         for archive in archives:
-            last = walk_through(python, archive)
+            last = run_demo(python, archive)
             failed = failed or last != "Every claim held."
             print(f"Python {version}, {archive.name}: {last}", flush=True)
     return int(failed)

@@ -1,4 +1,4 @@
-"""Execute the notebooks top to bottom without key or network; compare, or store, what they show: `make notebooks`."""
+"""Execute the notebooks without a key or a network, and compare or store their output: `make notebooks`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 FOLDER: Final = Path(__file__).parents[1] / "notebooks"
 PATHS: Final = sorted(FOLDER.glob("*.ipynb"))
 
-# The kernel speaks to its client over unix sockets, and connects to nobody: not one host is allowed.
+# The kernel uses unix sockets to reach its client. No host is allowed.
 _OFFLINE: Final = "import pytest_socket; pytest_socket.socket_allow_hosts([], allow_unix_socket=True)"
 
 _VOLATILE: Final = (
@@ -25,22 +25,22 @@ _VOLATILE: Final = (
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?( UTC|Z|\+00:00)?"), "a moment"),
     (re.compile(r"\b0x[0-9a-f]+\b"), "an address"),
 )
-"""What differs from run to run, and what it is compared as."""
+"""Output that differs from run to run, and the text that replaces it before a comparison."""
 
 
 def read(path: Path) -> Any:
-    """A notebook as it is stored."""
+    """Read a stored notebook."""
     return nbformat.read(path, as_version=4)
 
 
 def executed(notebook: Any) -> Any:
-    """A copy of a notebook with what its cells show now.
+    """Execute a copy of a notebook and return it with its output.
 
-    It runs in an empty directory that is its home as well, with no key in its environment.
+    It runs in an empty directory, with an empty home directory and no key in its environment.
 
     Raises:
         nbclient.exceptions.CellExecutionError: A cell failed.
-        AssertionError: It left a file behind.
+        AssertionError: It left a file in its directory.
     """
     fresh = nbformat.from_dict(notebook)
     kept = {"PATH", "LANG", "LC_ALL", "SYSTEMROOT"}
@@ -65,7 +65,7 @@ def executed(notebook: Any) -> Any:
         )
         client.execute(env=env, cleanup_kc=True)
         left = os.listdir(work)
-    assert not left, f"the notebook left files where it ran: {left}"
+    assert not left, f"the notebook left files in its directory: {left}"
     fresh.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -74,7 +74,7 @@ def executed(notebook: Any) -> Any:
 
 
 def shown(notebook: Any) -> list[Any]:
-    """What each code cell shows, with what differs from run to run taken out; of a picture, that it is one."""
+    """Return the output of each code cell, without what differs from run to run. A picture counts as "a picture"."""
     return [[_output(output) for output in cell.outputs] for cell in notebook.cells if cell.cell_type == "code"]
 
 
@@ -95,13 +95,13 @@ def _steady(text: str) -> str:
 
 
 def main() -> int:
-    """Compare every notebook with what it shows now, or store that.
+    """Execute every notebook, and compare its output with the stored one or store it.
 
     Returns:
-        0 where nothing differs: the exit status.
+        The exit status: 0 if nothing differs.
     """
     parser = argparse.ArgumentParser(prog="python -m tests.notebooks", description=__doc__)
-    parser.add_argument("--update", action="store_true", help="store what the notebooks show now")
+    parser.add_argument("--update", action="store_true", help="store the new output")
     parser.add_argument("names", nargs="*", help="only those whose name contains one of these")
     options = parser.parse_args()
     differs = False
@@ -120,9 +120,9 @@ def main() -> int:
             if was != is_
         ]
         differs = differs or bool(numbers)
-        print(f"{path.name}: " + (f"shows something else in code cells {numbers}" if numbers else "as stored"))
+        print(f"{path.name}: " + (f"other output in code cells {numbers}" if numbers else "as stored"))
     if differs:
-        print("Look at the difference, then: make notebooks ARGS=--update")
+        print("Check the difference, then run: make notebooks ARGS=--update")
     return int(differs)
 
 

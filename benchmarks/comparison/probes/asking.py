@@ -1,4 +1,4 @@
-"""How a probe runs: each question in a folder of its own, no network, and the answers as JSON on stdout."""
+"""Runs a probe: each question in its own folder, without a network, and the answers as JSON on stdout."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 class Answer(NamedTuple):
-    """One cell: a word or two, and what was seen that says so."""
+    """One cell: a word or two, and the observation behind it."""
 
     answer: str
     seen: str
@@ -31,21 +31,21 @@ Probe = Callable[[Path], Answer]
 
 
 def main(probes: Mapping[str, Probe]) -> None:
-    """Ask every question of the package below the folder that the command line names, and print what it answered."""
+    """Run every probe in a subfolder of the folder that the command line names, and print the answers."""
     folder = Path(sys.argv[1])
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     stay_offline()
-    # Whatever a package prints must not come between the lines of the JSON.
+    # Output of a package must not get into the JSON.
     with contextlib.redirect_stdout(sys.stderr):
         answers = {name: ask(probe, folder / name)._asdict() for name, probe in probes.items()}
     print(json.dumps(answers, ensure_ascii=False, indent=1), flush=True)
-    # Clients and stores may have threads that wait for a server which is not there.
+    # Clients and stores may have threads that wait for a server that does not exist.
     os._exit(0)
 
 
 def ask(probe: Probe, folder: Path) -> Answer:
-    """Ask one question. A probe that crashes has not found anything out, and says so."""
+    """Run one probe. If it crashes, the answer is "failed"."""
     folder.mkdir(parents=True)
     try:
         return probe(folder)
@@ -55,15 +55,15 @@ def ask(probe: Probe, folder: Path) -> Answer:
 
 
 def not_asked(why: str) -> Probe:
-    """Leave a question open, and say why."""
+    """Return a probe for a question that does not apply or cannot be run, with the reason."""
     return lambda folder: Answer(NOT_ASKED, why)
 
 
 def stay_offline() -> None:
-    """From here on only the loopback can be reached: a package that needs more fails, as it would without a network."""
+    """Allow connections to the loopback only: a package that needs a network fails, as it would without one."""
     for name, place in (("connect", 0), ("connect_ex", 0)):
         original = getattr(socket.socket, name)
-        setattr(socket.socket, name, _guarded(original, place))
+        setattr(socket.socket, name, _only_loopback(original, place))
     resolve = socket.getaddrinfo
 
     def resolve_here(host: Any, *rest: Any, **options: Any) -> Any:
@@ -74,7 +74,7 @@ def stay_offline() -> None:
     socket.getaddrinfo = resolve_here
 
 
-def _guarded(original: Callable[..., Any], place: int) -> Callable[..., Any]:
+def _only_loopback(original: Callable[..., Any], place: int) -> Callable[..., Any]:
     def call(self: socket.socket, *arguments: Any) -> Any:
         address = arguments[place]
         if isinstance(address, tuple) and address[0] not in _LOOPBACK:

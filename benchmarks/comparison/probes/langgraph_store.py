@@ -1,4 +1,4 @@
-"""What LangGraph's stores and langmem's tools answer: InMemoryStore with an index, SqliteStore for files."""
+"""The probe of LangGraph's stores and langmem's tools: InMemoryStore with an index, SqliteStore for files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from langmem import create_manage_memory_tool, create_search_memory_tool
 from . import material
 from .asking import Answer, Probe, main
 from .material import ALICE, BOB, HERS, HIS, QUERY, SECRET
-from .models import Told, calling
+from .models import ScriptedModel, calling
 
 _NAMESPACE = ("memories", "{langgraph_user_id}")
 _VERBS = ("put", "get", "search", "delete", "list_namespaces")
@@ -40,7 +40,7 @@ def _both() -> Any:
 
 
 def _as(user: str, store: Any, act: Callable[[], Any]) -> Any:
-    """Run within a graph of that user's, as langmem's tools are meant to run."""
+    """Run in a graph with this user in its config, as langmem's documentation does."""
 
     @entrypoint(store=store)
     def graph(_: str) -> Any:
@@ -91,7 +91,7 @@ def _widened(folder: Path) -> Answer:
     answer = material.attempted(tried, lambda found: SECRET in str(found))
     everybody = len(store.search(("memories",)))
     seen = (
-        f"langmem's search tool in Bob's run. {answer.seen}. The store itself pins nobody: search(('memories',)) "
+        f"langmem's search tool in Bob's run. {answer.seen}. The store itself restricts nothing: search(('memories',)) "
         f"returned the rows of {everybody} users"
     )
     return Answer(answer.answer, seen)
@@ -109,7 +109,7 @@ def _foreign(folder: Path) -> Answer:
     _as(BOB, store, lambda: manage.invoke({"action": "delete", "id": key}))
     if store.get(("memories", ALICE), key) is None:
         done.append("delete")
-    seen = "get in Bob's namespace, manage_memory's update and delete in Bob's run: a key is one of its namespace"
+    seen = "get in Bob's namespace, manage_memory's update and delete in Bob's run: a key belongs to its namespace"
     return Answer(", ".join(done) or "nothing", seen)
 
 
@@ -118,23 +118,23 @@ def _tools(folder: Path) -> Answer:
     tools = [create_manage_memory_tool(_NAMESPACE), create_search_memory_tool(_NAMESPACE)]
     names = {name for tool in tools for name in tool.tool_call_schema.model_json_schema()["properties"]}
     forged = {"query": QUERY, "namespace": ["memories", ALICE], "langgraph_user_id": ALICE, "user_id": ALICE}
-    told = str(_as(BOB, store, lambda: tools[1].invoke(forged)))
-    if names & {"namespace", "langgraph_user_id", "user_id"} or SECRET in told:
+    result = str(_as(BOB, store, lambda: tools[1].invoke(forged)))
+    if names & {"namespace", "langgraph_user_id", "user_id"} or SECRET in result:
         return Answer("yes", f"arguments: {', '.join(sorted(names))}")
     return Answer("no", f"{len(tools)} tools with the arguments {', '.join(sorted(names))}; forged ones are dropped")
 
 
 def _erased(folder: Path) -> Answer:
-    # SQLite's own default is off; some systems build it with on. The store leaves it as it is.
+    # SQLite's own default is OFF; some systems build it with ON. The store does not set it.
     left, kept = {}, 0
     for secure in ("ON", "OFF"):
         left[secure], kept = _erased_with(folder / secure, secure)
     one_call = [verb for verb in ("delete_all", "delete_namespace", "clear", "erase") if hasattr(SqliteStore, verb)]
     seen = (
         f"SqliteStore has {', '.join(one_call) or 'no verb'} for a whole namespace: search, and delete item by item. "
-        f"Left of 30 texts: {material.told(left['ON'])} where SQLite overwrites what it deletes (secure_delete), and "
-        f"{material.told(left['OFF'])} where it does not, as by its own default; the store leaves that to the build. "
-        f"{kept} of 30 of Bob's kept"
+        f"Left of 30 texts: {material.describe_left(left['ON'])} where SQLite overwrites what it deletes "
+        f"(secure_delete), and {material.describe_left(left['OFF'])} where it does not, its own default; the "
+        f"store does not set it. {kept} of 30 of Bob's kept"
     )
     what = "none left" if not any(left.values()) else "text left" if all(left.values()) else "up to SQLite's build"
     return Answer(f"{'one call' if one_call else 'item by item'}, {what}", seen)
@@ -157,7 +157,7 @@ def _erased_with(folder: Path, secure: str) -> tuple[dict[str, int], int]:
 
 def _independent(folder: Path) -> Answer:
     store = _store()
-    for number, text in enumerate(material.ALIKE):
+    for number, text in enumerate(material.SIMILAR):
         store.put(("memories", ALICE), str(number), {"content": text})
 
     def ranked() -> list[tuple[float, str]]:
@@ -190,10 +190,10 @@ def _recalled(folder: Path) -> Answer:
     tools = [create_manage_memory_tool(_NAMESPACE), create_search_memory_tool(_NAMESPACE)]
     config: Any = {"configurable": {"langgraph_user_id": ALICE}}
     turn: Any = {"messages": [{"role": "user", "content": QUERY}]}
-    model = Told()
+    model = ScriptedModel()
     create_agent(model, tools=tools, store=store).invoke(turn, config)
     first = SECRET in next(model.given())
-    asking = Told(replies=(calling("search_memory", query=QUERY), AIMessage("Noted.")))
+    asking = ScriptedModel(replies=(calling("search_memory", query=QUERY), AIMessage("Noted.")))
     create_agent(asking, tools=tools, store=store).invoke(turn, config)
     asked = SECRET in list(asking.given())[-1]
     seen = "create_agent with langmem's tools: not in the first request, but in the one after the model called the tool"
@@ -204,10 +204,10 @@ def _parts(folder: Path) -> Answer:
     tools = [create_manage_memory_tool(_NAMESPACE), create_search_memory_tool(_NAMESPACE)]
     found = material.parts(["langmem"], InMemoryStore, SqliteStore, SqliteSaver, *tools)
     names = importlib.import_module("langmem").__all__
-    return Answer(", ".join(found), f"by type, of langmem's names in __all__ ({len(names)}), the stores and the saver")
+    return Answer(", ".join(found), f"by type: langmem's names in __all__ ({len(names)}), the stores and the saver")
 
 
-def _twins(folder: Path) -> Answer:
+def _sync_and_async(folder: Path) -> Answer:
     store = _both()
 
     async def there() -> bool:
@@ -216,7 +216,7 @@ def _twins(folder: Path) -> Answer:
 
     both = asyncio.run(there()) and bool(store.search(("memories", ALICE), query=QUERY))
     missing = [verb for verb in _VERBS if not inspect.iscoroutinefunction(getattr(BaseStore, f"a{verb}", None))]
-    seen = f"InMemoryStore, put and search; verbs without a twin: {', '.join(missing) or 'none'}"
+    seen = f"InMemoryStore, put and search; methods without an async version: {', '.join(missing) or 'none'}"
     return Answer("both" if both and not missing else "sync", seen)
 
 
@@ -230,7 +230,7 @@ def _offline(folder: Path) -> Answer:
     if plain and plain[0].value["content"] == HERS:
         return Answer("yes", "InMemoryStore() alone stores and ranks")
     if plain and ranked[0].value["content"] == HERS:
-        seen = "InMemoryStore() alone stores and does not rank; with an embedding of one's own in index= it does"
+        seen = "InMemoryStore() alone stores and does not rank; with an own embedding in index= it does"
         return Answer("yes, unranked", seen)
     return Answer("no", "nothing was found")
 
@@ -256,7 +256,7 @@ PROBES: dict[str, Probe] = {
     "history": _history,
     "recalled": _recalled,
     "parts": _parts,
-    "twins": _twins,
+    "twins": _sync_and_async,
     "offline": _offline,
     "together": _together,
     "size": _size,

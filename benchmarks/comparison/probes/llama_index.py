@@ -1,4 +1,4 @@
-"""What llama-index-memory-mem0 answers: LlamaIndex's memory over the same mem0, its user fixed at construction."""
+"""The probe of llama-index-memory-mem0: LlamaIndex's memory over the same mem0; the user is fixed at construction."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def _both(folder: Path) -> tuple[Any, Any, Any]:
 
 
 def _known(memory: Any, query: str = QUERY) -> str:
-    """Return the system message that a chat engine would be given."""
+    """Return the system message that a chat engine would receive."""
     return str(memory.get(input=query)[0].content)
 
 
-def _known_after(_: Any, memory: Any) -> str:
+def _known_to(_: Any, memory: Any) -> str:
     return _known(memory)
 
 
@@ -69,7 +69,7 @@ def _widened(folder: Path) -> Answer:
     attempts: dict[str, Callable[[], str]] = {
         "an argument of get": lambda: str(bob.get(input=QUERY, user_id=ALICE, filters={"user_id": ALICE})),
         "its search": lambda: str(bob.search(QUERY, filters={"user_id": ALICE})),
-        "an assignment": lambda: _known_after(material.turned(bob.context), bob),
+        "an assignment": lambda: _known_to(material.assigned_to_alice(bob.context), bob),
     }
     return material.attempted(attempts, lambda known: SECRET in known)
 
@@ -83,19 +83,18 @@ def _erased(folder: Path) -> Answer:
     found = hers[0][0] in _known(_of(ALICE, client), hers[0][1])
     mem0_made.close(client)
     left = material.left_in(folder, [word for word, _ in hers])
-    seen = (
-        f"reset(), its only verb, then a new Mem0Memory: a search {'still finds' if found else 'no longer finds'} hers"
-    )
+    finds = "still finds" if found else "no longer finds"
+    seen = f"reset(), its only method, then a new Mem0Memory: a search {finds} Alice's memory"
     return Answer(
         "no" if found else "one call, text left" if left else "one call, none left",
-        f"{seen}; of {len(hers)} texts, {material.told(left)}",
+        f"{seen}; of {len(hers)} texts, {material.describe_left(left)}",
     )
 
 
 def _independent(folder: Path) -> Answer:
     client = mem0_made.memory(folder)
     alice = _of(ALICE, client)
-    for text in material.ALIKE:
+    for text in material.SIMILAR:
         _say(alice, text)
 
     def ranked() -> list[tuple[float, str]]:
@@ -121,7 +120,7 @@ def _history(folder: Path) -> Answer:
         alice.put(message)
     same, seen = material.compared(given, alice.get_all()[before:])
     again = len(_of(ALICE, alice._client).get_all())
-    seen = f"LlamaIndex's ChatMessages: {seen}; a new Mem0Memory of hers holds {again}"
+    seen = f"LlamaIndex's ChatMessages: {seen}; a new Mem0Memory of Alice has {again}"
     return Answer("yes, in its process" if same and not again else "yes" if same else "no", seen)
 
 
@@ -130,24 +129,24 @@ def _recalled(folder: Path) -> Answer:
     from llama_index.core.chat_engine import SimpleChatEngine
     from llama_index.core.llms.mock import MockLLM
 
-    class Overhearing(MockLLM):
+    class RecordingLLM(MockLLM):
         def chat(self, messages: Any, *rest: Any, **options: Any) -> Any:
-            heard.append(str(list(messages)))
+            received.append(str(list(messages)))
             return super().chat(messages, *rest, **options)
 
-    heard: list[str] = []
+    received: list[str] = []
     client, alice, _ = _both(folder)
     for _, text in material.marked(ALICE, 12):
         _say(alice, text)
     Settings.llm = MockLLM(max_tokens=5)
-    engine = SimpleChatEngine.from_defaults(llm=Overhearing(max_tokens=5), memory=_of(ALICE, client))
+    engine = SimpleChatEngine.from_defaults(llm=RecordingLLM(max_tokens=5), memory=_of(ALICE, client))
     engine.chat(QUERY)
     return Answer(
-        "in chat engine" if SECRET in heard[0] else "no", "SimpleChatEngine, in the first request to the model"
+        "in chat engine" if SECRET in received[0] else "no", "SimpleChatEngine, in the first request to the model"
     )
 
 
-def _twins(folder: Path) -> Answer:
+def _sync_and_async(folder: Path) -> Answer:
     _, alice, _ = _both(folder)
 
     async def there() -> bool:
@@ -168,7 +167,7 @@ def _offline(folder: Path) -> Answer:
     found = SECRET in _known(memory)
     if found and not default:
         return Answer("yes", "from_config with an empty config")
-    seen = f"an empty config is {default}; with an embedder and a model of one's own it stores and finds"
+    seen = f"an empty config raises {default}; with an own embedder and model it stores and finds"
     return Answer("if configured" if found else "no", seen)
 
 
@@ -178,7 +177,7 @@ def _together(folder: Path) -> Answer:
     for user in ({"in": [ALICE, BOB]}, "*"):
         try:
             known = _known(_of(user, client), material.OF_BOTH)  # type: ignore[arg-type]
-        except Exception:  # another way of asking may work
+        except Exception:  # another operator may work
             continue
         if HERS in known and HIS in known:
             works.append(str(user))
@@ -196,16 +195,16 @@ PROBES: dict[str, Probe] = {
     "named": _named,
     "ids": _ids,
     "widened": _widened,
-    "foreign": not_asked("it has no verb that takes the id of a memory"),
-    "tools": not_asked("it gives a model no tools"),
+    "foreign": not_asked("it has no method that takes the id of a memory"),
+    "tools": not_asked("it has no tools"),
     "erased": _erased,
     "independent": _independent,
     "history": _history,
     "recalled": _recalled,
     "parts": lambda folder: Answer(
-        ", ".join(material.parts(["llama_index.memory.mem0"])) or "none", "by type: it is a part of LlamaIndex"
+        ", ".join(material.parts(["llama_index.memory.mem0"])) or "none", "by type; it is an integration of LlamaIndex"
     ),
-    "twins": _twins,
+    "twins": _sync_and_async,
     "offline": _offline,
     "together": _together,
     "size": _size,

@@ -1,4 +1,4 @@
-"""What every package is given: the same users, texts, messages, embedding and model; and how what it left is read."""
+"""The same users, texts, messages and embedding for every package, and the checks of the results."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ HIS: Final = "I prefer a window seat on long flights"
 SECRET: Final = "flowerpot"
 QUERY: Final = "where does the spare key lie"
 OF_BOTH: Final = "the spare key and a window seat"
-"""What both said something about."""
+"""A query that matches a memory of each user."""
 
 IMPOSSIBLE: Final = {"empty": "", "wildcard": "*"}
 DIMENSIONS: Final = 256
 
-ALIKE: Final = (
+SIMILAR: Final = (
     HERS,
     "The spare key is new",
     "Where does the spare tyre lie",
@@ -31,11 +31,11 @@ ALIKE: Final = (
     "The key of the car is with my brother",
     "Nothing of all that",
 )
-"""Texts that answer QUERY more and less well."""
+"""Texts that match QUERY more or less well."""
 
 
 def embedded(text: str) -> list[float]:
-    """An embedding that needs nothing: texts are near each other as far as they share words."""
+    """Return the vector of a text, without any model: texts that share words are close to each other."""
     vector = [0.0] * DIMENSIONS
     for word in re.findall(r"\w+", text.lower()):
         vector[zlib.crc32(word.encode()) % DIMENSIONS] += 1.0
@@ -44,7 +44,7 @@ def embedded(text: str) -> list[float]:
 
 
 def embeddings() -> Any:
-    """Make the same embedding an object of LangChain's."""
+    """Return the same embedding as LangChain Embeddings."""
     from langchain_core.embeddings import Embeddings
 
     class Words(Embeddings):
@@ -58,18 +58,18 @@ def embeddings() -> Any:
 
 
 def marked(user: str, count: int = 30) -> list[tuple[str, str]]:
-    """Return words that stand in one text only, each with its text."""
+    """Return unique words, each with the only text that contains it."""
     words = [f"zq{number:03}{user[2:]}" for number in range(count)]
     return [(word, f"On day {number} I wrote {word} into my diary") for number, word in enumerate(words)]
 
 
-def told(left: Mapping[str, int]) -> str:
-    """Say in words what `left_in` found."""
+def describe_left(left: Mapping[str, int]) -> str:
+    """Format the result of `left_in`."""
     return ", ".join(f"{count} in {path}" for path, count in left.items()) or "none"
 
 
 def left_in(folder: Path, words: Iterable[str]) -> dict[str, int]:
-    """Return the files below a folder that hold some of these words, and how many."""
+    """Return the files below a folder that contain some of these words, and how many."""
     found: dict[str, int] = {}
     wanted = [word.encode() for word in words]
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -80,28 +80,28 @@ def left_in(folder: Path, words: Iterable[str]) -> dict[str, int]:
 
 
 def others(count: int = 1_000) -> list[str]:
-    """Return texts of another user that speak of the same things."""
+    """Return texts of another user about the same topics."""
     things = ("the spare key", "a window seat", "the blue flowerpot", "long flights", "a vegetarian dinner")
     return [f"Somebody's note {number} tells about {things[number % len(things)]}" for number in range(count)]
 
 
 def ranking(hits: Iterable[tuple[float, str]]) -> list[tuple[float, str]]:
-    """Return hits as they are compared: to six digits, equal scores in any order."""
+    """Return hits in a form to compare: scores to six digits, equal scores in any order."""
     return sorted(((round(score, 6), text) for score, text in hits), key=lambda hit: (-hit[0], hit[1]))
 
 
 def unchanged(before: Sequence[Any], after: Sequence[Any]) -> Answer:
-    """Tell whether a search answers as it did before another user's 1,000 rows came."""
+    """Compare the results of a search before and after another user added 1,000 rows."""
     seen = (
-        f"{len(before)} hits and their scores, to six digits, before and after 1,000 rows of Bob's on the same things"
+        f"{len(before)} hits and their scores, to six digits, before and after Bob added 1,000 rows on the same topics"
     )
     if not before:
-        raise ValueError("nothing was found to compare")
+        raise ValueError("the search found nothing to compare")
     return Answer("no" if list(before) == list(after) else "yes", seen)
 
 
 def outcome(write: Callable[[str], object], read: Callable[[str], Sequence[str]]) -> tuple[str, str]:
-    """Return what becomes of an empty user id and of a wildcard, where Alice has stored HERS."""
+    """Return what happens with an empty user id and with a wildcard, after Alice has stored HERS."""
     answers: dict[str, str] = {}
     seen: list[str] = []
     for name, user in IMPOSSIBLE.items():
@@ -117,14 +117,19 @@ def outcome(write: Callable[[str], object], read: Callable[[str], Sequence[str]]
     return "; ".join(f'`"{IMPOSSIBLE[name]}"` {answer}' for name, answer in answers.items()), "; ".join(seen)
 
 
-def turned(thing: Any) -> Any:
-    """Assign Alice's id to what was built for Bob."""
+def assigned_to_alice(thing: Any) -> Any:
+    """Assign Alice's id to an object that was built for Bob."""
     thing.user_id = ALICE
     return thing
 
 
 def attempted(attempts: Mapping[str, Callable[[], Any]], hers: Callable[[Any], bool]) -> Answer:
-    """Try what may reach Alice's rows as Bob; `hers` tells whether a result is hers, or was asked for as hers."""
+    """Run attempts of Bob to reach Alice's rows.
+
+    Args:
+        attempts: Each attempt by its name.
+        hers: Returns whether the result of an attempt contains Alice's memory or names Alice.
+    """
     reached, seen = [], []
     for name, attempt in attempts.items():
         try:
@@ -139,7 +144,7 @@ def attempted(attempts: Mapping[str, Callable[[], Any]], hers: Callable[[Any], b
 
 
 def messages() -> list[Any]:
-    """A conversation with all that a message may carry: ids, names, tool calls, usage, artifacts, blocks of content."""
+    """Return a conversation with ids, a name, a tool call, usage, an artifact and content blocks."""
     from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
     call = {"name": "weather", "args": {"town": "Oslo", "days": 2}, "id": "call_1", "type": "tool_call"}
@@ -154,7 +159,7 @@ def messages() -> list[Any]:
 
 
 def compared(given: Sequence[Any], back: Sequence[Any]) -> tuple[bool, str]:
-    """Tell whether messages came back as they went in, and what is missing where not."""
+    """Return whether messages came back unchanged, and what was lost if not."""
     if len(given) != len(back):
         return False, f"{len(back)} of {len(given)} messages came back"
     lost = sorted(
@@ -171,7 +176,7 @@ def compared(given: Sequence[Any], back: Sequence[Any]) -> tuple[bool, str]:
 
 
 def parts(names: Iterable[str], *built: Any) -> list[str]:
-    """Return which LangChain interfaces the public classes of some modules, or objects they made, are."""
+    """Return the LangChain interfaces of the public classes of some modules, and of objects that they built."""
     from langchain_core.chat_history import BaseChatMessageHistory
     from langchain_core.retrievers import BaseRetriever
     from langchain_core.tools import BaseTool, BaseToolkit
@@ -189,7 +194,7 @@ def parts(names: Iterable[str], *built: Any) -> list[str]:
         try:
             kinds.append((kind, (getattr(importlib.import_module(path), name),)))
         except ImportError:
-            continue  # without that package there is nothing of its kind
+            continue  # that package is not installed
     classes = [*_public_classes(names), *(thing if isinstance(thing, type) else type(thing) for thing in built)]
     return [kind for kind, bases in kinds if any(issubclass(one, bases) for one in classes)]
 
@@ -204,7 +209,7 @@ def _public_classes(names: Iterable[str]) -> Iterator[type]:
 
 
 def size(*requirements: str) -> tuple[str, str]:
-    """Return how many distributions these requirements bring, themselves included, and how large their files are."""
+    """Return how many distributions these requirements install, themselves included, and the size of their files."""
     from packaging.requirements import Requirement
 
     seen: dict[str, int] = {}
@@ -228,7 +233,7 @@ def size(*requirements: str) -> tuple[str, str]:
                 if further.marker is None or any(further.marker.evaluate({"extra": one}) for one in {extra, ""}):
                     queue.append(further)
     if not seen:
-        raise LookupError(f"{', '.join(requirements)} is not installed, but only importable")
+        raise LookupError(f"{', '.join(requirements)} is not installed as a distribution")
     total = sum(seen.values()) / 1e6
     return (
         f"{len(seen)}, {total:.0f} MB",
@@ -237,5 +242,5 @@ def size(*requirements: str) -> tuple[str, str]:
 
 
 def _bytes(path: Path) -> int:
-    # What Python compiled later is not what was installed.
+    # Compiled files are not part of a distribution.
     return path.stat().st_size if path.suffix != ".pyc" and path.is_file() else 0

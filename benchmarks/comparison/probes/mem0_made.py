@@ -1,4 +1,4 @@
-"""A mem0.Memory as mem0 documents it: its default local Qdrant, with an embedder and a model that need no key."""
+"""A mem0.Memory as in mem0's documentation: its default local Qdrant, with an embedder and a model without a key."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def config(folder: Path) -> dict[str, Any]:
 
 
 def memory(folder: Path) -> Any:
-    """Open one."""
+    """Open a mem0.Memory with this config."""
     return Memory.from_config(config(folder))
 
 
 def close(client: Any) -> None:
-    """Close it, its Qdrant as well: what is in its files is read afterwards."""
+    """Close it and its Qdrant, so that its files can be read."""
     client.close()
     client.vector_store.client.close()
 
 
 def texts(answer: Any) -> list[str]:
-    """Return what mem0 found, as texts."""
+    """Return the texts of a search result."""
     return [row["memory"] for row in answer["results"]]

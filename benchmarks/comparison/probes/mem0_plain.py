@@ -1,4 +1,4 @@
-"""What mem0's own Memory answers: by its documentation, the user is named in every call."""
+"""The probe of mem0's own Memory: as documented, every call names the user."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _ids(folder: Path) -> Answer:
 
 def _widened(folder: Path) -> Answer:
     client, _ = _both(folder)
-    # An application pins the user and adds what its caller asks for.
+    # An application sets the user and adds its caller's filters.
     pinned: dict[str, Callable[[], list[str]]] = {
         "a filter AND": lambda: _found(client, {"user_id": BOB, "AND": [{"user_id": ALICE}]}),
         "a filter OR": lambda: _found(client, {"user_id": BOB, "OR": [{"user_id": ALICE}]}),
@@ -71,7 +71,7 @@ def _foreign(folder: Path) -> Answer:
     client.delete(hers)
     if client.get(hers) is None:
         done.append("delete")
-    return Answer(", ".join(done) or "nothing", "get, update and delete take the id alone, and no user")
+    return Answer(", ".join(done) or "nothing", "get, update and delete take only the id, and no user")
 
 
 def _erased(folder: Path) -> Answer:
@@ -83,19 +83,19 @@ def _erased(folder: Path) -> Answer:
     ids = [row["id"] for row in client.get_all(filters={"user_id": ALICE}, top_k=100)["results"]]
     client.delete_all(user_id=ALICE)
     kept = len(client.get_all(filters={"user_id": BOB}, top_k=100)["results"])
-    told = sum(bool(client.history(one)) for one in ids)
+    returned = sum(bool(client.history(one)) for one in ids)
     mem0_made.close(client)
     left = material.left_in(folder, [word for word, _ in hers])
     seen = (
-        f"delete_all(user_id=…); of {len(hers)} texts, after it {material.told(left)}, and history() still tells "
-        f"{told}; {kept} of {len(his)} of Bob's kept"
+        f"delete_all(user_id=…); of {len(hers)} texts, after it {material.describe_left(left)}, and history() "
+        f"still returns {returned}; {kept} of {len(his)} of Bob's kept"
     )
     return Answer("one call, text left" if left else "one call, none left", seen)
 
 
 def _independent(folder: Path) -> Answer:
     client = mem0_made.memory(folder)
-    for text in material.ALIKE:
+    for text in material.SIMILAR:
         client.add(text, user_id=ALICE, infer=False)
 
     def ranked() -> list[tuple[float, str]]:
@@ -119,17 +119,15 @@ def _history(folder: Path) -> Answer:
     rows = client.get_all(filters={"user_id": ALICE})["results"]
     found = material.parts(["mem0"])
     if "chat history" in found:
-        return Answer("not asked", "there is a chat history to ask")
-    return Answer(
-        "none", f"mem0 has no chat history; two messages added come back as {len(rows)} memories, texts alone"
-    )
+        return Answer("not asked", "mem0 has a chat history that this probe does not know")
+    return Answer("none", f"mem0 has no chat history; two messages added come back as {len(rows)} memories, texts only")
 
 
 def _parts(folder: Path) -> Answer:
     return Answer(", ".join(material.parts(["mem0"])) or "none", "by type, of the public names of mem0")
 
 
-def _twins(folder: Path) -> Answer:
+def _sync_and_async(folder: Path) -> Answer:
     verbs = ("add", "search", "get_all", "get", "update", "delete", "history", "delete_all")
     missing = [verb for verb in verbs if not inspect.iscoroutinefunction(getattr(AsyncMemory, verb, None))]
 
@@ -142,7 +140,7 @@ def _twins(folder: Path) -> Answer:
 
     client, _ = _both(folder / "sync")
     both = asyncio.run(there()) and HERS in _found(client, {"user_id": ALICE})
-    seen = f"Memory and AsyncMemory, add and search; verbs without a twin: {', '.join(missing) or 'none'}"
+    seen = f"Memory and AsyncMemory, add and search; methods without an async version: {', '.join(missing) or 'none'}"
     return Answer("both" if both and not missing else "sync", seen)
 
 
@@ -158,7 +156,7 @@ def _offline(folder: Path) -> Answer:
         return Answer("yes", "Memory() alone")
     return Answer(
         "if configured" if ranked else "no",
-        f"Memory() alone is {default} without a key; with an embedder and a model of one's own it stores and ranks",
+        f"Memory() alone raises {default} without a key; with an own embedder and model it stores and ranks",
     )
 
 
@@ -173,7 +171,7 @@ def _together(folder: Path) -> Answer:
     for name, filters in asked.items():
         try:
             found = texts(client.search(material.OF_BOTH, filters=filters, threshold=0.0))
-        except Exception:  # another way of asking may work
+        except Exception:  # another operator may work
             continue
         if {HERS, HIS} <= set(found):
             works.append(name)
@@ -190,13 +188,13 @@ PROBES: dict[str, Probe] = {
     "ids": _ids,
     "widened": _widened,
     "foreign": _foreign,
-    "tools": not_asked("mem0 gives a model no tools of LangChain's"),
+    "tools": not_asked("mem0 has no LangChain tools"),
     "erased": _erased,
     "independent": _independent,
     "history": _history,
-    "recalled": not_asked("mem0 has no part that LangChain runs; recall is the application's own call"),
+    "recalled": not_asked("mem0 has no LangChain integration; the application itself calls its search"),
     "parts": _parts,
-    "twins": _twins,
+    "twins": _sync_and_async,
     "offline": _offline,
     "together": _together,
     "size": _size,

@@ -1,4 +1,4 @@
-"""What langchain-memorysync's client does, by what it sends to a stand-in for its server."""
+"""The probe of langchain-memorysync: the requests that its client sends to a stand-in for its server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from memorysync import MemorySyncClient
 from . import material
 from .asking import Answer, Probe, main, not_asked
 from .material import ALICE, BOB, HERS, QUERY, SECRET
-from .models import Told
+from .models import ScriptedModel
 from .standin import Request, StandIn, serving
 
 _ON_THE_SERVER = "decided by its server, which was not run"
@@ -26,7 +26,7 @@ _ON_THE_SERVER = "decided by its server, which was not run"
 
 @contextmanager
 def _server() -> Iterator[tuple[dict[str, Any], StandIn]]:
-    """Open a stand-in that keeps the turns of sessions and knows HERS of Alice; with it, the options that name it."""
+    """Start a stand-in that stores the turns of sessions and returns HERS for Alice; yield client options and it."""
     turns: dict[tuple[str, str], list[dict[str, Any]]] = {}
 
     def answer(request: Request) -> Any:
@@ -95,7 +95,7 @@ def _widened(folder: Path) -> Answer:
         attempts: dict[str, Callable[[], Any]] = {
             "the config": lambda: tools["search_memory"].invoke({"query": QUERY}, {"configurable": {"user_id": ALICE}}),
             "an argument of a tool": lambda: tools["list_memories"].invoke({"user_id": ALICE, "end_user_id": ALICE}),
-            "an assignment": lambda: material.turned(history).messages,
+            "an assignment": lambda: material.assigned_to_alice(history).messages,
         }
 
         def sent_by(attempt: Callable[[], Any]) -> list[Request]:
@@ -159,13 +159,13 @@ def _history(folder: Path) -> Answer:
 
 
 def _recalled(folder: Path) -> Answer:
-    model = Told()
+    model = ScriptedModel()
     with _server() as (options, stand_in):
         agent = create_agent(model, middleware=[MemorySyncMemoryMiddleware(user_id=ALICE, **options)])
         agent.invoke({"messages": [{"role": "user", "content": QUERY}]})
         asked = any(request.names(QUERY) for request in stand_in.requests)
     there = asked and SECRET in next(model.given())
-    seen = "its middleware sent the question, and what the stand-in answered stood in the first request to the model"
+    seen = "its middleware sent the question, and the stand-in's answer was in the first request to the model"
     return Answer("in agent" if there else "no", seen)
 
 
@@ -173,10 +173,10 @@ def _parts(folder: Path) -> Answer:
     with _server() as (options, _):
         tools = create_memorysync_tools(end_user_id=BOB, **options)
         found = material.parts(["langchain_memorysync"], MemorySyncMemoryMiddleware, MemorySyncStore, *tools)
-    return Answer(", ".join(found), "by type, of the public names of its package and of its langgraph module")
+    return Answer(", ".join(found), "by type: the public names of its package and of its langgraph module")
 
 
-def _twins(folder: Path) -> Answer:
+def _sync_and_async(folder: Path) -> Answer:
     given = material.messages()
 
     async def there(options: dict[str, Any]) -> bool:
@@ -190,7 +190,7 @@ def _twins(folder: Path) -> Answer:
         both = asyncio.run(there(options))
         history = MemorySyncChatMessageHistory("s1", user_id=ALICE, **options)
         both = both and len(history.messages) == len(given)
-    return Answer("both" if both else "sync", "the history's add and read and a tool, called and awaited")
+    return Answer("both" if both else "sync", "add and read of the history, and a tool: called and awaited")
 
 
 def _offline(folder: Path) -> Answer:
@@ -217,7 +217,7 @@ PROBES: dict[str, Probe] = {
     "history": _history,
     "recalled": _recalled,
     "parts": _parts,
-    "twins": _twins,
+    "twins": _sync_and_async,
     "offline": _offline,
     "together": not_asked(_ON_THE_SERVER),
     "size": _size,

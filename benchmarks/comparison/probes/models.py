@@ -1,4 +1,4 @@
-"""A chat model that answers what it is told to and keeps what it was given."""
+"""A chat model with scripted answers that records its input."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import PrivateAttr
 
 
-class Told(BaseChatModel):
-    """Answers with each of its replies in turn, and with the last one from then on."""
+class ScriptedModel(BaseChatModel):
+    """Returns its replies one after the other, then the last one again and again."""
 
     replies: tuple[AIMessage, ...] = (AIMessage("Noted."),)
     _given: list[str] = PrivateAttr(default_factory=list)
 
     @property
     def _llm_type(self) -> str:
-        return "told"
+        return "scripted"
 
     def _generate(self, messages: list[BaseMessage], *args: Any, **options: Any) -> ChatResult:
         self._given.append("\n".join(message.text for message in messages))
@@ -34,17 +34,17 @@ class Told(BaseChatModel):
         return self
 
     def given(self) -> Iterator[str]:
-        """Iterate over what it was given, request by request."""
+        """Iterate over the texts of the requests."""
         return iter(self._given)
 
 
-class Extracting(Told):
-    """Answers mem0's request for facts with what the user just said, word for word."""
+class Extracting(ScriptedModel):
+    """Answers mem0's request for facts with the user's last texts, verbatim."""
 
     def _reply(self) -> AIMessage:
         new = self._given[-1].rpartition("## New Messages")[2].partition("\n## ")[0]
-        said = re.findall(r"user: (.+)", new)
-        return AIMessage(json.dumps({"memory": [{"id": str(at), "text": text} for at, text in enumerate(said)]}))
+        texts = re.findall(r"user: (.+)", new)
+        return AIMessage(json.dumps({"memory": [{"id": str(at), "text": text} for at, text in enumerate(texts)]}))
 
 
 def calling(tool: str, **arguments: Any) -> AIMessage:

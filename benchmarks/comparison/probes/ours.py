@@ -1,4 +1,4 @@
-"""What langchain-mem0-scoped answers, on its defaults: the embedded store and the embedding that comes with it."""
+"""The probe of langchain-mem0-scoped with its defaults: the embedded store and the offline embedding."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from langchain_mem0_scoped import (
 from . import material
 from .asking import Answer, Probe, main
 from .material import ALICE, BOB, HERS, HIS, QUERY, SECRET
-from .models import Told
+from .models import ScriptedModel
 
 _VERBS = ("add", "search", "get_all", "get", "update", "delete", "history", "delete_all", "count")
 
@@ -52,7 +52,7 @@ def _named(folder: Path) -> Answer:
     with closing(local_memory(folder / "memory.db")) as client:
         memory = ScopedMemory(ALICE, client=client)
         memory.add(HERS)
-        model = Told()
+        model = ScriptedModel()
         prompt = ChatPromptTemplate.from_messages([MessagesPlaceholder("history"), ("human", "{input}")])
         config: Any = {"configurable": {"user_id": ALICE, "session_id": "s1"}}
         with_scoped_memory(prompt | model, client=client).invoke({"input": QUERY}, config)
@@ -84,9 +84,9 @@ def _widened(folder: Path) -> Answer:
             "a filter AND": lambda: bob.search(QUERY, filters={"AND": [{"user_id": ALICE}]}),
             "a filter OR": lambda: bob.get_all(filters={"OR": [{"user_id": ALICE}]}),
             "a wildcard": lambda: bob.get_all(filters={"user_id": "*"}),
-            "an assignment": lambda: material.turned(bob).get_all(),
-            "an assignment to the retriever": lambda: material.turned(retriever).invoke(QUERY),
-            "an assignment to the history": lambda: material.turned(history).messages,
+            "an assignment": lambda: material.assigned_to_alice(bob).get_all(),
+            "an assignment to the retriever": lambda: material.assigned_to_alice(retriever).invoke(QUERY),
+            "an assignment to the history": lambda: material.assigned_to_alice(history).messages,
             "a copy": lambda: retriever.model_copy(update={"user_id": ALICE}).invoke(QUERY),
             "an argument of invoke": lambda: retriever.invoke(QUERY, user_id=ALICE),
             "the config": lambda: retriever.invoke(QUERY, {"configurable": {"user_id": ALICE}}),
@@ -118,7 +118,8 @@ def _foreign(folder: Path) -> Answer:
     if done or not kept:
         return Answer(", ".join(done) or "change", "the calls went through")
     return Answer(
-        "nothing", "get, update and delete: MemoryNotFoundError, as for an id that does not exist; hers is kept"
+        "nothing",
+        "get, update and delete: MemoryNotFoundError, as for an id that does not exist; Alice's memory is kept",
     )
 
 
@@ -127,8 +128,8 @@ def _tools(folder: Path) -> Answer:
         tools = create_memory_tools(ScopedMemory(BOB, client=client))
         names = {name for tool in tools for name in tool.tool_call_schema.model_json_schema()["properties"]}  # type: ignore[union-attr]
         search = next(tool for tool in tools if tool.name == "search_memory")
-        told = search.invoke({"query": QUERY, "user_id": ALICE})
-    if "user_id" in names or SECRET in str(told):
+        result = search.invoke({"query": QUERY, "user_id": ALICE})
+    if "user_id" in names or SECRET in str(result):
         return Answer("yes", f"arguments: {', '.join(sorted(names))}")
     return Answer(
         "no", f"{len(tools)} tools with the arguments {', '.join(sorted(names))}; a forged user_id is dropped"
@@ -147,8 +148,8 @@ def _erased(folder: Path) -> Answer:
         kept = bob.count()
     left = material.left_in(folder, [word for word, _ in hers])
     seen = (
-        f"delete_all(); of {len(hers)} texts, before it {material.told(before)}, after it {material.told(left)}; "
-        f"{kept} of {len(his)} of Bob's kept"
+        f"delete_all(); of {len(hers)} texts, before it {material.describe_left(before)}, "
+        f"after it {material.describe_left(left)}; {kept} of {len(his)} of Bob's kept"
     )
     return Answer("one call, none left" if before and not left and kept == len(his) else "text left", seen)
 
@@ -156,7 +157,7 @@ def _erased(folder: Path) -> Answer:
 def _independent(folder: Path) -> Answer:
     with closing(local_memory(folder / "memory.db")) as client:
         alice, bob = ScopedMemory(ALICE, client=client), ScopedMemory(BOB, client=client)
-        alice.add(list(material.ALIKE))
+        alice.add(list(material.SIMILAR))
 
         def ranked() -> list[tuple[float, str]]:
             return material.ranking((hit["score"] or 0, hit["memory"]) for hit in alice.search(QUERY, threshold=0))
@@ -178,13 +179,13 @@ def _history(folder: Path) -> Answer:
 def _recalled(folder: Path) -> Answer:
     with closing(_both(folder)) as client:
         ScopedMemory(ALICE, client=client).add([text for _, text in material.marked(ALICE, 12)], session_id="s0")
-        model = Told()
+        model = ScriptedModel()
         prompt = ChatPromptTemplate.from_messages([MessagesPlaceholder("history"), ("human", "{input}")])
         chain = with_scoped_memory(prompt | model, client=client)
         config: Any = {"configurable": {"user_id": ALICE, "session_id": "s1"}}
         chain.invoke({"input": QUERY}, config)
         in_chain = SECRET in next(model.given())
-        model = Told()
+        model = ScriptedModel()
         agent = create_agent(model, middleware=[ScopedMemoryMiddleware(client=client)], context_schema=_Context)
         agent.invoke(
             {"messages": [{"role": "user", "content": QUERY}]},
@@ -201,12 +202,12 @@ def _parts(folder: Path) -> Answer:
     with closing(local_memory(folder / "memory.db")) as client:
         memory = ScopedMemory(ALICE, client=client)
         found = material.parts(["langchain_mem0_scoped"], *create_memory_tools(memory))
-        chain = with_scoped_memory(Told(), client=client)
+        chain = with_scoped_memory(ScriptedModel(), client=client)
         wraps = ["chain wrapper"] if isinstance(chain, Runnable) else []
-    return Answer(", ".join(found + wraps), f"by type, of the names in __all__ ({len(langchain_mem0_scoped.__all__)})")
+    return Answer(", ".join(found + wraps), f"by type: the names in __all__ ({len(langchain_mem0_scoped.__all__)})")
 
 
-def _twins(folder: Path) -> Answer:
+def _sync_and_async(folder: Path) -> Answer:
     async def there(client: Any) -> str:
         alice = ScopedMemory(ALICE, client=client)
         await alice.aadd(HERS)
@@ -216,7 +217,7 @@ def _twins(folder: Path) -> Answer:
         found = asyncio.run(there(client)) == HERS
         both = found and ScopedMemory(ALICE, client=client).search(QUERY)[0]["memory"] == HERS
         missing = [verb for verb in _VERBS if not inspect.iscoroutinefunction(getattr(ScopedMemory, f"a{verb}", None))]
-    seen = f"add and search awaited and called; verbs without a twin: {', '.join(missing) or 'none'}"
+    seen = f"add and search awaited and called; methods without an async version: {', '.join(missing) or 'none'}"
     return Answer("both" if both and not missing else "sync", seen)
 
 
@@ -225,7 +226,7 @@ def _offline(folder: Path) -> Answer:
     memory = ScopedMemory(f"u_{uuid4().hex}")
     memory.add([HERS, *(text for _, text in material.marked(ALICE, 12))])
     first = memory.search(QUERY)[0]["memory"] == HERS
-    return Answer("yes" if first else "unranked", "ScopedMemory(user_id) alone stores and ranks, with sockets closed")
+    return Answer("yes" if first else "unranked", "ScopedMemory(user_id) alone stores and ranks, without sockets")
 
 
 def _together(folder: Path) -> Answer:
@@ -256,7 +257,7 @@ PROBES: dict[str, Probe] = {
     "history": _history,
     "recalled": _recalled,
     "parts": _parts,
-    "twins": _twins,
+    "twins": _sync_and_async,
     "offline": _offline,
     "together": _together,
     "size": _size,

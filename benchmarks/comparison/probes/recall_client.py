@@ -1,4 +1,4 @@
-"""What langchain-recall's client does, by what it sends to a stand-in for its server."""
+"""The probe of langchain-recall: the requests that its client sends to a stand-in for its server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recall_memory import Recall
 from . import material
 from .asking import Answer, Probe, main, not_asked
 from .material import ALICE, BOB, HERS, QUERY, SECRET
-from .models import Told
+from .models import ScriptedModel
 from .standin import Request, StandIn, serving
 
 _ON_THE_SERVER = "decided by its server, which was not run"
@@ -25,7 +25,7 @@ _ON_THE_SERVER = "decided by its server, which was not run"
 
 @contextmanager
 def _recall() -> Iterator[tuple[Any, StandIn]]:
-    """Open a client, and a stand-in that keeps the messages of sessions and knows HERS of Alice."""
+    """Start a stand-in that stores the messages of sessions and returns HERS for Alice, and open a client."""
     sessions: dict[str, list[dict[str, Any]]] = {}
     numbers = count(1)
 
@@ -62,7 +62,7 @@ def _named(folder: Path) -> Answer:
         RecallRetriever(user_id=BOB, client=client).invoke(QUERY)
         fixed = all(request.names(BOB) for request in stand_in.requests)
         stand_in.requests.clear()
-        agent = create_agent(Told(), middleware=[RecallMiddleware(client=client)], context_schema=dict)
+        agent = create_agent(ScriptedModel(), middleware=[RecallMiddleware(client=client)], context_schema=dict)
         turn: Any = {"messages": [{"role": "user", "content": QUERY}]}
         agent.invoke(turn, {"configurable": {"thread_id": "s1"}}, context={"user_id": ALICE})
         by_run = any(request.names(ALICE) for request in stand_in.requests)
@@ -100,7 +100,7 @@ def _widened(folder: Path) -> Answer:
             "the config": lambda: retriever.invoke(QUERY, {"configurable": {"user_id": ALICE}}),
             "an argument of invoke": lambda: retriever.invoke(QUERY, user_id=ALICE),
             "a copy": lambda: retriever.model_copy(update={"user_id": ALICE}).invoke(QUERY),
-            "an assignment": lambda: material.turned(other).invoke(QUERY),
+            "an assignment": lambda: material.assigned_to_alice(other).invoke(QUERY),
         }
 
         def sent_by(attempt: Callable[[], Any]) -> list[Request]:
@@ -136,7 +136,7 @@ def _erased(folder: Path) -> Answer:
         erased = [str(request) for request in stand_in.since(start)]
     seen = (
         f"the SDK's peer(…).delete() sends {', '.join(erased)}; the history's clear() sends {', '.join(cleared)} "
-        f"and no DELETE, and hides. What is left of either is {_ON_THE_SERVER}"
+        f"and no DELETE, and hides the messages. What is left is {_ON_THE_SERVER}"
     )
     return Answer("one call, rest unseen" if len(erased) == 1 else "several calls, rest unseen", seen)
 
@@ -151,23 +151,23 @@ def _history(folder: Path) -> Answer:
 
 
 def _recalled(folder: Path) -> Answer:
-    model = Told()
+    model = ScriptedModel()
     with _recall() as (client, stand_in):
         agent = create_agent(model, middleware=[RecallMiddleware(client=client, user_id=ALICE)])
         agent.invoke({"messages": [{"role": "user", "content": QUERY}]}, {"configurable": {"thread_id": "s1"}})
         asked = any(QUERY in request.path.replace("+", " ") for request in stand_in.requests)
     there = asked and SECRET in next(model.given())
-    seen = "RecallMiddleware sent the question, and what the stand-in answered stood in the first request to the model"
+    seen = "RecallMiddleware sent the question, and the stand-in's answer was in the first request to the model"
     return Answer("in agent" if there else "no", seen)
 
 
 def _parts(folder: Path) -> Answer:
     return Answer(
-        ", ".join(material.parts(["langchain_recall"], RecallMiddleware)), "by type, of the public names of its package"
+        ", ".join(material.parts(["langchain_recall"], RecallMiddleware)), "by type: the public names of its package"
     )
 
 
-def _twins(folder: Path) -> Answer:
+def _sync_and_async(folder: Path) -> Answer:
     given = material.messages()
 
     async def there(client: Any) -> bool:
@@ -179,7 +179,7 @@ def _twins(folder: Path) -> Answer:
         both = asyncio.run(there(client)) and len(
             RecallChatMessageHistory("s1", user_id=ALICE, client=client).messages
         ) == len(given)
-    return Answer("both" if both else "sync", "the history's add and read, called and awaited")
+    return Answer("both" if both else "sync", "add and read of the history: called and awaited")
 
 
 def _offline(folder: Path) -> Answer:
@@ -205,7 +205,7 @@ PROBES: dict[str, Probe] = {
     "history": _history,
     "recalled": _recalled,
     "parts": _parts,
-    "twins": _twins,
+    "twins": _sync_and_async,
     "offline": _offline,
     "together": not_asked(_ON_THE_SERVER),
     "size": _size,

@@ -1,4 +1,4 @@
-"""A server on the loopback that stands in for a hosted one: it takes down what a client sends and answers by a rule."""
+"""A stand-in for a hosted server, on the loopback: it records requests and answers by a function."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 
 class Request(NamedTuple):
-    """What a client sent."""
+    """A request of a client."""
 
     method: str
     path: str
@@ -23,25 +23,25 @@ class Request(NamedTuple):
         return f"{self.method} {self.path}"
 
     def names(self, text: str) -> bool:
-        """Tell whether it names somebody: in its path, its headers or its body."""
+        """Return whether a text is in its path, its body, or a header."""
         return text in self.path or text in self.headers.values() or text in json.dumps(self.body)
 
 
 class StandIn:
-    """The requests so far, and where to send them."""
+    """The address of the stand-in, and the requests so far."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.requests: list[Request] = []
 
     def since(self, start: int) -> list[Request]:
-        """Return the requests after the first so many."""
+        """Return the requests from a position on."""
         return self.requests[start:]
 
 
 @contextmanager
 def serving(answer: Callable[[Request], Any]) -> Iterator[StandIn]:
-    """Serve as long as the block lasts; `answer` returns what to send back as JSON."""
+    """Serve while the block runs; `answer` returns the JSON response to a request."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -63,7 +63,7 @@ def serving(answer: Callable[[Request], Any]) -> Iterator[StandIn]:
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_one  # names of the standard library
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing: the probe's output is JSON."""
+            """Print nothing: the output of the probe is JSON."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     stand_in = StandIn(f"http://127.0.0.1:{server.server_port}")
