@@ -114,7 +114,8 @@ class Module:
             elif isinstance(node, ast.Assign) and any(
                 isinstance(target, ast.Name) and target.id == "__slots__" for target in node.targets
             ):
-                own |= {one.value for one in ast.walk(node.value) if isinstance(one, ast.Constant)}
+                constants = [one.value for one in ast.walk(node.value) if isinstance(one, ast.Constant)]
+                own |= {name for name in constants if isinstance(name, str)}
         return own
 
     def sql(self) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -202,25 +203,33 @@ def test_mem0_metadata_hides_a_row_from_lists_and_erasure(plain: mem0.Memory) ->
 # -- a store that does not keep its filters
 
 
-@pytest.fixture
-def leaking(tmp_path: Path) -> Iterator[Stage]:
-    """mem0's Qdrant store with a fault in its filters: it searches and lists everybody."""
-    with opened("qdrant", tmp_path) as client:
+@contextmanager
+def ignoring_filters(folder: Path, *stores: str) -> Iterator[Stage]:
+    """mem0 on local Qdrant, in which some of its stores search and list everybody."""
+    with opened("qdrant", folder) as client:
         hers = ScopedMemory(ALICE, client=client).add(HERS)[0]["id"]
         ScopedMemory(BOB, client=client).add(HIS)
-        ours = type(client.vector_store)
+        qdrant = type(client.vector_store)
 
-        class Leaking(ours):  # type: ignore[valid-type,misc]  # whichever class mem0 has for Qdrant
+        class Leaking(qdrant):  # type: ignore[valid-type,misc]  # whichever class mem0 has for Qdrant
             def search(self, query: str, vectors: Any, top_k: int = 5, filters: Any = None) -> Any:
                 return super().search(query, vectors, top_k, {"user_id": "*"})
 
             def list(self, filters: Any = None, top_k: int = 100) -> Any:
                 return super().list({"user_id": "*"}, top_k)
 
-        client.vector_store.__class__ = client.entity_store.__class__ = Leaking
+        for store in stores:
+            getattr(client, store).__class__ = Leaking
         yield Stage(client, hers)
-        client.vector_store.__class__ = client.entity_store.__class__ = ours
+        for store in stores:
+            getattr(client, store).__class__ = qdrant
         assert texts_of(ScopedMemory(ALICE, client=client).get_all()) == [HERS]
+
+
+@pytest.fixture
+def leaking(tmp_path: Path) -> Iterator[Stage]:
+    with ignoring_filters(tmp_path, "vector_store", "entity_store") as stage:
+        yield stage
 
 
 @pytest.mark.parametrize("verb", ["search", "get_all", "count"])
@@ -238,13 +247,15 @@ def test_erasure_removes_no_foreign_row(leaking: Stage, call: Call) -> None:
     assert call(ScopedMemory(ALICE, client=leaking.client), "get", leaking.hers)["memory"] == HERS
 
 
-def test_erasure_removes_no_foreign_entity(leaking: Stage, call: Call) -> None:
-    entities, vector = leaking.client.entity_store, leaking.client.embedding_model.embed("Frieda", "add")
-    payload = {"data": "Frieda", "user_id": ALICE, "linked_memory_ids": [leaking.hers]}
-    entities.insert(vectors=[vector], payloads=[payload], ids=[NOBODYS_ID])
-    with pytest.raises(ScopeError):
-        call(leaking.bob, "delete_all")
-    assert entities.get(NOBODYS_ID).payload == payload
+@pytest.mark.parametrize("stores", [("entity_store",), ("vector_store", "entity_store")], ids="+".join)
+def test_erasure_removes_no_foreign_entity(tmp_path: Path, call: Call, stores: tuple[str, ...]) -> None:
+    with ignoring_filters(tmp_path, *stores) as stage:
+        entities, vector = stage.client.entity_store, stage.client.embedding_model.embed("Frieda", "add")
+        payload = {"data": "Frieda", "user_id": ALICE, "linked_memory_ids": [stage.hers]}
+        entities.insert(vectors=[vector], payloads=[payload], ids=[NOBODYS_ID])
+        with pytest.raises(ScopeError):
+            call(stage.bob, "delete_all")
+        assert entities.get(NOBODYS_ID).payload == payload
 
 
 # -- rows of this user that other code wrote

@@ -176,9 +176,9 @@ def main() -> int:
             print(f"{'SURVIVED' if alive else 'killed  '} {mutant}", flush=True)
             return alive
 
-        sets = sorted({mutant.tests for mutant in counted})
-        passing = threads.map(lambda tests: borrowed(lambda tree: tree.tests_pass(tests)), sets)
-        if failing := [tests for tests, passes in zip(sets, passing, strict=True) if not passes]:
+        tests = sorted({test for mutant in counted for test in mutant.tests})
+        passing = threads.map(lambda test: borrowed(lambda tree: tree.tests_pass([test])), tests)
+        if failing := [test for test, passes in zip(tests, passing, strict=True) if not passes]:
             print(f"These fail without any change: {failing}")
             return 2
         alive = threads.map(judge, counted)
