@@ -153,7 +153,7 @@ def validate_filters(filters: object) -> dict[str, Any]:
 
 
 def _copy_json(value: object, depth: int) -> Any:
-    """Returns a deep copy of a JSON value, or raises."""
+    """Return a deep copy of a JSON value, or raises."""
     if value is None or type(value) is bool:
         return value
     if isinstance(value, str):
@@ -257,36 +257,24 @@ class Scope:
     def __post_init__(self) -> None:
         validate_id(self.user_id, "user_id")
 
-    def query_filter(self, filters: object = None, session_id: object = None) -> dict[str, Any]:
-        """Build the filter of a query: first this user, then the caller's metadata filters.
+    def query_filter(self, filters: Mapping[str, Any]) -> dict[str, Any]:
+        """Build the filter of a query: first this user, then the caller's conditions on metadata.
 
         Args:
-            filters: Metadata filters; see `validate_filters`.
-            session_id: Restricts the query to one session.
+            filters: The validated filters of a request, which name no user; see `requests`.
 
         Returns:
             The filter, with "user_id" as its first key.
 
         Raises:
-            ScopeError: The filters or the session are invalid.
+            ScopeError: The filters name a user.
         """
-        validated = validate_filters(filters)
-        if session_id is not None:
-            validated[SESSION_KEY] = validate_id(session_id, SESSION_KEY)
-        return {"user_id": self.user_id, **validated}
-
-    def pin(self, validated: Mapping[str, Any]) -> dict[str, Any]:
-        """Add this user, first, to filters that were validated and name no user.
-
-        Raises:
-            ScopeError: They name a user.
-        """
-        if "user_id" in validated:
-            raise ScopeError("filters name metadata only; the user_id is the scope's own")
-        return {"user_id": self.user_id, **validated}
+        if "user_id" in filters:
+            raise ScopeError("filters must name metadata only: the scope adds its user_id")
+        return {"user_id": self.user_id, **filters}
 
     def owns(self, row: Mapping[str, Any] | None) -> bool:
-        """Returns whether a row belongs to this user."""
+        """Return whether a row belongs to this user."""
         return row is not None and row.get("user_id") == self.user_id
 
     def require_own(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -97,7 +97,7 @@ class ScopedClient:
         return record_from(row)
 
     def _pinned(self, request: SearchRequest) -> SearchRequest:
-        return replace(request, filters=self._scope.pin(request.filters))
+        return replace(request, filters=self._scope.query_filter(request.filters))
 
     # -- writing
 
@@ -178,11 +178,11 @@ class ScopedClient:
 
     def list(self, request: ListRequest) -> MemoryList:
         """List memories; see `ScopedMemory.get_all`."""
-        return self._owned(self._backend.list(replace(request, filters=self._scope.pin(request.filters))))
+        return self._owned(self._backend.list(replace(request, filters=self._scope.query_filter(request.filters))))
 
     async def alist(self, request: ListRequest) -> MemoryList:
         """Async twin of `list`."""
-        rows = await (await self._abackend()).alist(replace(request, filters=self._scope.pin(request.filters)))
+        rows = await (await self._abackend()).alist(replace(request, filters=self._scope.query_filter(request.filters)))
         # There may be thousands: not on the event loop.
         return await asyncio.to_thread(self._owned, rows)
 

@@ -184,11 +184,11 @@ class TestSearchAndList:
     @given(filters, sessions)
     def test_a_scope_adds_its_user_first(self, narrowed: dict[str, Any], session_id: str | None) -> None:
         request = list_request(filters=narrowed, session_id=session_id)
-        pinned = Scope("u_alice").pin(request.filters)
+        pinned = Scope("u_alice").query_filter(request.filters)
         assert pinned == {"user_id": "u_alice", **request.filters}
         assert next(iter(pinned)) == "user_id"
         with pytest.raises(ScopeError):
-            Scope("u_bob").pin(pinned)
+            Scope("u_bob").query_filter(pinned)
 
     def test_defaults(self) -> None:
         assert list_request() == EVERYTHING == ListRequest({}, None)

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_mem0_scoped.errors import ScopeError
+from langchain_mem0_scoped.requests import list_request
 from langchain_mem0_scoped.scope import FILTER_OPERATORS, Scope, validate_filters, validate_metadata
 from tests.support import label
 
@@ -50,6 +51,12 @@ class ChangedStr(str):
 
     def __str__(self) -> str:
         return "somebody_else"
+
+
+def query_filter(user_id: str, filters: Any = None, session_id: Any = None) -> dict[str, Any]:
+    """The filter that a scope passes to its backend for these arguments of a call."""
+    request = list_request(filters=filters, session_id=session_id)
+    return Scope(user_id).query_filter(request.filters)
 
 
 def spellings(name: str) -> dict[str, str]:
@@ -99,7 +106,7 @@ class TestReservedNames:
         with pytest.raises(ScopeError):
             validate_filters({key: "x"})
         with pytest.raises(ScopeError):
-            Scope("u_bob").query_filter({"fine": 1, key: {"ne": "x"}})
+            query_filter("u_bob", {"fine": 1, key: {"ne": "x"}})
 
 
 class Keyless(dict[str, Any]):
@@ -166,7 +173,7 @@ class TestInconsistentMappings:
     @pytest.mark.parametrize("make", INCONSISTENT.values(), ids=INCONSISTENT)
     def test_query_filter_keeps_the_user(self, make: Any) -> None:
         try:
-            pinned = Scope("u_bob").query_filter(make())
+            pinned = query_filter("u_bob", make())
         except ScopeError:
             return
         assert pinned["user_id"] == "u_bob"
@@ -194,7 +201,7 @@ class TestInconsistentMappings:
 
         wanted: list[Any] = ["a"]
         filters: dict[str, Any] = {"topic": {"in": wanted}}
-        pinned = Scope("u_bob").query_filter(filters)
+        pinned = query_filter("u_bob", filters)
         wanted.append("*")
         filters["topic"]["$or"] = []
         filters["user_id"] = "*"
@@ -219,40 +226,45 @@ class TestQueryFilter:
     def test_names_the_user_first(
         self, user: str, filters: dict[str, Any], session: str | None, data: st.DataObject
     ) -> None:
-        pinned = Scope(user).query_filter(filters, session)
+        pinned = query_filter(user, filters, session)
         assert next(iter(pinned)) == "user_id"  # mem0 lets the order of keys decide, so the user comes first
         assert pinned["user_id"] == user
         shuffled = OrderedDict(data.draw(st.permutations(list(filters.items()))))
-        assert Scope(user).query_filter(shuffled, session) == pinned
+        assert query_filter(user, shuffled, session) == pinned
         expected = {"user_id": user, **filters} | ({} if session is None else {"session_id": session})
         assert pinned == expected
 
     @given(st.dictionaries(st.text(), st.recursive(st.none() | st.text() | st.integers(), st.lists, max_leaves=3)))
     def test_any_filters_keep_the_user(self, filters: dict[str, Any]) -> None:
         try:
-            pinned = Scope("u_bob").query_filter(filters)
+            pinned = query_filter("u_bob", filters)
         except ScopeError:
             return
         assert pinned.pop("user_id") == "u_bob"
         assert pinned == filters
+
+    @pytest.mark.parametrize("user_id", ["u_alice", "u_bob", "*", None])
+    def test_rejects_a_request_that_names_a_user(self, user_id: Any) -> None:
+        with pytest.raises(ScopeError, match="must name metadata only"):
+            Scope("u_bob").query_filter({"user_id": user_id})
 
     @pytest.mark.parametrize(
         "session", ["*", "", ".", " s", "s\n", 1, True, b"s", UUID(int=7), Color.RED, ["s"], {"ne": "s"}], ids=label
     )
     def test_rejects_invalid_sessions(self, session: Any) -> None:
         with pytest.raises(ScopeError, match="session_id"):
-            Scope("u_bob").query_filter(None, session)
+            query_filter("u_bob", None, session)
 
     @pytest.mark.parametrize(
         "mapping", [MappingProxyType({"topic": "tea"}), UserDict({"topic": "tea"}), OrderedDict(topic="tea")]
     )
     def test_accepts_any_mapping(self, mapping: Any) -> None:
-        assert Scope("u_bob").query_filter(mapping) == {"user_id": "u_bob", "topic": "tea"}
+        assert query_filter("u_bob", mapping) == {"user_id": "u_bob", "topic": "tea"}
 
     @pytest.mark.parametrize("filters", [[("topic", "tea")], "topic", 1, True, b"x", {"topic"}, object()], ids=label)
     def test_rejects_anything_else(self, filters: Any) -> None:
         with pytest.raises(ScopeError, match="filters"):
-            Scope("u_bob").query_filter(filters)
+            query_filter("u_bob", filters)
 
 
 class TestConditions:

@@ -177,7 +177,7 @@ class TestOwnership:
     def test_filters_cannot_name_a_user(self, ask: Any, call: str) -> None:
         request = {"search": SearchRequest("tea", {"user_id": "u_alice"}, 5), "list": ListRequest({"user_id": "u_bob"})}
         backend = ScriptedBackend(OWN)
-        with pytest.raises(ScopeError, match="filters name metadata only"):
+        with pytest.raises(ScopeError, match="filters must name metadata only"):
             ask(bob_on(backend), call, request[call])
         assert backend.calls == []
 
