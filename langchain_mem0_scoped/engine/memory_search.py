@@ -85,12 +85,14 @@ class MemorySearch:
         # Through the module, which is where mem0 looks it up.
         entities = main.extract_entities(query.text)
         boosts = self._entity_boosts(entities, dict(query.filters)) if entities else {}
-        # A model of the caller's is asked before the lock is taken.
+        # A model of the caller's is asked before this thread has its turn.
         vector = None if self._embedder.is_offline else self._embedder.embed_query(user_id, query.text)
-        with SEARCHES:
-            if vector is None:
-                vector = self._embedder.embed_query(user_id, query.text)
-            return self._weighed(query, user_id, conditions, vector, boosts)
+
+        def ranked() -> list[dict[str, Any]]:
+            embedded = self._embedder.embed_query(user_id, query.text) if vector is None else vector
+            return self._weighed(query, user_id, conditions, embedded, boosts)
+
+        return SEARCHES.run(ranked)
 
     def _weighed(
         self, query: MemoryQuery, user_id: str, conditions: dict[str, Any], vector: Any, boosts: dict[str, float]

@@ -1,4 +1,4 @@
-"""FairLock: one thread at a time, in the order of arrival, none forgotten; and where searches hold it."""
+"""FairLock: one thread at a time, in the order of arrival, none forgotten; and what of a search is done under it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -36,100 +37,159 @@ def join(threads: list[threading.Thread]) -> None:
         assert not thread.is_alive(), "a thread was never woken"
 
 
-def wait_for(count: int, lock: FairLock) -> None:
+def wait_for(arrivals: int, lock: FairLock) -> None:
+    """Wait until so many threads have come."""
     deadline = time.monotonic() + _PATIENCE
-    while lock.waiting < count:
+    while lock.arrivals < arrivals:
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
 
 def take(lock: FairLock) -> None:
-    with lock:
-        pass
+    lock.run(lambda: None)
+
+
+@contextmanager
+def held(lock: FairLock) -> Iterator[None]:
+    """Have another thread work under the lock until the block ends."""
+    begun, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        assert leave.wait(_PATIENCE)
+
+    threads = start(partial(lock.run, hold))
+    assert begun.wait(_PATIENCE)
+    try:
+        yield
+    finally:
+        leave.set()
+        join(threads)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_one_thread_at_a_time_holds_it_and_each_gets_it(seed: int) -> None:
-    lock, holders, most, done = FairLock(), [0], [0], [0]
+def test_one_thread_at_a_time_works_and_each_has_its_turn(seed: int) -> None:
+    lock, workers, most, done = FairLock(), [0], [0], [0]
 
-    def work(number: int) -> None:
+    def work(chance: random.Random) -> None:
+        workers[0] += 1
+        most[0] = max(most[0], workers[0])
+        if chance.random() < 0.3:
+            time.sleep(0)
+        done[0] += 1
+        workers[0] -= 1
+
+    def come_again(number: int) -> None:
         chance = random.Random(f"{seed}/{number}")
         for _ in range(200):
-            with lock:
-                holders[0] += 1
-                most[0] = max(most[0], holders[0])
-                if chance.random() < 0.3:
-                    time.sleep(0)
-                done[0] += 1
-                holders[0] -= 1
+            lock.run(partial(work, chance))
 
-    join(start(*(partial(work, number) for number in range(8))))
-    assert (most, done, lock.waiting) == ([1], [1_600], 0)
+    join(start(*(partial(come_again, number) for number in range(8))))
+    assert (most, done, lock.arrivals) == ([1], [1_600], 1_600)
 
 
-def test_it_is_handed_over_in_the_order_of_arrival() -> None:
+def test_threads_have_their_turns_in_the_order_of_arrival() -> None:
     lock, order = FairLock(), []
-
-    def arrive(number: int) -> None:
-        with lock:
-            order.append(number)
-
     threads = []
-    with lock:
+    with held(lock):
         for number in range(5):
-            threads += start(partial(arrive, number))
-            wait_for(number + 1, lock)
-    # It was handed over already, so this thread is the last.
-    with lock:
-        assert order == [0, 1, 2, 3, 4]
+            threads += start(partial(lock.run, partial(order.append, number)))
+            wait_for(number + 2, lock)
+        assert order == []
+    # They have come already, so this thread is the last.
+    lock.run(lambda: order.append(5))
+    assert order == [0, 1, 2, 3, 4, 5]
     join(threads)
 
 
-def test_a_thread_that_takes_it_again_and_again_overtakes_nobody() -> None:
+def test_a_thread_that_comes_again_and_again_overtakes_nobody() -> None:
     lock, counts, stop = FairLock(), [0] * 4, threading.Event()
 
     def work(number: int) -> None:
-        while not stop.is_set():
-            with lock:
-                counts[number] += 1
-                time.sleep(0.001)
+        counts[number] += 1
+        time.sleep(0.001)
 
-    threads = start(*(partial(work, number) for number in range(4)))
+    def come_again(number: int) -> None:
+        while not stop.is_set():
+            lock.run(partial(work, number))
+
+    threads = start(*(partial(come_again, number) for number in range(4)))
     time.sleep(0.4)
     stop.set()
     join(threads)
     assert min(counts) >= 0.8 * max(counts) > 0
 
 
-def test_a_block_that_fails_releases_it() -> None:
+def test_it_returns_what_the_work_returns() -> None:
+    assert FairLock().run(lambda: "found") == "found"
+
+
+def test_work_that_fails_lets_the_next_thread_go_on() -> None:
     lock = FairLock()
-    with pytest.raises(ZeroDivisionError), lock:
-        _ = 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        lock.run(lambda: 1 // 0)
     join(start(partial(take, lock)))
 
 
-@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals")
-def test_an_interrupted_thread_leaves_the_queue() -> None:
-    lock, leave, held = FairLock(), threading.Event(), threading.Event()
+def test_work_within_work_does_not_wait_for_itself() -> None:
+    """As that of a signal handler that searches while its thread does."""
+    lock, inner = FairLock(), []
+    join(start(lambda: lock.run(lambda: inner.append(lock.run(lambda: "done")))))
+    assert inner == ["done"]
+    with held(lock):
+        threads = start(partial(take, lock))
+        wait_for(3, lock)
+        assert threads[0].is_alive()
+    join(threads)
 
-    def hold() -> None:
-        with lock:
-            held.set()
-            leave.wait(_PATIENCE)
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals")
+def test_a_thread_that_is_interrupted_while_it_waits_leaves_nobody_waiting() -> None:
+    lock = FairLock()
 
     def interrupt() -> None:
-        wait_for(1, lock)
+        wait_for(2, lock)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    threads = start(hold)
-    held.wait(_PATIENCE)
-    threads += start(interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        take(lock)
-    assert lock.waiting == 0
-    leave.set()
+    with held(lock):
+        threads = start(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            take(lock)
     join(threads)
+    join(start(partial(take, lock)))
     take(lock)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs signals")
+def test_an_interrupt_at_any_moment_leaves_nobody_waiting() -> None:
+    """As of a notebook whose user stops a search: if its turn never ended, no search of the process would either."""
+    code = """
+    import faulthandler, random, signal, threading
+    from langchain_mem0_scoped.engine.fair_lock import FairLock
+
+    class Interrupt(BaseException): pass
+    armed = False
+    def interrupt(*_):
+        if armed:
+            raise Interrupt
+    signal.signal(signal.SIGALRM, interrupt)
+    lock, chance, interrupts = FairLock(), random.Random(1), 0
+    faulthandler.dump_traceback_later(60, exit=True)
+    while interrupts < 1_000:
+        try:
+            armed = True
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.00001, 0.0001))
+            while True:
+                lock.run(int)
+        except Interrupt:
+            armed, interrupts = False, interrupts + 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            thread = threading.Thread(target=lock.run, args=[int], daemon=True)
+            thread.start()
+            thread.join(20)
+            assert not thread.is_alive(), interrupts
+    """
+    assert run_python(code) == ""
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
@@ -139,20 +199,19 @@ def test_a_forked_child_has_a_lock_of_its_own() -> None:
     from langchain_mem0_scoped.engine.fair_lock import FairLock
     warnings.simplefilter("ignore", DeprecationWarning)
     lock, held = FairLock(), threading.Event()
-    def take(seconds):
-        with lock:
-            held.set()
-            time.sleep(seconds)
-    threading.Thread(target=take, args=[1]).start()
+    def hold():
+        held.set()
+        time.sleep(1)
+    threading.Thread(target=lock.run, args=[hold]).start()
     held.wait()
-    threading.Thread(target=take, args=[0]).start()
-    while not lock.waiting:
+    threading.Thread(target=lock.run, args=[int]).start()
+    while lock.arrivals < 2:
         time.sleep(0.001)
     if not (pid := os.fork()):
-        thread = threading.Thread(target=take, args=[0], daemon=True)
+        thread = threading.Thread(target=lock.run, args=[int], daemon=True)
         thread.start()
         thread.join(5)
-        os._exit(thread.is_alive() or lock.waiting)
+        os._exit(thread.is_alive() or lock.arrivals != 1)
     assert os.waitpid(pid, 0)[1] == 0
     """
     assert run_python(code) == ""
@@ -165,9 +224,10 @@ class TestSearches:
         client = local_memory(tmp_path / "m.db")
         memory, found = ScopedMemory("u_alice", client=client), []
         memory.add("I am vegetarian")
-        with SEARCHES:
+        with held(SEARCHES):
+            arrivals = SEARCHES.arrivals
             threads = start(lambda: found.append(memory.search("vegetarian")))
-            wait_for(1, SEARCHES)
+            wait_for(arrivals + 1, SEARCHES)
             assert found == []
         join(threads)
         assert len(found[0]) == 1
@@ -182,10 +242,10 @@ class TestSearches:
         join(start(partial(take, SEARCHES)))
 
     def test_a_model_of_the_callers_own_may_search_as_well(self, tmp_path: Path) -> None:
-        held: list[str] = []
+        asked: list[str] = []
 
         def search_too(name: str) -> None:
-            held.append(name)
+            asked.append(name)
             # It would wait here forever if this thread held the lock.
             join(start(partial(take, SEARCHES)))
 
@@ -202,5 +262,5 @@ class TestSearches:
         memory.add("I am vegetarian")
         embeddings.before = lambda _: search_too("embeddings")
         assert len(memory.search("vegetarian")) == 1
-        assert held == ["embeddings", "reranker"]
+        assert asked == ["embeddings", "reranker"]
         client.close()
