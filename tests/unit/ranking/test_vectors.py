@@ -57,6 +57,10 @@ class TestUnitVector:
         assert unit.dtype == np.float32
         assert float(np.linalg.norm(unit)) == pytest.approx(1.0 if vector.any() else 0.0)
 
+    @pytest.mark.parametrize("length", [1.0 - 1e-3, 1.0 - 1e-5, 1.0 + 1e-5, 1.005])
+    def test_length_near_1_is_made_1(self, length: float) -> None:
+        assert abs(float(unit_vector([length, 0.0])[0]) - 1.0) < 1e-6
+
 
 class TestCosine:
     def test_is_the_cosine_from_0_to_1(self) -> None:
