@@ -258,6 +258,35 @@ def test_erasure_removes_no_foreign_entity(tmp_path: Path, call: Call, stores: t
         assert entities.get(NOBODYS_ID).payload == payload
 
 
+def test_erasure_that_finds_a_foreign_row_deletes_nothing(tmp_path: Path, call: Call) -> None:
+    with ignoring_filters(tmp_path, "vector_store") as stage:
+        entities, vector = stage.client.entity_store, stage.client.embedding_model.embed("Frieda", "add")
+        entities.insert(vectors=[vector], payloads=[{"data": "Frieda", "user_id": BOB}], ids=[NOBODYS_ID])
+        with pytest.raises(ScopeError):
+            call(stage.bob, "delete_all")
+        assert entities.get(NOBODYS_ID).payload == {"data": "Frieda", "user_id": BOB}
+
+
+def test_failed_add_removes_no_foreign_row(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    # An add that fails half way removes what it stored, which it knows by id, or by date and text.
+    with ignoring_filters(tmp_path, "vector_store") as stage:
+        embed = stage.client.embedding_model.embed
+
+        def failing(text: str, *arguments: Any) -> Any:
+            if text == HERS:
+                raise ConnectionError
+            return embed(text, *arguments)
+
+        metadata = {"created_at": "2026-01-01T00:00:00+00:00"}
+        row = stage.client.add(HERS, user_id=ALICE, infer=False, metadata=metadata)["results"][0]["id"]
+        monkeypatch.setattr(stage.client.embedding_model, "embed", failing)
+        with pytest.raises(ScopeError):
+            call(stage.bob, "add", ["first", HERS], at="2026-01-01", infer=False)
+        monkeypatch.undo()
+        assert stage.client.get(row)["memory"] == HERS
+        stage.client.delete(row)
+
+
 # -- rows of this user that other code wrote
 
 

@@ -14,7 +14,7 @@ from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
-from langchain_mem0_scoped import ScopedMemory, ScopeError
+from langchain_mem0_scoped import ScopedMemory, ScopedMemoryMiddleware, ScopeError
 from tests.agents import (
     ALLERGY,
     PEANUTS,
@@ -147,3 +147,14 @@ class TestSaving:
         with pytest.raises(ScopeError):
             await ask(mode, one, Command(resume={"decisions": [{"type": "approve"}]}), thread())
         assert len(model.seen) == 1
+
+    async def test_two_on_one_agent_keep_their_turns_apart(self, client: mem0.Memory, mode: str) -> None:
+        class TeamMiddleware(ScopedMemoryMiddleware):
+            """A memory of the team beside that of the user."""
+
+        team = TeamMiddleware(client=client, user_id=lambda context: context["team"])
+        one, _ = agent(client, "Noted", "Again", more=[team], checkpointer=InMemorySaver())
+        for said in ("The key is under the pot", "The pot is blue"):
+            await ask(mode, one, human(said), thread(), context={"user_id": "carol", "team": "team_1"})
+        expected = ["The key is under the pot", "Noted", "The pot is blue", "Again"]
+        assert remembered(client, "carol") == remembered(client, "team_1") == expected
