@@ -63,7 +63,7 @@ def main() -> int:
 
 @contextmanager
 def _open_client(folder: Path) -> Iterator[mem0.Memory | None]:
-    """Yields the client of the demo; None for the default client, which is then the hosted platform."""
+    """Yield the client of the demo; None for the default client, which is then the hosted platform."""
     if asks_for_platform():
         yield None
         return

@@ -113,13 +113,13 @@ def with_scoped_memory(
 class ScopedRunnable(Runnable[Any, Any]):
     """A chain whose every run gets its session's context, and is saved when it has finished.
 
-    It makes no LangChain run of its own: callbacks and traces see the chain.
+    It adds no LangChain run: callbacks and traces see the chain.
 
     Args:
         chain: The chain.
         keys: Where its input and output hold messages.
         history: Builds the history of a user_id and a session_id.
-        recall: At most so many memories; 0 for none.
+        recall: Maximum number of memories; 0 for none.
     """
 
     name = "ScopedMemory"
@@ -229,7 +229,7 @@ class _Run:
         chain_input: What the wrapped chain was called with.
         keys: Where it holds messages.
         history: The session's history.
-        recall: At most so many memories; 0 for none.
+        recall: Maximum number of memories; 0 for none.
         outer: The config of the call.
 
     Attributes:

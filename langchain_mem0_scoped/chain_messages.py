@@ -106,9 +106,9 @@ class MessageKeys:
         is_dict = isinstance(chain_input, Mapping)
         if is_dict and self.history_key != self.input_key:
             return {**chain_input, self.history_key: context}
-        spoken = without_instructions(turn)
+        dialog = without_instructions(turn)
         # System messages stay together at the head. Some models take them nowhere else.
-        messages = [*turn[: len(turn) - len(spoken)], *context, *spoken]
+        messages = [*turn[: len(turn) - len(dialog)], *context, *dialog]
         return {**chain_input, self.history_key: messages} if is_dict else messages
 
     def new_messages(
@@ -123,14 +123,14 @@ class MessageKeys:
         Raises:
             InputError: The output holds no answer.
         """
-        spoken = without_instructions(turn)
-        answer = self._answer(output, spoken)
-        new = answer if len(answer) == 1 else _after_turn(spoken, answer)
+        dialog = without_instructions(turn)
+        answer = self._answer(output, dialog)
+        new = answer if len(answer) == 1 else _after_turn(dialog, answer)
         if not any(map(_is_answer, answer if new is None else new)):
             raise InputError("the output holds no answer; expected a str, or a message from a model or a tool")
         if new is None:
-            return [*spoken, *filter(_is_answer, answer)], []
-        return spoken, new
+            return [*dialog, *filter(_is_answer, answer)], []
+        return dialog, new
 
     def _answer(self, output: OutputAccumulator, turn: Sequence[BaseMessage]) -> list[BaseMessage]:
         if not isinstance(output.value, Mapping):
@@ -173,8 +173,8 @@ def _answer_messages(value: Any, turn: Sequence[BaseMessage]) -> list[BaseMessag
     if isinstance(value, (list, tuple)) and value:
         if all(isinstance(item, str) for item in value):
             return [AIMessage("\n".join(value))]
-        asked = [message.content for message in turn]
-        value = [AIMessage(item) if isinstance(item, str) and item not in asked else item for item in value]
+        contents = [message.content for message in turn]
+        value = [AIMessage(item) if isinstance(item, str) and item not in contents else item for item in value]
     return _to_messages(value, AIMessage)
 
 

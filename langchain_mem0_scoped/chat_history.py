@@ -303,14 +303,14 @@ class _PendingTurn:
 class _Attempt:
     """One attempt to store a turn: a ConcurrentWrite in its block is noted and not raised."""
 
-    overtaken = False
+    conflicted = False
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
-        self.overtaken = isinstance(error, ConcurrentWrite)
-        return self.overtaken
+        self.conflicted = isinstance(error, ConcurrentWrite)
+        return self.conflicted
 
 
 def _attempts(pending: _PendingTurn) -> Iterator[_Attempt]:
@@ -324,7 +324,7 @@ def _attempts(pending: _PendingTurn) -> Iterator[_Attempt]:
     for _ in range(_MAX_ATTEMPTS):
         attempt = _Attempt()
         yield attempt
-        if not attempt.overtaken:
+        if not attempt.conflicted:
             return
     raise BackendError(
         f"other writers stored messages of this turn at the same time, {_MAX_ATTEMPTS} times; nothing was stored",

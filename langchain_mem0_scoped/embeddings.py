@@ -120,7 +120,7 @@ _loaded: _Model | None = None
 
 
 def _model() -> _Model:
-    """Returns the process's model. The first call loads it."""
+    """Return the process's model. The first call loads it."""
     global _loaded
     if _loaded is None:
         with INIT_LOCK:

@@ -70,7 +70,7 @@ def _redact_logs() -> None:
 
 
 def _disable_model_download() -> None:
-    """Keeps mem0 from downloading spaCy's English model during a search, if spaCy is installed without it."""
+    """Keep mem0 from downloading spaCy's English model during a search, if spaCy is installed without it."""
     if importlib.util.find_spec("en_core_web_sm") is None:
         from mem0.utils import spacy_models
 

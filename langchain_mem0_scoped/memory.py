@@ -239,7 +239,7 @@ class ScopedMemory:
 
         Args:
             query: What to search for, in natural language.
-            k: At most so many; 1 or more.
+            k: Maximum number of memories; 1 or more.
             threshold: Lowest score, 0 to 1. On the embedded store, 0 returns everything that has anything in common
                 with the query. None for the client's default. For mem0 that is a lowest score of 0.1. The embedded
                 store returns the best k if the best one has at least 0.1, else nothing.
@@ -280,7 +280,7 @@ class ScopedMemory:
         Args:
             session_id: Only memories of this session.
             filters: Only memories that match; as in `search`.
-            limit: Only the latest so many; None for all.
+            limit: Maximum number of memories, the latest; None for all.
 
         Raises:
             ScopeError: As in `search`.

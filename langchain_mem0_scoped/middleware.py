@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .backends import Client
 
 _MAX_HELD: Final = 1_000
-"""At most so many recalls, and so many human messages, are held for runs that have not finished."""
+"""Maximum number of recalls, and of human messages, held for runs that have not finished."""
 
 _STATE_KEY: Final = "scoped_memory_turn"
 
@@ -85,7 +85,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
 
     Args:
         client: As in `ScopedMemory`.
-        recall: At most so many memories; 0 for none.
+        recall: Maximum number of memories; 0 for none.
         remember: Which messages of a turn become memories; see `memory_filter.Remember`.
         tools: True to give the agent the five tools of `create_memory_tools`, bound to the run's user.
         user_id: A function that reads the user from the context, if it is not the context's `user_id`.

@@ -19,11 +19,12 @@ class HistoryOptions(TypedDict, total=False):
     `ScopedMemoryMiddleware` takes `recall` and `remember`. It keeps no transcript: an agent has a checkpointer.
 
     Attributes:
-        recall: At most so many memories from other sessions are given to the model; 0 for none. The default is 5.
+        recall: Maximum number of memories from other sessions given to the model; 0 for none. The default is 5.
         remember: Which messages of a turn become memories; see `memory_filter.Remember`. The default is True: what the
             user and the assistant said. The transcript keeps every message either way.
-        max_messages: At most so many of the transcript's last messages are returned; None, the default, for all.
-        max_tokens: At most so many tokens of the transcript's last messages are returned; None, the default, for all.
+        max_messages: Maximum number of messages returned, the last of the transcript; None, the default, for all.
+        max_tokens: Maximum number of tokens of the messages returned, the last of the transcript; None, the default,
+            for all.
         token_counter: Counts the tokens of a list of messages; None, the default, for LangChain's
             `count_tokens_approximately`.
 
@@ -46,7 +47,7 @@ class HistorySettings:
     """Validated `HistoryOptions`, with the defaults filled in.
 
     Attributes:
-        recall: At most so many memories; 0 for none.
+        recall: Maximum number of memories; 0 for none.
         remember: Which messages of a turn become memories.
         window: How much of the transcript's end is returned.
     """

@@ -187,7 +187,7 @@ def _check_one_user(memories: Sequence[MemoryRecord]) -> None:
 
 
 def _label(ax: Axes, points: NDArray[np.float64], texts: Sequence[str]) -> None:
-    """Labels each point with a text, on the one of four sides where it overlaps the others the least."""
+    """Label each point with a text, on the one of four sides where it overlaps the others the least."""
     ax.autoscale_view()  # matplotlib delays it until something is drawn
     # Sizes are fractions of the axes, for small letters in a figure of 8 by 5 inches.
     on_axes = ax.transAxes.inverted().transform(ax.transData.transform(points)) if len(points) else points
@@ -215,7 +215,7 @@ def _label(ax: Axes, points: NDArray[np.float64], texts: Sequence[str]) -> None:
 
 
 def _overlap(one: Sequence[float], other: Sequence[float]) -> float:
-    """Returns the area that two boxes (left, low, right, high) have in common."""
+    """Return the area that two boxes (left, low, right, high) have in common."""
     wide = min(one[2], other[2]) - max(one[0], other[0])
     high = min(one[3], other[3]) - max(one[1], other[1])
     return max(wide, 0.0) * max(high, 0.0)
@@ -245,7 +245,7 @@ class _Session(NamedTuple):
 
 
 def _sessions(memories: Sequence[MemoryRecord]) -> list[_Session]:
-    """Returns the largest sessions, the largest first, and then all others as one."""
+    """Return the largest sessions, the largest first, and then all others as one."""
     members: dict[str | None, list[int]] = {}
     for index, record in enumerate(memories):
         # Other code may have written an id of any type.
@@ -266,7 +266,7 @@ def _sessions(memories: Sequence[MemoryRecord]) -> list[_Session]:
 
 
 def _shorten(name: str) -> str:
-    """Returns a session id as a label. Long ids are cut in the middle, because many ids start alike."""
+    """Return a session id as a label. Long ids are cut in the middle, because many ids start alike."""
     if len(name) > _MAX_ID_LENGTH:
         name = name[: _MAX_ID_LENGTH // 2] + name[-_MAX_ID_LENGTH // 2 :]
     # An escaped character takes at most 10 columns, so nothing is cut here.
@@ -277,7 +277,7 @@ def _shorten(name: str) -> str:
 
 
 def _number_duplicates(labels: list[str]) -> list[str]:
-    """Appends a number to labels that occur before."""
+    """Append a number to labels that occur before."""
     unique: list[str] = []
     for label in labels:
         number, candidate = 1, label
@@ -306,7 +306,7 @@ def _label_text(text: str) -> str:
 
 
 def _replace_missing_glyphs(line: str) -> str:
-    """Replaces characters that the font lacks. matplotlib would warn about each of them."""
+    """Replace characters that the font lacks. matplotlib would warn about each of them."""
     glyphs = _glyphs(findfont(FontProperties()))
     return "".join(char if ord(char) in glyphs else "\N{WHITE SQUARE}" for char in line)
 

@@ -90,7 +90,7 @@ def recall_other_sessions(client: ScopedClient, text: str, session_id: str, k: i
         client: The user's client.
         text: What the user says now; blank for the latest memories.
         session_id: The current session.
-        k: At most so many memories.
+        k: Maximum number of memories.
 
     Returns:
         At most k memories: statements before questions, each in the order of their scores.

@@ -76,7 +76,7 @@ def _str_or_none(value: object) -> str | None:
 
 
 def _concatenated(items: list[Any]) -> list[Any]:
-    """Returns a MemoryList if all items are records, else the plain list."""
+    """Return a MemoryList if all items are records, else the plain list."""
     fields = MemoryRecord.__annotations__.keys()
     are_records = all(isinstance(item, Mapping) and item.keys() >= fields for item in items)
     return MemoryList(items) if are_records else items
@@ -118,7 +118,7 @@ class MemoryList(list[MemoryRecord]):
         return MemoryList(super().__getitem__(index)) if isinstance(index, slice) else super().__getitem__(index)
 
     def copy(self) -> MemoryList:
-        """Returns a shallow copy of the same type."""
+        """Return a shallow copy of the same type."""
         return MemoryList(self)
 
     @overload

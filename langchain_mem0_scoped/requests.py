@@ -61,7 +61,7 @@ class SearchRequest:
     Attributes:
         query: What to search for. Blank only for a recall, which then takes the latest memories.
         filters: Validated conditions on metadata; the user first, once a scope has added its own.
-        k: At most so many rows.
+        k: Maximum number of rows.
         threshold: Lowest score, or None for the client's default.
     """
 
@@ -77,7 +77,7 @@ class ListRequest:
 
     Attributes:
         filters: As in `SearchRequest`.
-        limit: At most so many rows, the latest; None for all.
+        limit: Maximum number of rows, the latest; None for all.
     """
 
     filters: Mapping[str, Any] = field(repr=False)

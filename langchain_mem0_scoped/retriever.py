@@ -33,7 +33,7 @@ class ScopedMemoryRetriever(BaseRetriever):
     Args:
         user_id: The user; see `ScopedMemory`.
         client: As in `ScopedMemory`.
-        k: At most so many documents; `invoke(query, k=…)` overrides it for one call.
+        k: Maximum number of documents; `invoke(query, k=…)` overrides it for one call.
         threshold: Lowest score, 0 to 1; None for the client's default, see `ScopedMemory.search`.
         filters: Conditions on metadata for every search; see `ScopedMemory.search`.
         **base: `name`, `tags` and `metadata`, as for any LangChain runnable.

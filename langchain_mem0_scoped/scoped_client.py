@@ -166,7 +166,7 @@ class ScopedClient:
         Args:
             query: What to search for, validated or "".
             session_id: The session whose memories are left out.
-            k: At most so many.
+            k: Maximum number of rows.
         """
         request = self._pinned(SearchRequest(query, {}, k))
         return self._owned(self._backend.search_other_sessions(request, session_id))

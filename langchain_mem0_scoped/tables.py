@@ -55,18 +55,18 @@ class Table:
     more: int = 0
 
     def _visible(self) -> tuple[list[str], list[list[object]], int]:
-        """Returns the columns and rows to show, and the number of rows not shown."""
-        shown = self.rows[:MAX_ROWS]
+        """Return the columns and rows to show, and the number of rows not shown."""
+        visible = self.rows[:MAX_ROWS]
         kept = [
             column
             for column, _ in enumerate(self.columns)
-            if column == 0 or any(row[column] is not None and row[column] != {} for row in shown)
+            if column == 0 or any(row[column] is not None and row[column] != {} for row in visible)
         ]
-        rows = [[row[column] for column in kept] for row in shown]
-        return [self.columns[column] for column in kept], rows, self.more + len(self.rows) - len(shown)
+        rows = [[row[column] for column in kept] for row in visible]
+        return [self.columns[column] for column in kept], rows, self.more + len(self.rows) - len(visible)
 
     def html(self) -> str:
-        """Returns the table as HTML. All values are escaped."""
+        """Return the table as HTML. All values are escaped."""
         columns, rows, more = self._visible()
         caption = f"<caption{_CAPTION}>{escape(replace_unprintable(self.caption))}</caption>" if self.caption else ""
         head = "".join(f'<th scope="col"{_CELL}>{escape(column)}</th>' for column in columns)
@@ -95,7 +95,7 @@ class Table:
 
 
 def pluralize_memories(count: int) -> str:
-    """Returns a count of memories as text, such as "1 memory" or "2 memories"."""
+    """Return a count of memories as text, such as "1 memory" or "2 memories"."""
     return "1 memory" if count == 1 else f"{count} memories"
 
 
@@ -111,7 +111,7 @@ def _cell(value: object) -> str:
 
 
 def format_value(value: object) -> str:
-    """Formats the value of a cell: a float with three decimals, a dict as keys and JSON values, None as ""."""
+    """Format the value of a cell: a float with three decimals, a dict as keys and JSON values, None as ""."""
     if value is None or value == {}:
         return ""
     if isinstance(value, float):
@@ -152,7 +152,7 @@ def parse_timestamp(timestamp: str | None) -> datetime | None:
 
 
 def replace_unprintable(text: str) -> str:
-    """Replaces control characters, lone surrogates and noncharacters, which HTML must not hold, by U+FFFD."""
+    """Replace control characters, lone surrogates and noncharacters, which HTML must not hold, by U+FFFD."""
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
@@ -190,7 +190,7 @@ def _take_width(line: str, width: int) -> Iterator[str]:
 
 
 def display_width(text: str) -> int:
-    """Returns the terminal columns of a line, by Unicode's East Asian Width (https://unicode.org/reports/tr11/)."""
+    """Return the terminal columns of a line, by Unicode's East Asian Width (https://unicode.org/reports/tr11/)."""
     return len(text) if text.isascii() else sum(map(_char_width, text))
 
 

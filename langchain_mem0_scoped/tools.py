@@ -18,7 +18,7 @@ from .scope import validate_memory_id
 from .scoped_client import HasScopedClient, ScopedClient
 
 _MAX_RESULTS: Final = 50
-"""At most so many memories per call of a tool."""
+"""Maximum number of memories per call of a tool."""
 
 _NOT_FOUND: Final = "error: this user has no memory of that id"
 """What a model is given for a malformed, a foreign and a missing id alike."""
@@ -33,7 +33,7 @@ class _Arguments(BaseModel):
 
 class _Search(_Arguments):
     query: str = Field(repr=False, description="What to look for, in natural language.")
-    k: int = Field(default=5, ge=1, le=_MAX_RESULTS, description="At most so many memories.")
+    k: int = Field(default=5, ge=1, le=_MAX_RESULTS, description="Maximum number of memories.")
 
 
 class _Remember(_Arguments):
@@ -43,7 +43,7 @@ class _Remember(_Arguments):
 
 
 class _List(_Arguments):
-    limit: int = Field(default=20, ge=1, le=_MAX_RESULTS, description="At most so many memories, the latest ones.")
+    limit: int = Field(default=20, ge=1, le=_MAX_RESULTS, description="Maximum number of memories, the latest ones.")
 
 
 class _Correct(_Arguments):
@@ -108,8 +108,7 @@ class MemoryAction:
         try:
             return self.request(**arguments, token=token)
         except ScopeError as error:
-            # Here a ScopeError is a malformed id. One that `call` raises is another user's row, which is no mistake of
-            # the model's.
+            # Here a ScopeError means a malformed id. In `call` it means another user's row, which no model can correct.
             raise MemoryNotFoundError(_NOT_FOUND) from error
 
     def as_tool(self, run: Callable[..., str], arun: Callable[..., Awaitable[str]]) -> BaseTool:
@@ -134,7 +133,7 @@ def _error_text(error: Exception) -> str:
 
 
 def _remember_request(text: str, token: ErasureToken | None) -> AddRequest:
-    # Validated here under the name that the model knows it by: further in it is one of the "messages".
+    # Validated here, so that an error names the argument `text`; add_request would name "messages".
     return add_request(validate_text(text, "text"), infer=False, erasure_token=token)
 
 

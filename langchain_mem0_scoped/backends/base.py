@@ -32,7 +32,7 @@ Changes: TypeAlias = list[dict[str, Any]]
 Paths: TypeAlias = list[Path]
 
 _MAX_FETCH: Final = 1_000
-"""At most so many rows are fetched to find rows of other sessions among them."""
+"""Maximum number of rows fetched to find rows of other sessions among them."""
 
 
 class Backend(ABC):
@@ -214,7 +214,7 @@ def exclude_session(found: Rows, session_id: str, k: int, size: int) -> Rows | N
     Args:
         found: Rows, best first.
         session_id: The session to leave out.
-        k: At most so many.
+        k: Maximum number of rows.
         size: How many rows were asked for.
 
     Returns:

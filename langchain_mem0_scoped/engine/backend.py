@@ -127,7 +127,7 @@ class EngineBackend(Backend):
         return memory_id in unit.removed or not is_committed
 
     def erase(self, user_id: str) -> Mapping[str, int]:
-        """Remove everything of a user; see `Backend.erase`. The storage's transaction includes the second look."""
+        """Remove everything of a user; see `Backend.erase`. The same transaction checks that nothing is left."""
         return call_mem0("delete_all", self._engine.erase, user_id)
 
     # -- reading
@@ -143,7 +143,7 @@ class EngineBackend(Backend):
         filters = {**request.filters, SESSION_KEY: {"ne": session_id}}
         if not request.query.strip():
             return self.list(ListRequest(filters, request.k))
-        # A model that is given too much can tell; what it is not given it cannot.
+        # No threshold by default: a model can ignore a memory that does not fit, but not use one it does not get.
         return self.search(replace(request, filters=filters, threshold=request.threshold or 0.0))
 
     def list(self, request: ListRequest) -> Rows:

@@ -16,7 +16,7 @@ from .storage import RowKind, Snapshot, Storage, Version
 CACHE_BYTES: Final = 128 * 1024 * 1024
 """Bytes of vectors and hashed words kept in memory."""
 _SAMPLED_BYTES: Final = 256 * 1024
-"""Bytes of vectors that an index copies, nearly."""
+"""Approximate bytes of vectors that an index copies."""
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class SearchRows:
     """A user's rows of one kind, in the order they were written, laid out for search. Its `repr` quotes no text.
 
     Attributes:
-        version: The version they were read at; None where that does not matter, for nothing more is read of them.
+        version: The version they were read at; None if nothing more of them is read.
         key: The partition's key.
         ids: 16 bytes each.
         seqs: Where each row's body is found.
@@ -44,15 +44,15 @@ class SearchRows:
 
     @property
     def index(self) -> SearchIndex:
-        """What ranking takes from these rows alone; built by the first search."""
-        # Two threads may both build it: it is the same.
+        """The search index of these rows; built by the first search."""
+        # Two threads may both build it; the results are equal.
         if self._index is None:
             self._index = build_index(self.rows)
         return self._index
 
     @property
     def size(self) -> int:
-        """Bytes in memory, nearly; the index included, whether it has been built or not."""
+        """Approximate bytes in memory, including the index, even if it is not built yet."""
         rows = self.rows
         sampled = min(rows.vectors.nbytes, _SAMPLED_BYTES)
         return rows.vectors.nbytes + sampled + rows.terms.nbytes * 3 + 250 * len(self.ids) + 2_000
@@ -70,7 +70,7 @@ def search_rows(snapshot: Snapshot, known: SearchRows | None = None) -> SearchRo
 
     Args:
         snapshot: What was read.
-        known: What was read before; where the snapshot holds only the rows that follow it, it is added to.
+        known: The rows that were read before; a snapshot with only the rows after them is appended.
     """
     if known is None or not known.ids or snapshot.follows is None or snapshot.follows != known.version:
         dims = len(snapshot.vectors[0]) // 4 if snapshot.vectors else 0
@@ -88,21 +88,21 @@ def search_rows(snapshot: Snapshot, known: SearchRows | None = None) -> SearchRo
 
 @dataclass(slots=True)
 class _Entry:
-    """What is kept, and whether this process has changed the user's rows since."""
+    """Cached rows, and whether this process has changed the user's rows since."""
 
     rows: SearchRows
     outdated: bool = False
 
 
 class Cache:
-    """Keeps what was read, and gives up what was not used for longest.
+    """A least-recently-used cache of the rows that were read.
 
-    Every process of a storage may change rows, so what is kept is only as good as its version: a search that uses it
-    reads the rows' bodies at that version, and starts over where the storage has another one.
+    Any process may change the rows of a storage. So a search reads the bodies of cached rows at the cached version, and
+    starts over if the storage has another version.
 
     Args:
         storage: Where rows are read.
-        capacity: Bytes that are kept at most; one user's rows are kept even where they are more.
+        capacity: Maximum bytes. The rows of a single user are kept even if they are larger.
     """
 
     def __init__(self, storage: Storage, capacity: int = CACHE_BYTES) -> None:
@@ -117,24 +117,24 @@ class Cache:
         self._size = 0
 
     def clear(self) -> None:
-        """Give up everything."""
+        """Remove everything."""
         with self._lock:
             self._entries.clear()
             self._size = 0
 
     @property
     def size(self) -> int:
-        """Bytes that are kept, nearly."""
+        """Approximate bytes in the cache."""
         return self._size
 
     @property
     def entries(self) -> dict[tuple[str, RowKind], SearchRows]:
-        """What is kept, by user and kind, the longest unused first."""
+        """The cached rows by user and kind, the least recently used first."""
         with self._lock:
             return {place: entry.rows for place, entry in self._entries.items()}
 
     def get(self, user_id: str, kind: RowKind) -> tuple[SearchRows | None, bool]:
-        """Return what is kept, and whether it may be current as far as this process knows."""
+        """Return the cached rows, and False if this process has changed the user's rows since they were read."""
         with self._lock:
             entry = self._entries.get((user_id, kind))
             if entry is None:
@@ -168,14 +168,14 @@ class Cache:
         return rows
 
     def outdate(self, user_id: str) -> None:
-        """Note that this process has changed a user's rows: the next search asks for those that were added."""
+        """Mark a user's rows as changed by this process: the next search reads the rows that were added."""
         with self._lock:
             for kind in (RowKind.MEMORY, RowKind.ENTITY):
                 if (entry := self._entries.get((user_id, kind))) is not None:
                     entry.outdated = True
 
     def forget(self, user_id: str) -> None:
-        """Give up a user's rows: vectors of an erased user are not kept in memory either."""
+        """Remove a user's rows, so that no vector of an erased user stays in memory."""
         for kind in (RowKind.MEMORY, RowKind.ENTITY):
             self._drop((user_id, kind))
 
@@ -193,7 +193,7 @@ _caches: WeakSet[Cache] = WeakSet()
 
 
 def _after_fork_in_child() -> None:
-    # Another thread may have held the lock, and does not exist here.
+    # The thread that held the lock may not exist in the child.
     for cache in list(_caches):
         cache._reset()
 

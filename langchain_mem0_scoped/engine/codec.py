@@ -8,13 +8,13 @@ from typing import Any
 
 
 def dump(body: Mapping[str, Any]) -> bytes:
-    """Encode a body as readable UTF-8, so that a scan of a file finds text that was left behind."""
+    """Encode a body as readable UTF-8, so that a scan of a file finds text that should be erased."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def load(body: bytes) -> dict[str, Any]:
     """Decode a body."""
-    # Decoded first: given bytes, json takes as long again to guess their encoding.
+    # Decoded first: json takes twice as long for bytes, since it guesses their encoding.
     decoded: dict[str, Any] = json.loads(body.decode())
     return decoded
 

@@ -29,7 +29,7 @@ def commit(transaction: WriteTransaction, unit: UnitOfWork) -> None:
         BackendError: Since the call began, the user was erased, or another call corrected the same memory (retryable).
             Or the vectors cannot be compared with those that are stored.
         MemoryNotFoundError: A memory that is to be corrected was removed since the call began.
-        ConcurrentWrite: Other messages are new than those that were expected.
+        ConcurrentWrite: The messages that are new are not those that were expected.
     """
     partition = transaction.find_unless_erased(unit.user_id, unit.token)
     if partition is None and unit.adds_rows:
@@ -71,7 +71,7 @@ class _Commit:
         self._transaction.bump_version(self._partition, searched=searched, rewritten=self._rewritten)
 
     def _add(self, row: NewRow) -> int:
-        """Add a row behind all others; return its sequence number. They are inserted at the end."""
+        """Queue a row to be inserted after all others; return its sequence number."""
         self._added.append(row)
         return self._partition.next_seq + len(self._added) - 1
 
@@ -87,7 +87,7 @@ class _Commit:
     # -- memories
 
     def _find_memories(self) -> dict[str, int]:
-        """Return where the memories lie now that this unit does not add; those that are gone are left out."""
+        """Return the sequence numbers of the stored memories that this unit refers to; missing ones are left out."""
         unit, changed = self._unit, self._unit.changes[RowKind.MEMORY]
         ids = {one for one, row in changed.items() if row is None or not row.is_new}
         ids |= unit.corrected | {one for one, _ in unit.history}
@@ -96,7 +96,7 @@ class _Commit:
         return {id_text(one): seq for one, seq in found.items()}
 
     def _write_memories(self) -> set[str]:
-        """Write the memories; return those that are gone, or have another text: they are unlinked from entities."""
+        """Write the memories; return those that were removed or have new text, to be unlinked from entities."""
         changed = self._unit.changes[RowKind.MEMORY]
         kept = {one: row for one, row in changed.items() if row is not None and not row.is_new}
         bodies = self._bodies(list(kept))
@@ -150,7 +150,7 @@ class _Commit:
     # -- entities
 
     def _stored_entities(self) -> dict[str, StoredRow]:
-        """The entities as they are now: other calls may have added or linked some since this one looked."""
+        """Return the stored entities: other calls may have added or linked some since this call read them."""
         if self._entities is None:
             rows: list[StoredRow] = []
             if self._transaction.has_rows(self._partition, RowKind.ENTITY):
@@ -164,7 +164,7 @@ class _Commit:
         return self._entity_names
 
     def _write_entity(self, entity_id: str, entity: PendingRow | None) -> None:
-        """Apply what this call did to an entity's links to the entity as it is now."""
+        """Apply this call's changes of an entity's links to the stored entity."""
         if entity is not None and entity.is_new:
             same = self._stored_names().get(_entity_name(entity.payload))
             if same is None:
@@ -199,7 +199,7 @@ class _Commit:
             self._transaction.remove(self._partition, RowKind.ENTITY, [row.seq])
 
     def _unlink(self, memory_ids: set[str]) -> None:
-        """Take memories that are gone, or have another text, out of the entities mem0 did not look at."""
+        """Unlink these memories from the entities that mem0 did not update."""
         if not memory_ids:
             return
         for entity_id, row in list(self._stored_entities().items()):

@@ -66,7 +66,7 @@ _locks: Final[WeakSet[FairLock]] = WeakSet()
 
 
 def _after_fork_in_child() -> None:
-    # The threads that held it, or waited for it, do not exist here.
+    # The threads that held it or waited for it do not exist in the child.
     for lock in list(_locks):
         lock._reset()
 

@@ -19,7 +19,7 @@ ADDED: Final = "ADD"
 
 
 class EngineHistory:
-    """The object mem0.Memory calls `db`. Calls by a memory's id are about the user that `EngineVectorStore` says.
+    """The object mem0.Memory calls `db`. Calls by a memory's id apply to the current user, as in `EngineVectorStore`.
 
     Args:
         units: The storage's units of work.
@@ -73,7 +73,7 @@ class EngineHistory:
             )
 
     def get_history(self, memory_id: str) -> list[dict[str, Any]]:
-        """Return the events of a memory of the user whom the call is about, the oldest first."""
+        """Return the events of a memory of the current user, the oldest first."""
         return self.history_of(self._units.user_of_call("get_history"), memory_id)
 
     def history_of(self, user_id: str, memory_id: str) -> list[dict[str, Any]]:
@@ -90,7 +90,7 @@ class EngineHistory:
             seq = found[raw]
             (memory,) = transaction.rows(partition, RowKind.MEMORY, seqs=[seq])
             later = transaction.rows(partition, RowKind.HISTORY, seq)
-        events = [(0, _added(load(memory.body), corrected=bool(later)))]
+        events = [(0, _add_event(load(memory.body), corrected=bool(later)))]
         events += [(row.seq, load(row.body)) for row in later]
         return [
             {"id": str(uuid5(UUID(bytes=raw), str(seq))), "memory_id": memory_id, **event, "is_deleted": False}
@@ -125,11 +125,11 @@ class EngineHistory:
         raise ScopeError("the engine erases one user at a time; to erase everybody, remove the storage itself")
 
     def close(self) -> None:
-        """Do nothing: it has nothing of its own to close."""
+        """Do nothing: `EngineMemory.close` closes the storage."""
 
 
-def _added(memory: dict[str, Any], *, corrected: bool) -> dict[str, Any]:
-    """Return the event of a memory's adding, which its own row tells."""
+def _add_event(memory: dict[str, Any], *, corrected: bool) -> dict[str, Any]:
+    """Return the ADD event of a memory, from its row."""
     return {
         "old_memory": None,
         "new_memory": None if corrected else memory.get("data"),

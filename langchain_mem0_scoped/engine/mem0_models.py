@@ -28,7 +28,7 @@ EMBEDDING_BATCH: Final = 256
 """How many texts are embedded at once; providers cap a request at one or two thousand."""
 
 _KEPT_QUERIES: Final = 64
-"""How many queries' vectors are kept at most, until what was asked is remembered."""
+"""Maximum number of query vectors that are kept for an add of the same text."""
 
 _IDENTIFYING: Final = ("model", "model_name", "model_id", "repo_id", "deployment", "dimensions", "size")
 
@@ -42,10 +42,10 @@ def fingerprint_of(embeddings: Embeddings) -> str:
     given = getattr(embeddings, "fingerprint", None)
     if isinstance(given, str):
         return given
-    beneath = getattr(embeddings, "underlying_embeddings", None)
-    if isinstance(beneath, Embeddings):
+    underlying = getattr(embeddings, "underlying_embeddings", None)
+    if isinstance(underlying, Embeddings):
         # A cache such as LangChain's CacheBackedEmbeddings returns another embedding's vectors.
-        return fingerprint_of(beneath)
+        return fingerprint_of(underlying)
     kind = type(embeddings)
     values = ((name, getattr(embeddings, name, None)) for name in _IDENTIFYING)
     options = (f"{name}={value}" for name, value in values if isinstance(value, (str, int)))
@@ -71,8 +71,8 @@ class Embedder(EmbeddingBase):
         self.forget()
 
     def forget(self) -> None:
-        """Give up the queries that are kept."""
-        # By a hash of the user and the text alone. A place is taken over by the next that comes to it.
+        """Remove the kept query vectors."""
+        # Keyed by a hash of the user and the text. A query replaces the one in the same slot.
         self._queries: list[tuple[bytes, Vector] | None] = [None] * _KEPT_QUERIES
 
     @property
@@ -88,8 +88,8 @@ class Embedder(EmbeddingBase):
     def embed_query(self, user_id: str, text: str) -> Vector:
         """Embed a user's query.
 
-        What a user says to a chain is first searched for and then remembered: where the embedding gives one vector for
-        both, it is kept.
+        A chain first searches for what the user says, and then stores it. If the embedding gives queries and documents
+        the same vector, the vector is kept for the second step.
         """
         vector = self.embed(text, "search")
         if self._offline is not None:
@@ -99,11 +99,11 @@ class Embedder(EmbeddingBase):
 
     @contextmanager
     def prefetch(self, user_id: str, texts: Sequence[str]) -> Iterator[None]:
-        """Embed a user's texts at once that mem0 is going to ask for one by one."""
-        known = {text: self._kept(user_id, text) for text in texts}
-        new = [text for text, vector in known.items() if vector is None]
-        vectors = {**known, **dict(zip(new, self._embed_documents(new), strict=True))}
-        # A callback of the embedding may have added a turn of its own in the meantime, and one may yet.
+        """Embed a user's texts in batches, before mem0 asks for them one by one."""
+        kept = {text: self._kept(user_id, text) for text in texts}
+        new = [text for text, vector in kept.items() if vector is None]
+        vectors = {**kept, **dict(zip(new, self._embed_documents(new), strict=True))}
+        # Prefetches nest: a callback of the embedding may add another turn.
         outer = getattr(self._thread, "prefetched", {})
         self._thread.prefetched = vectors
         try:
@@ -114,7 +114,7 @@ class Embedder(EmbeddingBase):
     def embed(self, text: str, memory_action: str | None = None) -> Vector:
         """Embed one text: a query for "search", else a document."""
         if memory_action == "search":
-            return _reporting(self._units, "embedding", lambda: self._query(text))
+            return _report_failure(self._units, "embedding", lambda: self._query(text))
         prefetched: dict[str, Vector] = getattr(self._thread, "prefetched", {})
         return prefetched[text] if text in prefetched else self._embed_documents([text])[0]
 
@@ -142,18 +142,18 @@ class Embedder(EmbeddingBase):
         return list(map(self._offline.embed_array, texts))  # type: ignore[arg-type]
 
     def _embed_documents(self, texts: list[str]) -> list[Vector]:
-        def embedded() -> list[Vector]:
+        def embed_all() -> list[Vector]:
             batches = (texts[start : start + EMBEDDING_BATCH] for start in range(0, len(texts), EMBEDDING_BATCH))
             vectors = [vector for batch in batches for vector in self._documents(batch)]
             if len(vectors) != len(texts):
                 raise ValueError(f"embed_documents returned {len(vectors)} vectors for {len(texts)} texts")
             return vectors
 
-        return _reporting(self._units, "embedding", embedded)
+        return _report_failure(self._units, "embedding", embed_all)
 
 
 def _digest(user_id: str, text: str) -> bytes:
-    # No user_id holds a blank.
+    # No user_id holds a space, so every pair has its own digest.
     return hashlib.blake2b(f"{user_id} {text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
@@ -168,20 +168,20 @@ class ChatModel(LLMBase):
     def generate_response(
         self, messages: list[dict[str, str]], response_format: dict[str, str] | None = None, **_: Any
     ) -> str:
-        """Ask the model; where mem0 wants JSON, its prompt asks for it.
+        """Call the model. If mem0 wants JSON, its prompt says so.
 
         Raises:
-            BackendError: The answer has not the form mem0 asks for. mem0 would take it for "nothing to remember".
+            BackendError: The answer does not have the form mem0 asks for. mem0 would read it as "nothing to remember".
         """
 
         def answer() -> str:
             text = self._model.invoke(messages).text
-            return text if response_format is None else _checked_answer(text)
+            return text if response_format is None else _validate_answer(text)
 
-        return _reporting(self._units, "the language model", answer)
+        return _report_failure(self._units, "the language model", answer)
 
 
-def _checked_answer(answer: str) -> str:
+def _validate_answer(answer: str) -> str:
     try:
         facts = _facts(remove_code_blocks(answer))
         for fact in facts:
@@ -196,7 +196,7 @@ def _checked_answer(answer: str) -> str:
 
 
 def _facts(answer: str) -> list[dict[str, Any]]:
-    """The facts as mem0 reads them (mem0.memory.main.Memory._add_to_vector_store)."""
+    """Parse the facts as mem0 does (mem0.memory.main.Memory._add_to_vector_store)."""
     try:
         parsed = json.loads(answer, strict=False)
     except json.JSONDecodeError:
@@ -207,9 +207,9 @@ def _facts(answer: str) -> list[dict[str, Any]]:
     return facts
 
 
-def _reporting(units: UnitOfWorkFactory | None, doing: str, call: Callable[[], T]) -> T:
+def _report_failure(units: UnitOfWorkFactory | None, operation: str, call: Callable[[], T]) -> T:
     unit = None if units is None else units.current
     if unit is None:
         return call()
-    with unit.record_failure(doing):
+    with unit.record_failure(operation):
         return call()

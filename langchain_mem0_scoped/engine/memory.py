@@ -31,7 +31,7 @@ from .vector_store import EngineVectorStore
 
 
 class EngineMemory(AssembledMemory):
-    """mem0's own Memory; what a call writes goes through one transaction, and what it removes leaves nothing behind.
+    """A mem0.Memory: each call writes in one transaction, and what it removes leaves nothing behind.
 
     Args:
         storage: Where rows are kept; closed with this.
@@ -67,9 +67,9 @@ class EngineMemory(AssembledMemory):
             db=EngineHistory(self.units),
             llm=None if llm is None else ChatModel(llm, self.units),
         )
-        # Not under mem0's name `reranker`: mem0 has rerankers of its own.
-        chooser = None if reranker is None else Reranker(reranker)
-        self.memory_search = MemorySearch(embedder, memories, self._compute_entity_boosts, chooser)
+        # Not as the attribute `reranker`, which mem0 uses for its own rerankers.
+        own_reranker = None if reranker is None else Reranker(reranker)
+        self.memory_search = MemorySearch(embedder, memories, self._compute_entity_boosts, own_reranker)
         self._backend = EngineBackend(self)
         self.transcripts = EngineTranscripts(self.units, self._backend.add, self.purge, has_model=llm is not None)
         self._backend.transcripts = self.transcripts
@@ -80,7 +80,7 @@ class EngineMemory(AssembledMemory):
         return self._backend
 
     def for_user(self, user_id: str) -> AbstractContextManager[None]:
-        """Name the user of this thread's calls by id, as long as the block runs.
+        """Set the user of this thread's calls by id for the block.
 
         mem0's calls by id name no user: those of `vector_store`, `entity_store` and `db`.
         """
@@ -89,7 +89,7 @@ class EngineMemory(AssembledMemory):
     # -- mem0's interface
 
     def add(self, messages: Any, *, user_id: str | None = None, infer: bool = True, **options: Any) -> dict[str, Any]:
-        """As mem0's; all of it is stored in one transaction, or nothing."""
+        """As in mem0; everything is stored in one transaction."""
         if infer and self.llm is None:
             raise InputError(
                 "infer=True needs a language model, and this client has none: build it with llm=…, or pass infer=False"
@@ -101,7 +101,7 @@ class EngineMemory(AssembledMemory):
         return answer
 
     def search(self, query: str, *, threshold: float | None = None, **options: Any) -> dict[str, Any]:
-        """As mem0's, but for the default threshold: None for the best, if the very best has mem0's default of 0.1."""
+        """As in mem0, except for a threshold of None: it returns the best rows if the best one scores at least 0.1."""
         answer: dict[str, Any] = super().search(query, threshold=threshold, **options)
         return answer
 
@@ -114,11 +114,11 @@ class EngineMemory(AssembledMemory):
         explain: bool = False,
         show_expired: bool = False,
     ) -> list[dict[str, Any]]:
-        # What mem0's search calls once it has checked its arguments.
+        # mem0's search calls this after it has checked its arguments.
         return self.memory_search.find(MemoryQuery(query, filters, limit, threshold, explain, show_expired))
 
     def get(self, memory_id: str, *, user_id: str | None = None) -> dict[str, Any] | None:
-        """As mem0's, of the named user.
+        """As in mem0, for the named user.
 
         Raises:
             ScopeError: No user is named.
@@ -128,7 +128,7 @@ class EngineMemory(AssembledMemory):
         return row
 
     def history(self, memory_id: str, *, user_id: str | None = None) -> list[dict[str, Any]]:
-        """As mem0's, of the named user; text that was corrected is no longer in it.
+        """As in mem0, for the named user; text that was corrected is no longer in it.
 
         Raises:
             ScopeError: No user is named.
@@ -138,7 +138,7 @@ class EngineMemory(AssembledMemory):
         return events
 
     def update(self, memory_id: str, *args: Any, user_id: str | None = None, **options: Any) -> dict[str, Any]:
-        """As mem0's, of the named user; the old text is then nowhere in the storage.
+        """As in mem0, for the named user; the old text is then nowhere in the storage.
 
         Raises:
             ScopeError: No user is named.
@@ -153,7 +153,7 @@ class EngineMemory(AssembledMemory):
         return answer
 
     def delete(self, memory_id: str, *, user_id: str | None = None) -> dict[str, Any]:
-        """As mem0's, of the named user; the text is then nowhere in the storage.
+        """As in mem0, for the named user; the text is then nowhere in the storage.
 
         Raises:
             ScopeError: No user is named.
@@ -172,7 +172,7 @@ class EngineMemory(AssembledMemory):
     def delete_all(
         self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
     ) -> dict[str, Any]:
-        """As mem0's; a user as a whole is erased, history, messages and entities with the memories."""
+        """As in mem0. Without agent and run, the user is erased: memories, history, messages and entities."""
         user = _trimmed_user(user_id)
         if agent_id is None and run_id is None:
             self.erase(user)
@@ -220,7 +220,7 @@ class EngineMemory(AssembledMemory):
         }
 
     def purge(self) -> None:
-        """Make what was removed unrecoverable: it is not kept in memory either.
+        """Make removed data unrecoverable, in the storage and in memory.
 
         Raises:
             ErasureError: The rows are gone, but not yet their bytes.

@@ -1,4 +1,4 @@
-"""What a search of memories does: embed the query, weigh its entities, rank, and let a reranker choose."""
+"""MemorySearch: embeds a query, weighs its entities, ranks memories, and lets a reranker choose."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class MemoryQuery(NamedTuple):
 
     Attributes:
         text: The query.
-        filters: The user, and what the memories' payloads must meet.
-        k: At most so many memories.
-        threshold: The lowest score; None for the best k where the very best has `DEFAULT_THRESHOLD`, else nothing.
+        filters: The user, and conditions on the memories' payloads.
+        k: Maximum number of memories.
+        threshold: The lowest score; None for the best k if the best one has `DEFAULT_THRESHOLD`, else nothing.
         explain: Whether each row says how its score came about ("score_details").
         show_expired: Whether expired memories are returned.
     """
@@ -71,18 +71,18 @@ class MemorySearch:
             BackendError: The embedding, the storage or the reranker failed.
         """
         if self._reranker is None:
-            return self._ranked(query)
-        found = self._ranked(query._replace(k=self._reranker.candidates(query.k)))
+            return self._rank(query)
+        found = self._rank(query._replace(k=self._reranker.candidates(query.k)))
         return self._reranker.best(query.text, found, query.k)
 
-    def _ranked(self, query: MemoryQuery) -> list[dict[str, Any]]:
+    def _rank(self, query: MemoryQuery) -> list[dict[str, Any]]:
         """Return the best rows by this package's ranking.
 
         mem0's own search fetches four times what it returns, weighs words and entities afterwards, and drops expired
         rows then. This one ranks by words already and knows what has expired, so only entities need more rows.
         """
         user_id, conditions = split_filters(query.filters)
-        # Through the module, which is where mem0 looks it up.
+        # Looked up in mem0's module at each call, as mem0 does.
         entities = main.extract_entities(query.text)
         boosts = self._entity_boosts(entities, dict(query.filters)) if entities else {}
         # A model of the caller's is asked before this thread has its turn.
@@ -90,11 +90,11 @@ class MemorySearch:
 
         def ranked() -> list[dict[str, Any]]:
             embedded = self._embedder.embed_query(user_id, query.text) if vector is None else vector
-            return self._weighed(query, user_id, conditions, embedded, boosts)
+            return self._find_rows(query, user_id, conditions, embedded, boosts)
 
         return SEARCHES.run(ranked)
 
-    def _weighed(
+    def _find_rows(
         self, query: MemoryQuery, user_id: str, conditions: dict[str, Any], vector: Any, boosts: dict[str, float]
     ) -> list[dict[str, Any]]:
         min_score, min_top_score = (0.0, DEFAULT_THRESHOLD) if query.threshold is None else (query.threshold, 0.0)

@@ -1,4 +1,4 @@
-"""mem0's payloads and filters: whom they name, what is stored, what has expired, how a row is returned. Pure."""
+"""mem0's payloads and filters: their user, the part that is stored, expiry, and the form of returned rows. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NOT_STORED: Final = frozenset({"user_id", "text_lemmatized"})
 
 
 def stored_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a payload is stored."""
+    """Return the part of a payload that is stored."""
     return {key: value for key, value in payload.items() if key not in _NOT_STORED}
 
 
@@ -91,7 +91,7 @@ def split_filters(filters: Mapping[str, Any] | None) -> tuple[str, dict[str, Any
 
 
 def require_user(user_id: object) -> str:
-    """Return the one user a call is about.
+    """Validate the user of a call, and return it.
 
     Raises:
         ScopeError: It names none, or one that could stand for several; see `scope.validate_id`.

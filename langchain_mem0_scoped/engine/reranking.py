@@ -38,7 +38,7 @@ class Reranker:
         Args:
             query: What is asked.
             rows: What was found, in mem0's form, best first.
-            k: At most so many.
+            k: Maximum number of rows.
 
         Returns:
             Rows with falling scores from 0 to 1: the compressor's own (`relevance_score`) if they are such scores, else

@@ -1,4 +1,4 @@
-"""Exact search in one user's rows of one kind: ranked as they were last read, then their bodies are read."""
+"""Exact search in one user's rows of one kind: ranks the cached rows, then reads the bodies of the best."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from .unit_of_work import PendingRow, UnitOfWork
 from .units import UnitOfWorkFactory
 
 _ATTEMPTS: Final = 20
-"""How often a search starts over because the rows changed while it ranked them. A writer would have to commit in the
-fraction of a millisecond after each of as many reads."""
+"""How often a search starts over because the rows changed while it ranked them. To use up all, a writer would have
+to commit within a fraction of a millisecond after each read."""
 
 
 @dataclass(slots=True)
@@ -53,14 +53,14 @@ class Hit:
 
 
 class RowQuery(NamedTuple):
-    """What is searched for. Its `repr` leaves out the query.
+    """One query. Its `repr` leaves out the text.
 
     Attributes:
         user_id: Whose rows.
         text: The query.
         vector: Its vector.
-        k: At most so many rows.
-        conditions: What their payloads must meet.
+        k: Maximum number of rows.
+        conditions: Conditions on their payloads.
         show_expired: Whether expired rows are returned.
         min_score: The lowest score of a row.
         min_top_score: The lowest score of the best row: where it has less, nothing is returned.
@@ -86,8 +86,7 @@ class _Stale(Exception):
 class RowSearch:
     """Searches one kind of rows: memories by meaning and words together, entities by meaning alone.
 
-    Rows that are left out are ranked with the rest: a score depends on the user's rows and the query, not on what the
-    search is narrowed to, or what day it is.
+    Rows that filters or expiry leave out are ranked too. So a score depends only on the user's rows and the query.
 
     Args:
         units: The storage's units of work; a search within one finds what it has not yet committed.
@@ -165,7 +164,7 @@ class RowSearch:
         return hits
 
     def rank(self, rows: SearchRows, query: RowQuery) -> tuple[NDArray[np.floating], Callable[[int], float]]:
-        """Rank rows, without I/O: the part of a search that takes the processor's time.
+        """Rank rows, without I/O: the CPU-bound part of a search.
 
         Args:
             rows: At least one row.
@@ -189,7 +188,7 @@ class RowSearch:
         return found.raw_score, found.score
 
     def _payloads(self, rows: SearchRows, places: Sequence[int], user_id: str) -> list[dict[str, Any]]:
-        """Return payloads of the caller's own."""
+        """Return payloads as new dicts, which the caller may change."""
         stored = [place for place in places if place not in rows.payloads]
         loaded = dict(zip(stored, map(load, self._bodies(rows, user_id, stored)), strict=True))
         for place in places:
@@ -198,7 +197,7 @@ class RowSearch:
         return [with_user(loaded[place], user_id) for place in places]
 
     def _bodies(self, rows: SearchRows, user_id: str, places: Sequence[int]) -> list[bytes]:
-        """Read the bodies of rows; without any, make sure that the rows are current."""
+        """Read the bodies of rows. Without places, only check that the rows are current."""
         if rows.bodies is not None:
             return [rows.bodies[place] for place in places]
         if rows.version is None:
@@ -211,7 +210,7 @@ class RowSearch:
 
 
 def _session_rows(rows: SearchRows, conditions: Mapping[str, Any]) -> NDArray[np.intp] | None:
-    """Return the rows of the session a search is narrowed to, or of all others; None where it names none.
+    """Return the rows inside or outside the session that the conditions name; None if they name none.
 
     Sessions are compared by their hashes, before any body is read.
     """
@@ -232,7 +231,7 @@ def _best_first(
     batch: int,
     min_score: float,
 ) -> Iterator[tuple[list[int], list[float]]]:
-    """Yield rows and their scores: a first batch, which most often is enough, then ever larger ones."""
+    """Yield rows and their scores, best first: a batch, which is usually enough, then larger ones."""
     ranked = raw_score if among is None else raw_score[among]
     places: list[int] = []
     scores: list[float] = []
@@ -242,7 +241,7 @@ def _best_first(
         value = 0.0
         for place in best if among is None else among[best].tolist():
             value = score(place)
-            # A score of 0 has nothing in common with the query, though one after it may.
+            # A row that scores 0 has nothing in common with the query; a row after it may have.
             if value and value >= min_score:
                 places.append(place)
                 scores.append(value)
@@ -269,7 +268,7 @@ def _overlay(stored: SearchRows | None, changes: Mapping[str, PendingRow | None]
     """Return the rows as they will be once the current unit is committed, so that a call reads its own writes."""
     if not changes:
         return stored
-    # Where nothing of the user is stored yet, words are hashed under a key of no worth.
+    # A user without stored rows has no key yet: words are hashed under a key of zeros, which is not stored.
     key = bytes(16) if stored is None else stored.key
     rows: list[tuple[bytes, int, bytes, bytes, int]] = []
     payloads: dict[int, dict[str, Any]] = {}

@@ -68,7 +68,7 @@ def existing_ids(
 def read_session(
     transaction: ReadTransaction, partition: Partition | None, session_id: str, last: int | None
 ) -> list[dict[str, Any]]:
-    """Return a session's messages in order, or the last so many."""
+    """Return a session's messages in order, or its last `last` messages."""
     session = None if partition is None else find_session(transaction, partition, session_id)
     if partition is None or session is None:
         return []
@@ -93,7 +93,7 @@ def remove_session(transaction: WriteTransaction, partition: Partition, session_
 
 
 def session_key(partition: Partition, session_id: str) -> bytes:
-    """Return the id of a session's row: a hash under the user's own key, so that it tells nothing."""
+    """Return the id of a session's row: a hash under the user's own key, so that it reveals nothing."""
     return _keyed_hash(partition, session_id)
 
 

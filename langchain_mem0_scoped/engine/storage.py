@@ -8,12 +8,12 @@ The rules of an implementation:
 
 1.  A transaction sees one state of the storage. What `writing()` yields is committed as a whole when the block ends,
     and durable then; nothing of it is kept when the block raises. Writers wait for each other.
-2.  Sequence numbers count up per user and are never used twice within one partition. Nobody's numbers depend on anybody
-    else's data.
+2.  Sequence numbers count up per user and are never used twice within one partition. A user's numbers do not depend
+    on other users' data.
 3.  An erasure removes a partition with everything in it. A partition that is created later is another one: its
     `version` and its `token` differ from every earlier one's.
-4.  Ids are unique within one user. Whether another user has a row of the same id can not be found out.
-5.  Every failure is a `BackendError`, without a word of what the rows hold; `retryable` where a repetition may succeed.
+4.  Ids are unique within one user. No call reveals whether another user has a row with the same id.
+5.  Every failure is a `BackendError` that quotes nothing of a row; `retryable` if the same call may succeed later.
 6.  It is safe to use from threads, and after a fork.
 """
 
@@ -49,7 +49,7 @@ class Partition(NamedTuple):
     """One user's partition, as a transaction sees it.
 
     Attributes:
-        place: What the storage itself finds the partition by; opaque to everybody else.
+        place: The storage's own key of the partition; opaque to all other code.
         version: The state of the rows that are searched.
         next_seq: The sequence number of the next row.
         key: 16 random bytes under which this user's words, sessions and message ids are hashed.
@@ -70,7 +70,7 @@ class NewRow(NamedTuple):
     Attributes:
         kind: What it is.
         id: 16 bytes, unique within the user and kind; empty for a row that is never read by an id.
-        body: Everything that is not searched by, as bytes that do not end in NUL.
+        body: Everything that is not searched, as bytes that do not end in NUL.
         parent: The sequence number of the row it belongs to: of a history row's memory, of a message's session; else 0.
         vector: float32 bytes; empty for a row that is not searched by meaning.
         terms: Hashed words and what else it is found by; empty for a row that is not searched by words.
@@ -190,7 +190,7 @@ class ReadTransaction(ABC):
             kind: Which rows.
             parent: Below which row.
             seqs: Only those with these sequence numbers; a number without a row is left out.
-            last: Only the last so many of these.
+            last: How many of these, from the end; None for all.
         """
 
     @abstractmethod
@@ -270,7 +270,7 @@ class WriteTransaction(ReadTransaction):
         A token that was made before counts as erased from now on, also where the user had no rows.
 
         Raises:
-            ErasureError: A second look finds something; nothing was removed.
+            ErasureError: A check before the commit still finds a row; nothing was removed.
         """
 
 
@@ -279,11 +279,11 @@ class Storage(ABC):
 
     @abstractmethod
     def reading(self) -> AbstractContextManager[ReadTransaction]:
-        """Open a transaction for reading. No model is asked while it is open."""
+        """Open a transaction for reading. No model runs while it is open."""
 
     @abstractmethod
     def writing(self) -> AbstractContextManager[WriteTransaction]:
-        """Open a transaction for writing. No model is asked while it is open."""
+        """Open a transaction for writing. No model runs while it is open."""
 
     # -- the two reads of a search, each one transaction and, over a network, one round trip
 

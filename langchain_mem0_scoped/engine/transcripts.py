@@ -17,7 +17,7 @@ from .unit_of_work import SessionAppend, UnitOfWork
 from .units import UnitOfWorkFactory
 
 Remember = Callable[[str, AddRequest], Rows]
-"""Stores memories of a user, in the unit of work the thread is in."""
+"""Stores memories of a user, in the thread's current unit of work."""
 
 
 class EngineTranscripts:
@@ -27,8 +27,8 @@ class EngineTranscripts:
         units: The storage's units of work.
         remember: Stores memories of a user.
         purge: Called after text was removed.
-        has_model: Whether a language model extracts what is remembered: then a turn's messages are stored before it is
-            asked, so that nothing it does can lose them.
+        has_model: Whether a language model extracts the memories. If so, a turn's messages are stored before it runs,
+            so that its failure cannot lose them.
     """
 
     detects_erasure = True
@@ -61,8 +61,8 @@ class EngineTranscripts:
     def turn(self, user_id: str, session_id: str, token: ErasureToken | None) -> Iterator[Turn]:
         """Store a turn's messages, and what is remembered of them, in one transaction when the block ends.
 
-        Where a language model is asked, the messages are stored at once, and what is remembered in a second one. The
-        block runs in no transaction, and a turn is never part of a unit of work that the thread is in already.
+        If a language model extracts the memories, the messages are stored at once, and the memories in a second
+        transaction. No transaction is open while the block runs. A turn never joins the thread's current unit of work.
 
         Args:
             user_id: Whose turn.
@@ -70,7 +70,7 @@ class EngineTranscripts:
             token: Made when the turn began; None for one that begins now.
 
         Yields:
-            The turn. Where the block raises, its messages are stored alone, and the error is raised on.
+            The turn. If the block raises, only its messages are stored, and the error propagates.
 
         Raises:
             ConcurrentWrite: Another writer has stored some of these messages meanwhile; nothing was stored.
@@ -114,7 +114,7 @@ class EngineTranscripts:
             return sessions.existing_ids(transaction, transaction.find(user_id), session_id, ids)
 
     def read(self, user_id: str, session_id: str, last: int | None = None) -> list[dict[str, Any]]:
-        """Return a session's messages in order, or the last so many."""
+        """Return a session's messages in order, or its last `last` messages."""
         with self._storage.reading() as transaction:
             return sessions.read_session(transaction, transaction.find(user_id), session_id, last)
 
@@ -137,7 +137,7 @@ class EngineTranscripts:
 
 
 class _AppendFirstTurn(Turn):
-    """Appends at once, so that a language model cannot lose what was said; then remembers."""
+    """Appends at once, so that a failing language model cannot lose the messages; then remembers."""
 
     def __init__(
         self,
@@ -171,8 +171,8 @@ class _AppendFirstTurn(Turn):
 class _SingleCommitTurn(Turn):
     """Collects what is appended and remembered in one unit of work.
 
-    The unit is the thread's only while something is remembered: the block of a turn may run a chain that remembers,
-    too, and what that stores is not part of this turn.
+    The thread works in this unit only during `remember`: the block of a turn may run another chain, whose writes are
+    not part of this turn.
     """
 
     def __init__(
@@ -213,15 +213,15 @@ class _SingleCommitTurn(Turn):
         unit = self._units.start(self._user_id, self._token)
         with self._units.inside(unit):
             rows = self._remember(self._user_id, request)
-        # Kept only where nothing failed: half of what was to be remembered is not stored.
+        # Kept only if nothing failed: memories are stored completely or not at all.
         self._unit = unit
         return rows
 
     def commit(self) -> None:
-        """Store everything; where the memories cannot be stored, the messages alone.
+        """Store everything; only the messages if the memories cannot be stored.
 
         Raises:
-            ConcurrentWrite: Other messages are new than `append` returned.
+            ConcurrentWrite: The messages that are new are not those that `append` returned.
             BackendError: The user was erased meanwhile, or the storage failed.
         """
         unit = self._unit or self._units.start(self._user_id, self._token)
@@ -236,7 +236,7 @@ class _SingleCommitTurn(Turn):
             raise
 
     def commit_messages(self) -> None:
-        """Store what was appended alone, whichever of it is new by now."""
+        """Store only the appended messages, those that are still new."""
         if self._append is not None:
             unit = self._units.start(self._user_id, self._token)
             unit.append = SessionAppend(self._session_id, self._append.messages)

@@ -1,4 +1,4 @@
-"""UnitOfWork: what one call has read and will change, collected while models are asked. No I/O of its own."""
+"""UnitOfWork: what one call has read and will change, collected while models run. Does no I/O itself."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class UnitOfWork:
         corrected: Memories whose earlier texts leave the history.
         removes_text: Whether text is corrected or removed: then mem0's kept messages go as well.
         dimensions: How many the vectors of this call have.
-        failure: The first failure inside; mem0 swallows most of them.
+        failure: The first failure of a step; mem0 ignores most of them.
         removed: The memories that the commit removed; known after it.
     """
 
@@ -116,7 +116,7 @@ class UnitOfWork:
                 known[raw[row.id]] = row
 
     def read_entities(self, transaction: ReadTransaction) -> None:
-        """Read all entities of the user, which a call that needs any of them reads anyway."""
+        """Read all entities of the user."""
         partition = transaction.find(self.user_id)
         if partition is not None and transaction.has_rows(partition, RowKind.ENTITY):
             for row in transaction.rows(partition, RowKind.ENTITY):
@@ -128,32 +128,32 @@ class UnitOfWork:
         """The user's entities that were read, in the order they were written."""
         return sorted((row for row in self.rows[RowKind.ENTITY].values() if row is not None), key=lambda row: row.seq)
 
-    def fail(self, doing: str, error: Exception) -> None:
-        """Record a failure inside, so that the call is given up even where mem0 would go on."""
+    def fail(self, operation: str, error: Exception) -> None:
+        """Record the first failure, so that the call fails even if mem0 ignores the error."""
         if self.failure is not None:
             return
         if isinstance(error, ScopedMemoryError):
             self.failure = error.with_traceback(None)
         else:
             retryable = isinstance(error, (ConnectionError, TimeoutError))
-            text = f"{doing} failed: {type(error).__name__}; nothing of this call was stored"
+            text = f"{operation} failed: {type(error).__name__}; nothing of this call was stored"
             self.failure = BackendError(text, retryable=retryable)
 
     def check(self) -> None:
-        """Return if nothing inside has failed.
+        """Raise the recorded failure, if there is one.
 
         Raises:
-            BackendError: Something has.
+            BackendError: A step of this call failed.
         """
         if self.failure is not None:
             raise self.failure from None
 
     @contextmanager
-    def record_failure(self, doing: str) -> Iterator[UnitOfWork]:
-        """Give the call up where the block fails, whatever mem0 makes of that."""
+    def record_failure(self, operation: str) -> Iterator[UnitOfWork]:
+        """Fail the unit if the block fails, even if mem0 ignores the error."""
         self.check()
         try:
             yield self
         except Exception as error:
-            self.fail(doing, error)
+            self.fail(operation, error)
             raise

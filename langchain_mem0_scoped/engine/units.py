@@ -15,7 +15,7 @@ from .unit_of_work import UnitOfWork
 
 
 class _Context(NamedTuple):
-    """Whom this thread's calls by id are about, and the unit they belong to."""
+    """The user of this thread's calls by id, and its unit of work."""
 
     user_id: str
     unit: UnitOfWork | None
@@ -53,13 +53,13 @@ class UnitOfWorkFactory:
         return unit if unit is not None and unit.user_id == user_id else None
 
     def user_of_call(self, call: str) -> str:
-        """Return the user whom a call by id is about.
+        """Return the current user, to whom a call by id applies.
 
         Args:
             call: The call's name, for the error.
 
         Raises:
-            ScopeError: Nobody named the user.
+            ScopeError: No user was named.
         """
         context = self._context
         if context is None:
@@ -68,7 +68,7 @@ class UnitOfWorkFactory:
 
     @contextmanager
     def for_user(self, user_id: str) -> Iterator[None]:
-        """Name the user of this thread's calls by id, as long as the block runs."""
+        """Set the user of this thread's calls by id for the block."""
         with self._within(_Context(user_id, self.current_of(user_id))):
             yield
 
@@ -105,16 +105,16 @@ class UnitOfWorkFactory:
 
     @contextmanager
     def inside(self, unit: UnitOfWork) -> Iterator[UnitOfWork]:
-        """Let this thread work in a unit as long as the block runs.
+        """Make a unit this thread's current one for the block.
 
         Raises:
-            BackendError: Something inside failed, whatever mem0 made of it.
+            BackendError: A step inside failed, even if mem0 ignored the error.
         """
         with self._within(_Context(unit.user_id, unit)):
             try:
                 yield unit
             except Exception:
-                # Whatever mem0 made of it, this is the cause.
+                # The recorded failure is the cause of what mem0 raised.
                 unit.check()
                 raise
         unit.check()
@@ -124,7 +124,7 @@ class UnitOfWorkFactory:
 
         Raises:
             BackendError: The user was erased meanwhile (retryable), or the storage failed.
-            ConcurrentWrite: Other messages are new than those that were expected.
+            ConcurrentWrite: The messages that are new are not those that were expected.
         """
         if unit.is_empty:
             return
@@ -146,10 +146,10 @@ class UnitOfWorkFactory:
             user_id: Whose rows.
             token: As in `start`.
             memory_ids: As in `start`.
-            independent: Never join: a model that is asked within a unit may store a turn of its own.
+            independent: Never join: a model that runs inside a unit may store another turn.
 
         Raises:
-            BackendError: Something inside failed, or the user was erased meanwhile (retryable), or the thread works in
+            BackendError: A step inside failed, or the user was erased meanwhile (retryable), or the thread works in
                 a unit of another user.
             ConcurrentWrite: See `commit`.
         """
@@ -170,13 +170,13 @@ class UnitOfWorkFactory:
     # -- reading
 
     def recording_failure(self) -> AbstractContextManager[object]:
-        """Fail the current unit, if any, where the block fails."""
+        """Fail the current unit, if any, if the block fails."""
         current = self.current
         return nullcontext() if current is None else current.record_failure("the storage")
 
     @contextmanager
     def reading(self) -> Iterator[ReadTransaction]:
-        """Open a transaction for reading; where it fails, the current unit fails."""
+        """Open a transaction for reading; if it fails, the current unit fails."""
         with self.recording_failure(), self.storage.reading() as transaction:
             yield transaction
 

@@ -26,8 +26,8 @@ _NO_ROW: Final = "this user has no row of that id"
 class EngineVectorStore(VectorStoreBase):
     """One kind of rows of every user; each call sees one user's only.
 
-    mem0's calls by id name no user. They are about the user of the unit of work, or of the `for_user` block, in which
-    they are made; outside of both they raise ScopeError.
+    mem0's calls by id name no user. They apply to the current user: that of the thread's unit of work, or of its
+    `for_user` block. Outside of both they raise ScopeError.
 
     Args:
         units: The storage's units of work.
@@ -50,8 +50,8 @@ class EngineVectorStore(VectorStoreBase):
         Args:
             query: What is asked.
             vectors: Its vector.
-            top_k: At most so many rows.
-            filters: The user, and what the rows' payloads must meet.
+            top_k: Maximum number of rows.
+            filters: The user, and conditions on the rows' payloads.
         """
         user_id, conditions = split_filters(filters)
         return self._search.find(RowQuery(user_id, query, np.asarray(vectors), top_k, conditions, show_expired=True))
@@ -61,12 +61,12 @@ class EngineVectorStore(VectorStoreBase):
         return None
 
     def get(self, vector_id: str) -> Hit | None:
-        """Read a row of the user whom the call is about; None where the user has none of that id."""
+        """Read a row of the current user; None where the user has none of that id."""
         return self.get_of(self._units.user_of_call("get"), vector_id)
 
     def get_of(self, user_id: str, vector_id: str) -> Hit | None:
         """Read a row of a user; None where the user has none of that id."""
-        row_id = _usual_spelling(vector_id)
+        row_id = _normalize_id(vector_id)
         payload = None if row_id is None else self._payload(user_id, row_id)
         return None if row_id is None or payload is None else Hit(row_id, with_user(payload, user_id))
 
@@ -148,22 +148,22 @@ class EngineVectorStore(VectorStoreBase):
             raise ValueError("the engine needs a payload and an id for every vector")
         for vector, payload, row_id in zip(vectors, payloads, ids, strict=True):
             with self._units.unit(require_user(payload.get("user_id"))) as unit:
-                new = PendingRow(stored_payload(payload), _packed(unit, vector), is_new=True)
+                new = PendingRow(stored_payload(payload), _pack_vector(unit, vector), is_new=True)
                 unit.changes[self._kind][id_text(id_bytes(row_id))] = new
 
     def update(
         self, vector_id: str, vector: Sequence[float] | None = None, payload: Mapping[str, Any] | None = None
     ) -> None:
-        """Replace a row's vector, its payload, or both, of the user whom the call is about."""
+        """Replace a row's vector, its payload, or both, of the current user."""
         user_id = self._units.user_of_call("update")
         if payload is not None and payload.get("user_id", user_id) != user_id:
             raise ScopeError("a row cannot be moved to another user")
-        row_id = _usual_spelling(vector_id)
+        row_id = _normalize_id(vector_id)
         with self._units.unit(user_id) as unit:
             current = None if row_id is None else self._payload(user_id, row_id)
             if row_id is not None and current is not None:
                 changed = stored_payload(current if payload is None else payload)
-                packed = self._stored_vector(unit, row_id) if vector is None else _packed(unit, vector)
+                packed = self._stored_vector(unit, row_id) if vector is None else _pack_vector(unit, vector)
                 pending = unit.changes[self._kind].get(row_id)
                 if pending is None:
                     unit.changes[self._kind][row_id] = PendingRow(changed, packed, is_new=False)
@@ -179,9 +179,9 @@ class EngineVectorStore(VectorStoreBase):
         return None if row is None else row.vector
 
     def delete(self, vector_id: str) -> None:
-        """Remove a row of the user whom the call is about."""
+        """Remove a row of the current user."""
         user_id = self._units.user_of_call("delete")
-        row_id = _usual_spelling(vector_id)
+        row_id = _normalize_id(vector_id)
         with self._units.unit(user_id) as unit:
             exists = row_id is not None and self._payload(user_id, row_id) is not None
             if row_id is not None and exists:
@@ -219,14 +219,14 @@ class EngineVectorStore(VectorStoreBase):
         raise ScopeError("the engine erases one user at a time; to erase everybody, remove the storage itself")
 
 
-def _usual_spelling(row_id: str) -> str | None:
+def _normalize_id(row_id: str) -> str | None:
     try:
         return id_text(id_bytes(row_id))
     except ValueError:
         return None
 
 
-def _packed(unit: UnitOfWork, vector: Sequence[float]) -> bytes:
+def _pack_vector(unit: UnitOfWork, vector: Sequence[float]) -> bytes:
     given = np.asarray(vector, dtype=np.float64)
     if given.ndim != 1 or not given.size or not np.isfinite(given).all():
         raise BackendError("the embedding returned something else than a vector of finite numbers")

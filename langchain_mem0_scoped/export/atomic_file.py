@@ -122,7 +122,7 @@ def write_atomically(file: Path, text: str, check: Callable[[], None]) -> None:
 
 
 def _write_unnamed(temporary: Path, text: str, check: Callable[[], None]) -> os.stat_result | None:
-    """Writes a file that has no name until it is complete, so a crash leaves nothing behind.
+    """Write a file that has no name until it is complete, so a crash leaves nothing behind.
 
     Returns:
         The file's status, or None if the operating system or the file system has no unnamed files.
@@ -157,7 +157,7 @@ def _write(handle: int, text: str, check: Callable[[], None], link: Callable[[],
 
 
 def _remove(file: Path, written: os.stat_result) -> None:
-    """Removes the written file, unless another one has replaced it meanwhile."""
+    """Remove the written file, unless another one has replaced it meanwhile."""
     try:
         found = os.lstat(file)
         # The modification time too, because a new file may get the inode of a removed one.

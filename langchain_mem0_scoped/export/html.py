@@ -324,7 +324,7 @@ def _text(text: str) -> str:
     return escape(escape_invisible(text))
 
 
-def _joined(lines: Iterable[str]) -> str:
+def _join(lines: Iterable[str]) -> str:
     return "".join(line.strip() for line in lines)
 
 
@@ -338,7 +338,7 @@ _LINK: Final = re.compile(
 )
 
 # Every colour has a contrast of at least 7:1 on its background, in the light and the dark scheme (WCAG 2.2, AAA).
-_STYLE: Final = _joined(
+_STYLE: Final = _join(
     """
     :root{color-scheme:light dark;
     --ink:#1b1b1f;--soft:#44464f;--ground:#fff;--card:#f3f4f8;--line:#8a8d99;--link:#0b3d91}

@@ -55,7 +55,7 @@ def parts_of(message: BaseMessage) -> list[Part]:
 
 
 def speaker_of(message: BaseMessage) -> str:
-    """Returns the speaker of a message for display.
+    """Return the speaker of a message for display.
 
     A custom role or name is marked as such, because it could be the name of anyone.
     """
@@ -87,7 +87,7 @@ def escape_invisible(text: str) -> str:
 
 
 def to_json(value: object) -> str:
-    """Returns a value as readable JSON."""
+    """Return a value as readable JSON."""
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
@@ -111,7 +111,7 @@ def _block_parts(block: Any, calls: list[Any]) -> Iterator[Part]:
 
 
 def _join_plain(parts: Iterable[Part]) -> list[Part]:
-    """Joins adjacent plain texts: some models split a sentence wherever they cite a source."""
+    """Join adjacent plain texts: some models split a sentence wherever they cite a source."""
     joined: list[Part] = []
     for plain, group in groupby((part for part in parts if any(part)), lambda part: not part.label):
         some = list(group)
@@ -120,7 +120,7 @@ def _join_plain(parts: Iterable[Part]) -> list[Part]:
 
 
 def _find_texts(block: object) -> list[str]:
-    """Returns every text in a block, in order: each str under a key that names text, at any depth."""
+    """Return every text in a block, in order: each str under a key that names text, at any depth."""
     found: list[str] = []
     # No recursion, because deeply nested blocks must not make the export fail.
     pending: list[tuple[bool, object]] = [(False, block)]
@@ -142,8 +142,8 @@ def _call_part(call: Mapping[str, Any]) -> Part:
     arguments: object = next(
         (call[key] for key in ("args", "input", "arguments", "partial_json") if call.get(key) is not None), {}
     )
-    shown = arguments if isinstance(arguments, str) else to_json(arguments)
-    return Part(f"[uses {call.get('name') or 'a tool'}: {shown}]", "")
+    arguments_text = arguments if isinstance(arguments, str) else to_json(arguments)
+    return Part(f"[uses {call.get('name') or 'a tool'}: {arguments_text}]", "")
 
 
 def _is_same_call(block: Mapping[str, Any], call: Mapping[str, Any]) -> bool:

@@ -88,7 +88,7 @@ def build_context(rows: Rows, weights: Weights) -> Context:
 def _group_without_session(
     sessions: NDArray[np.uint64], has_session: NDArray[np.bool_], timestamps: NDArray[np.int64]
 ) -> NDArray[np.uint64]:
-    """Returns each row's session hash. A row without a session has the number of its group of close timestamps."""
+    """Return each row's session hash. A row without a session has the number of its group of close timestamps."""
     without = ~has_session
     times = timestamps[without]
     starts_group = np.zeros(len(times), np.uint64)
@@ -100,7 +100,7 @@ def _group_without_session(
 
 
 def _find_sessions(continues: NDArray[np.bool_]) -> Sessions | None:
-    """Returns where sessions lie, given whether each row after the first continues the session before it."""
+    """Return where sessions lie, given whether each row after the first continues the session before it."""
     if not continues.any():
         return None
     count = len(continues) + 1

@@ -103,7 +103,7 @@ def in_periods(timestamps: NDArray[np.int64], periods: list[Period]) -> NDArray[
 
 
 def _spans(period: Period, years: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Yields the first and last day of a period in each of the years, as ordinals."""
+    """Yield the first and last day of a period in each of the years, as ordinals."""
     for year in years:
         first, last = period.month or 1, period.month or 12
         try:

@@ -140,7 +140,7 @@ def pack_row(payload: Mapping[str, Any], key: bytes) -> tuple[bytes, int]:
 
 
 def packed_row(rows: Rows, row: int, start: int, end: int) -> bytes:
-    """Returns the packed form of a row as `pack_row` made it.
+    """Return the packed form of a row as `pack_row` made it.
 
     Args:
         rows: The rows.
@@ -153,12 +153,12 @@ def packed_row(rows: Rows, row: int, start: int, end: int) -> bytes:
 
 
 def speaker_hash(term: int) -> int:
-    """Returns a hashed term as `Rows.speakers` has it: its highest 24 bits, enough to tell a user's speakers apart."""
+    """Return a hashed term as `Rows.speakers` has it: its highest 24 bits, enough to tell a user's speakers apart."""
     return term >> 32
 
 
 def session_hash(session_id: str, key: bytes) -> np.uint64:
-    """Returns the hash of a session as `Rows.sessions` has it."""
+    """Return the hash of a session as `Rows.sessions` has it."""
     # No term holds NUL, so no term has the hash of a session.
     return np.uint64(hash_terms([f"\0{session_id}"], key)[0])
 
@@ -170,7 +170,7 @@ def _timestamp(created_at: object) -> int:
 
 
 def unix_seconds(timestamp: object) -> float:
-    """Returns an ISO 8601 timestamp in seconds since 1970; 0 for anything else."""
+    """Return an ISO 8601 timestamp in seconds since 1970; 0 for anything else."""
     try:
         return datetime.fromisoformat(str(timestamp)).timestamp()
     except (ValueError, OverflowError):

@@ -78,7 +78,7 @@ def build_index(rows: Rows, weights: Weights = WEIGHTS) -> SearchIndex:
 
 
 def _frequent_speakers(rows: Rows) -> frozenset[int]:
-    """Returns the speaker terms that occur often. Their frequency is the only sign that they name speakers."""
+    """Return the speaker terms that occur often. Their frequency is the only sign that they name speakers."""
     count = len(rows.lengths)
     min_rows = max(2, math.ceil(_SPEAKER_SHARE * count))
     if count <= _SMALL:

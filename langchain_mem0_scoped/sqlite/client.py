@@ -29,17 +29,17 @@ def local_memory(
         embeddings: Any LangChain Embeddings; None for the offline one (WordLlama, 256 dimensions). A file can only
             be used with the embedding it was built with.
         llm: Any LangChain chat model. With one, mem0 extracts facts from what is added; without, text is kept verbatim.
-        reranker: Any LangChain document compressor, such as a cross-encoder. Every search hands it the best rows, at
-            least four times as many as are wanted, and returns what it chooses, in its order.
+        reranker: Any LangChain document compressor, such as a cross-encoder. Every search passes it the best rows,
+            at least four times as many as requested, and returns its selection in its order.
 
     Returns:
         A client for `ScopedMemory(user_id, client=…)`; build one per file and process, and share it.
 
     Raises:
-        InputError: path, embeddings, llm or reranker is something else.
+        InputError: path, embeddings, llm or reranker has another type, or path names no file.
         BackendError: The file cannot be used: it is no database, another program's, built with another embedding, has
             another schema, or cannot be written, or its directory does not exist. It is left as it was.
-        ImportError: WordLlama is not installed, and no embeddings were handed in.
+        ImportError: WordLlama is not installed, and no embeddings were passed.
 
     Example:
         >>> import tempfile

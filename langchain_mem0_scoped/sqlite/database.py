@@ -49,10 +49,10 @@ class Database:
         self.path = path.absolute()
         self._pool = threading.Condition()
         self._idle: list[sqlite3.Connection] = []
-        self._lent = 0
+        self._in_use = 0
         self._paused = False
         self._closed = False
-        self._owes_truncation = False
+        self._needs_truncation = False
         self._pragmas: tuple[str, ...] = ()
         self._writer = threading.Lock()
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
@@ -72,8 +72,8 @@ class Database:
     def _prepare(self) -> None:
         """Create the file, or check its header.
 
-        Not where this process has the file open already: closing any descriptor of a file drops every lock the process
-        holds on it (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+        The header is not read if this process has the file open already: closing any descriptor of a file drops every
+        lock the process holds on it (https://www.sqlite.org/howtocorrupt.html, section 2.2).
         """
         create_file(self.path)
         found = self.path.stat()
@@ -114,7 +114,7 @@ class Database:
             connection.execute("PRAGMA temp_store=MEMORY")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-            # Upstream's SQLite builds have it off by default.
+            # SQLite's own builds have it off by default.
             if connection.execute("PRAGMA secure_delete=ON").fetchone() != (1,):
                 raise BackendError(
                     "this build of SQLite cannot overwrite deleted data (PRAGMA secure_delete has no effect)"
@@ -142,7 +142,7 @@ class Database:
         try:
             yield connection
         finally:
-            self._give_back(connection)
+            self._return(connection)
 
     def _borrow(self) -> sqlite3.Connection:
         with self._pool:
@@ -150,18 +150,18 @@ class Database:
                 self._pool.wait()
             if self._closed:
                 raise BackendError("the embedded store is closed; build a new client with local_memory(path)")
-            self._lent += 1
+            self._in_use += 1
             if self._idle:
                 return self._idle.pop()
         try:
             return self._connect()
         except BaseException:
-            self._give_back(None)
+            self._return(None)
             raise
 
-    def _give_back(self, connection: sqlite3.Connection | None) -> None:
+    def _return(self, connection: sqlite3.Connection | None) -> None:
         with self._pool:
-            self._lent -= 1
+            self._in_use -= 1
             keep = connection is not None and not self._closed and len(self._idle) < _MAX_IDLE
             # One whose rollback failed is still in its transaction.
             if connection is not None and (keep := keep and not connection.in_transaction):
@@ -180,7 +180,7 @@ class Database:
             raise BackendError("the memory file was deleted or replaced; build a new client with local_memory(path)")
 
     def close(self) -> None:
-        """Close every idle connection; those in use are closed when they come back."""
+        """Close every idle connection; those in use are closed when they are returned."""
         with self._pool:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -193,7 +193,7 @@ class Database:
         """Before a fork: wait until no connection is in use, and close all."""
         self._pool.acquire()
         self._paused = True
-        self._pool.wait_for(lambda: self._lent == 0, timeout=_FORK_SECONDS)
+        self._pool.wait_for(lambda: self._in_use == 0, timeout=_FORK_SECONDS)
         while self._idle:
             self._idle.pop().close()
 
@@ -205,8 +205,8 @@ class Database:
 
     def resume_in_child(self) -> None:
         """After a fork, in the child."""
-        # A connection still lent out belongs to a thread that does not exist here, and is never touched again.
-        self._lent = 0
+        # A connection still in use belongs to a thread that does not exist in the child. It is not used again.
+        self._in_use = 0
         self._writer = threading.Lock()
         self.resume()
 
@@ -224,7 +224,7 @@ class Database:
             try:
                 return connection.execute(sql, parameters).fetchall()
             finally:
-                self._give_back(connection)
+                self._return(connection)
         except sqlite3.Error as error:
             raise file_error(error, self.path) from None
 
@@ -266,10 +266,10 @@ class Database:
                         connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise file_error(error, self.path) from None
-        if self._owes_truncation:
-            # The write is committed, whatever comes of this.
+        if self._needs_truncation:
+            # The write is committed, even if this fails.
             with suppress(BackendError):
-                self._truncated()
+                self._try_truncate()
 
     def truncate(self) -> None:
         """Move everything from the write-ahead log into the file and empty the log, which still holds deleted text.
@@ -277,9 +277,9 @@ class Database:
         Raises:
             ErasureError: A reader of this or another process kept the log in use for 5 s. The next write tries again.
         """
-        self._owes_truncation = True
+        self._needs_truncation = True
         deadline = time.monotonic() + _TRUNCATE_SECONDS
-        while not self._truncated():
+        while not self._try_truncate():
             if time.monotonic() > deadline:
                 raise ErasureError(
                     "deleted, but its bytes are still in the write-ahead log: another connection is reading the file; "
@@ -287,7 +287,7 @@ class Database:
                     kinds=("bytes",),
                 )
 
-    def _truncated(self) -> bool:
+    def _try_truncate(self) -> bool:
         try:
             # Other writers get their turn between attempts.
             with self._writer, self._connection() as connection:
@@ -298,7 +298,7 @@ class Database:
                     connection.execute(f"PRAGMA busy_timeout={int(_BUSY_SECONDS * 1000)}")
         except sqlite3.Error as error:
             raise file_error(error, self.path) from None
-        self._owes_truncation = bool(busy)
+        self._needs_truncation = bool(busy)
         return not busy
 
 

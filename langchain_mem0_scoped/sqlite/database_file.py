@@ -1,4 +1,4 @@
-"""The file before anything is read from it: creating it, checking it, its tables; what its failures are called."""
+"""The database file: creates and checks it, creates its tables, and names its failures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCHEMA_VERSION: Final = 2
 
 _PAGE_SIZE: Final = 8192
 
-# People's words are in `texts` and in no other table (see text_table.py). The tables that are clustered by user hold
+# Text of users is in `texts` and in no other table (see text_table.py). The tables that are clustered by user hold
 # numbers: SQLite leaves copies of a row behind when it splits a page, so nothing that must be erasable may be in one.
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;

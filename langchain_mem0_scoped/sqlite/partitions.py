@@ -22,7 +22,7 @@ _ERASURES_KEPT: Final = 3600.0
 """Seconds for which an erasure is listed, for calls of users without a partition that began before it."""
 
 _TABLES: Final = ("ids", "items", "partitions")
-"""Where a partition's number is found."""
+"""The tables that hold rows of a partition, by its number."""
 
 _ROWS: Final = (
     "SELECT seq, id, body, vector FROM items JOIN texts USING (ref) WHERE pid = ? AND kind = ? AND parent = ?"
@@ -37,7 +37,7 @@ def user_hash(user_id: str, salt: bytes) -> int:
 
 def is_name_of(user_id: str, name: bytes) -> bool:
     """Compare a user id with what `texts` holds for a partition: its key, the user's id, padding."""
-    return texts.unpadded(name)[_KEY_BYTES:] == user_id.encode()
+    return texts.unpad(name)[_KEY_BYTES:] == user_id.encode()
 
 
 def find(user_id: str, rows: Sequence[Sequence[Any]]) -> Partition | None:
@@ -128,10 +128,10 @@ class SqliteReadTransaction(ReadTransaction):
         if seqs is None:
             limit = -1 if last is None else last
             found = self._connection.execute(f"{_ROWS} ORDER BY seq DESC LIMIT ?", (*place, limit)).fetchall()
-            return [_stored(*row) for row in reversed(found)]
+            return [_to_row(*row) for row in reversed(found)]
         wanted = sorted(set(seqs))
         rows = [
-            _stored(*row)
+            _to_row(*row)
             for some in chunks(wanted)
             for row in self._connection.execute(f"{_ROWS} AND seq IN ({marks(some)}) ORDER BY seq", (*place, *some))
         ]
@@ -144,7 +144,7 @@ class SqliteReadTransaction(ReadTransaction):
             (partition.place, kind),
         )
         for row in rows:
-            yield _stored(*row)
+            yield _to_row(*row)
 
     def has_rows(self, partition: Partition, kind: RowKind) -> bool:
         found = self._connection.execute(
@@ -271,5 +271,5 @@ class SqliteWriteTransaction(SqliteReadTransaction, WriteTransaction):
         )
 
 
-def _stored(seq: int, item_id: bytes, body: bytes, vector: bytes) -> StoredRow:
-    return StoredRow(seq, item_id, texts.unpadded(body), vector)
+def _to_row(seq: int, item_id: bytes, body: bytes, vector: bytes) -> StoredRow:
+    return StoredRow(seq, item_id, texts.unpad(body), vector)

@@ -100,7 +100,7 @@ class SqliteStorage(Storage):
             if not rows or not is_name_of(user_id, rows[0][2]):
                 return None
             for seq, body, _ in rows:
-                found[seq] = texts.unpadded(body)
+                found[seq] = texts.unpad(body)
         return [found[seq] for seq in seqs]
 
     def purge(self) -> None:

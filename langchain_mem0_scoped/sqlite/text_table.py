@@ -31,8 +31,8 @@ def put_all(connection: sqlite3.Connection, bodies: Sequence[bytes]) -> list[int
         bodies: Any bytes that do not end in NUL.
     """
     if connection.execute("SELECT 1 FROM free_texts LIMIT 1").fetchone() is None:
-        return _appended(connection, bodies)
-    return [_put_into_free(connection, body) or _appended(connection, [body])[0] for body in bodies]
+        return _append(connection, bodies)
+    return [_put_into_free(connection, body) or _append(connection, [body])[0] for body in bodies]
 
 
 def _put_into_free(connection: sqlite3.Connection, body: bytes) -> int | None:
@@ -49,7 +49,7 @@ def _put_into_free(connection: sqlite3.Connection, body: bytes) -> int | None:
     return int(ref)
 
 
-def _appended(connection: sqlite3.Connection, bodies: Sequence[bytes]) -> list[int]:
+def _append(connection: sqlite3.Connection, bodies: Sequence[bytes]) -> list[int]:
     refs: list[int] = []
     for start in range(0, len(bodies), _APPENDED_AT_ONCE):
         some = bodies[start : start + _APPENDED_AT_ONCE]
@@ -69,7 +69,7 @@ def drop(connection: sqlite3.Connection, refs: Iterable[int]) -> None:
         connection.execute("UPDATE texts SET body = zeroblob(length(body)) WHERE ref = ?", (ref,))
 
 
-def unpadded(body: bytes) -> bytes:
+def unpad(body: bytes) -> bytes:
     """Return a body as it was stored."""
     return body.rstrip(b"\0")
 

@@ -122,7 +122,7 @@ class TranscriptStore(Protocol):
         Args:
             user_id: Whose session.
             session_id: Which session.
-            last: Only the last so many; None for all.
+            last: How many messages, from the end; None for all.
         """
 
     def read_with_token(

@@ -225,7 +225,7 @@ class SqlTranscripts:
         return None, self.read(user_id, session_id, last)
 
     def read(self, user_id: str, session_id: str, last: int | None = None) -> list[dict[str, Any]]:
-        """Return a session's messages in order, or the last so many."""
+        """Return a session's messages in order, or its last `last` messages."""
         from sqlalchemy import select
 
         table = self._table

@@ -28,8 +28,8 @@ class TranscriptWindow:
     """How much of a transcript's end is returned.
 
     Attributes:
-        max_messages: At most so many messages; None for all.
-        max_tokens: At most so many tokens; None for all.
+        max_messages: Maximum number of messages; None for all.
+        max_tokens: Maximum number of tokens; None for all.
         token_counter: Counts the tokens of messages.
     """
 

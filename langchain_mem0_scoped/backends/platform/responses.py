@@ -103,11 +103,11 @@ def pending_rows(user_id: str, request: AddRequest, event_id: str | None) -> Row
     ]
 
 
-def _to_utc(moment: Any) -> str | None:
+def _to_utc(timestamp: Any) -> str | None:
     try:
-        return datetime.fromisoformat(str(moment)).astimezone(UTC).isoformat()
+        return datetime.fromisoformat(str(timestamp)).astimezone(UTC).isoformat()
     except ValueError:
-        return None if moment is None else str(moment)
+        return None if timestamp is None else str(timestamp)
 
 
 # -- events

@@ -176,17 +176,17 @@ class TestPool:
         assert second is first
         assert database.query("SELECT 1", ()) == [(1,)]
         assert database._idle == [first]
-        assert database._lent == 0
+        assert database._in_use == 0
         database.close()
 
     @pytest.mark.parametrize("failure", ["connect", "query"])
-    def test_failure_returns_what_was_lent(self, filled: Path, failing: type[Failing], failure: str) -> None:
+    def test_failure_returns_the_connection(self, filled: Path, failing: type[Failing], failure: str) -> None:
         database = Database(filled, OfflineEmbeddings.fingerprint)
         failing.failing = frozenset({"PRAGMA temp_store"} if failure == "connect" else {"SELECT"})
         with pytest.raises(BackendError, match=str(filled)):
             database.query("SELECT 1", ())
         failing.failing = frozenset()
-        assert database._lent == 0
+        assert database._in_use == 0
         assert database.query("SELECT 1", ()) == [(1,)]
         database.close()
 
@@ -223,7 +223,7 @@ class TestForks:
             reading.wait()
             database_module._FORK_SECONDS = 0.1
             if not (pid := os.fork()):
-                assert database._lent == 0
+                assert database._in_use == 0
                 database_module._FORK_SECONDS = 100.0
                 signal.alarm(30)
                 if not (pid := os.fork()):
@@ -287,9 +287,7 @@ class TestTruncation:
         assert left_in(database.path, "zyzzogeton") == []
         assert database.path.with_name("m.db-wal").stat().st_size == 0
 
-    def test_owed_truncation_is_made_up_for_by_the_next_write(
-        self, database: Database, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_next_write_repeats_a_failed_truncation(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(database_module, "_TRUNCATE_SECONDS", 0.2)
         with database.reading() as reader:
             reader.execute("SELECT count(*) FROM meta").fetchone()

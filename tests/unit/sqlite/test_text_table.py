@@ -24,7 +24,7 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databa
 def body_of(database: Database, ref: int) -> bytes:
     with database.reading() as connection:
         (body,) = connection.execute("SELECT body FROM texts WHERE ref = ?", (ref,)).fetchone()
-    return texts.unpadded(body)
+    return texts.unpad(body)
 
 
 @pytest.mark.parametrize("size", [1, 31, 32, 33, 8_000, 8_157, 8_158, 30_000, 1_000_000])
@@ -98,5 +98,5 @@ def test_dropped_text_is_not_in_the_files(database: Database, seed: int) -> None
 
 @given(st.binary(max_size=300).map(lambda raw: raw + b"x"))
 def test_only_padding_is_removed(body: bytes) -> None:
-    assert texts.unpadded(body.ljust(1_000, b"\0")) == body
+    assert texts.unpad(body.ljust(1_000, b"\0")) == body
     assert texts._round_length(len(body)) >= len(body)
