@@ -118,7 +118,7 @@ def transcript(client: mem0.Memory, user_id: str, session_id: str = "s1") -> lis
     return ScopedChatMessageHistory(user_id, session_id, client=client, recall=0).messages
 
 
-def said(client: mem0.Memory, user_id: str, session_id: str = "s1") -> list[tuple[str, str]]:
+def transcript_texts(client: mem0.Memory, user_id: str, session_id: str = "s1") -> list[tuple[str, str]]:
     return [(message.type, message.text) for message in transcript(client, user_id, session_id)]
 
 

@@ -153,7 +153,7 @@ def lock(pipe: Connection, path: Path, how: str) -> None:
 def erase_in_another_process(path: Path, user_id: str) -> ErasureReceipt:
     """Erase a user in a process that has never opened the file."""
     with Child(erase_user, path, user_id) as child:
-        receipt: ErasureReceipt = child.hear()
+        receipt: ErasureReceipt = child.receive()
         return receipt
 
 
@@ -205,7 +205,7 @@ def fill_disk(path: Path, fill: Callable[[], None], free: Callable[[], None], *,
                 failure = error
                 break
         _assert_full(failure, path)
-        assert _told(memory) == acknowledged
+        assert _texts_by_id(memory) == acknowledged
         attempts: list[Callable[[], object]] = [
             lambda: memory.update(first, "y" * 50_000),
             lambda: ScopedMemory("u_new", client=client).add("z" * 50_000),
@@ -214,7 +214,7 @@ def fill_disk(path: Path, fill: Callable[[], None], free: Callable[[], None], *,
             attempts.append(lambda: local_memory(path.with_name("other.db")).close())
         for attempt in attempts:
             _assert_full(_failure_of(attempt), path.parent)
-            assert _told(memory) == acknowledged
+            assert _texts_by_id(memory) == acknowledged
         assert ScopedMemory("u_new", client=client).get_all() == []
         assert [record["id"] for record in memory.search("before 0", k=1)] == [first]
         free()
@@ -222,14 +222,14 @@ def fill_disk(path: Path, fill: Callable[[], None], free: Callable[[], None], *,
         acknowledged[memory.update(first, "corrected")["id"]] = "corrected"
         memory.delete(first)
         del acknowledged[first]
-        assert _told(memory) == acknowledged
+        assert _texts_by_id(memory) == acknowledged
     with store(path.with_name("other.db")) as client:
         ScopedMemory("u_alice", client=client).add("a file that could not be made can be made now")
     with store(path) as client:
-        assert _told(ScopedMemory("u_alice", client=client)) == acknowledged
+        assert _texts_by_id(ScopedMemory("u_alice", client=client)) == acknowledged
 
 
-def _told(memory: ScopedMemory) -> dict[str, str]:
+def _texts_by_id(memory: ScopedMemory) -> dict[str, str]:
     return {record["id"]: record["memory"] for record in memory.get_all()}
 
 

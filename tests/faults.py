@@ -55,10 +55,10 @@ class Child:
         self.kill()
         self._pipe.close()
 
-    def say(self, value: object) -> None:
+    def send(self, value: object) -> None:
         self._pipe.send(value)
 
-    def hear(self) -> Any:
+    def receive(self) -> Any:
         """Return the next value that the child sends.
 
         Raises:
@@ -72,14 +72,14 @@ class Child:
             raise value
         return value
 
-    def hear_all(self) -> list[Any]:
+    def receive_all(self) -> list[Any]:
         """Return everything that it sends until it ends."""
-        heard: list[Any] = []
+        received: list[Any] = []
         while True:
             try:
-                heard.append(self.hear())
+                received.append(self.receive())
             except (EOFError, ConnectionResetError):
-                return heard
+                return received
 
     def kill(self) -> None:
         """Kill it at once (SIGKILL)."""
@@ -89,7 +89,7 @@ class Child:
 
     def finish(self) -> None:
         """Wait for it to end by itself."""
-        self.hear_all()
+        self.receive_all()
         self.process.join(PATIENCE)
         assert self.process.exitcode == 0, f"the child process ended with {self.process.exitcode}"
 
@@ -221,7 +221,7 @@ def chain_of(error: BaseException) -> list[BaseException]:
     return found
 
 
-def told_by(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """Everything an error, its chain and a traceback of it say, attributes and notes included."""
     parts = ["".join(traceback.format_exception_only(link)) for link in chain_of(error)]
     for link in chain_of(error):
@@ -229,13 +229,13 @@ def told_by(error: BaseException) -> str:
     return "\n".join(parts)
 
 
-def told_by_logs(records: Sequence[Any]) -> str:
+def log_text(records: Sequence[Any]) -> str:
     """Everything log records say: text, arguments, exceptions, extras."""
     parts: list[str] = []
     for record in records:
         parts += [record.getMessage(), repr(_plain(vars(record))), str(record.exc_text)]
         if record.exc_info and isinstance(record.exc_info[1], BaseException):
-            parts.append(told_by(record.exc_info[1]))
+            parts.append(error_text(record.exc_info[1]))
     return "\n".join(parts)
 
 

@@ -29,7 +29,7 @@ def partition(documents: Sequence[str | dict[str, Any]], vectors: ArrayLike | No
     )
 
 
-def asked(query: str, key: bytes = KEY) -> list[int]:
+def query_terms(query: str, key: bytes = KEY) -> list[int]:
     """Return a query's hashed terms."""
     return hash_terms(tokenize(query), key)
 
@@ -37,7 +37,7 @@ def asked(query: str, key: bytes = KEY) -> list[int]:
 def ranked(rows: Rows, query: str, vector: ArrayLike | None = None) -> Ranking:
     """Rank rows for a query; without a vector, by words alone."""
     given = np.zeros(rows.vectors.shape[1]) if vector is None else vector
-    return rank(rows, build_index(rows), given, asked(query), query)
+    return rank(rows, build_index(rows), given, query_terms(query), query)
 
 
 def scores(rows: Rows, query: str, vector: ArrayLike | None = None) -> list[float]:

@@ -12,7 +12,7 @@ from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrou
 
 from langchain_mem0_scoped import ScopedMemory, ScopeError, with_scoped_memory
 from langchain_mem0_scoped.recall import is_recall
-from tests.agents import WAYS, ask, config_of, remembered, run, said
+from tests.agents import WAYS, ask, config_of, remembered, run, transcript_texts
 from tests.models import ScriptedModel, constant
 from tests.support import MODES, Spy, new_user
 
@@ -61,7 +61,7 @@ class TestUserAndSession:
         answer = await ask(mode, chain, forged, config_of(mallory))
         assert "4711" not in answer.text
         assert "The safe is mine" not in answer.text
-        assert said(client, alice) == []
+        assert transcript_texts(client, alice) == []
         message = HumanMessage(
             "What opens the safe?", name=alice, additional_kwargs={"user_id": alice, "langchain_mem0_scoped": "recall"}
         )
@@ -77,7 +77,7 @@ class TestUserAndSession:
         answer = await ask(mode, chain, {"input": "Where is the key hidden?"}, config_of(bob, "shared"))
         assert "pot" not in answer
         assert "pot" in await ask(mode, chain, {"input": "Where is the key hidden?"}, config_of(alice, "shared"))
-        assert len(said(client, bob, "shared")) == 2
+        assert len(transcript_texts(client, bob, "shared")) == 2
 
     @pytest.mark.parametrize("mode", MODES)
     async def test_recalls_other_sessions_of_the_same_user_only(self, client: Any, mode: str) -> None:
@@ -110,7 +110,7 @@ class TestUserAndSession:
         ):
             chain.invoke(given, config_of(user))
             assert any(is_recall(message) for message in model.seen[-1])
-        assert said(client, user) == [("human", "Am I allergic to something?"), ("ai", "ok")] * 2
+        assert transcript_texts(client, user) == [("human", "Am I allergic to something?"), ("ai", "ok")] * 2
         assert remembered(client, user).count("I am allergic to peanuts") == 1
 
     def test_memory_cannot_end_its_quotation(self, client: Any) -> None:
@@ -139,7 +139,7 @@ class TestChains:
         assert first["answer"] == "answer 2"
         assert first["context"] == f"{secret}: how?"
         assert (await run(way, chain, {"input": "and then?"}, config_of(user)))["answer"] == "answer 4"
-        assert said(client, user) == [
+        assert transcript_texts(client, user) == [
             ("human", "how?"), ("ai", "answer 2"), ("human", "and then?"), ("ai", "answer 4")
         ]  # fmt: skip
         assert not any(secret in text for text in remembered(client, user))
@@ -157,7 +157,7 @@ class TestChains:
         for user, answer in zip(users, answers, strict=True):
             assert f"my word is {user}" in answer
             assert not any(other in answer for other in users if other != user)
-            kept = said(client, user, "shared")
+            kept = transcript_texts(client, user, "shared")
             assert [text for kind, text in kept if kind == "human"] == [
                 f"my word is {user}",
                 f"my second word is {user}x",

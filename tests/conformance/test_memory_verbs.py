@@ -73,7 +73,9 @@ class TestAdd:
         assert call(memory, "count") == 2
 
     @pytest.mark.parametrize("messages", [[], [SystemMessage("Be brief")], ToolMessage("42", tool_call_id="1")])
-    def test_nothing_said_is_nothing_sent(self, memory: ScopedMemory, call: Call, client: Any, messages: Any) -> None:
+    def test_messages_without_text_make_no_call(
+        self, memory: ScopedMemory, call: Call, client: Any, messages: Any
+    ) -> None:
         with Spy(client) as spy:
             assert call(memory, "add", messages) == []
         assert spy.calls == []

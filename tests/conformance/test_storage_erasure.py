@@ -40,7 +40,7 @@ class TestErasure:
 
     @pytest.mark.parametrize("rows", [0, 1])
     @pytest.mark.parametrize("create_again", [False, True])
-    def test_token_tells_an_erasure_by_another_connection(
+    def test_token_detects_an_erasure_by_another_connection(
         self, connected: Connected, rows: int, create_again: bool
     ) -> None:
         storage, other = connected
@@ -64,7 +64,7 @@ class TestErasure:
                 assert not transaction.is_erased_since("u_alice", transaction.token("u_alice"))
 
     @pytest.mark.parametrize("rows", [0, 1])
-    def test_token_does_not_tell_erasures_of_others(self, connected: Connected, rows: int) -> None:
+    def test_token_does_not_change_when_others_are_erased(self, connected: Connected, rows: int) -> None:
         storage, other = connected
         if rows:
             add(storage, "u_alice", memory("a"))

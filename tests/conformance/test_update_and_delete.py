@@ -84,7 +84,7 @@ class TestDeleteAll:
     def test_of_a_user_who_never_was(self, memory: ScopedMemory, call: Call) -> None:
         assert call(memory, "delete_all").memories == 0
 
-    def test_and_a_new_beginning(self, memory: ScopedMemory, call: Call) -> None:
+    def test_memories_added_after_an_erasure_are_found(self, memory: ScopedMemory, call: Call) -> None:
         memory.add(OLD)
         call(memory, "delete_all")
         call(memory, "add", NEW)

@@ -27,7 +27,7 @@ from langchain_mem0_scoped import (
     local_memory,
     with_scoped_memory,
 )
-from tests.agents import WAYS, EventRecorder, ask, config_of, remembered, run, said, text_of, transcript
+from tests.agents import WAYS, EventRecorder, ask, config_of, remembered, run, text_of, transcript, transcript_texts
 from tests.integration.openai_server import KEY, OpenAIServer, echo
 from tests.support import MODES, Call, texts_of
 
@@ -78,7 +78,12 @@ class TestChains:
         assert first == "I was given: Be brief. | I am Ann"
         assert second == f"I was given: Be brief. | I am Ann | {first} | Who am I?"
         assert [message["role"] for message in server.chats[1]["messages"]] == ["system", "user", "assistant", "user"]
-        assert said(client, "u_ann") == [("human", "I am Ann"), ("ai", first), ("human", "Who am I?"), ("ai", second)]
+        assert transcript_texts(client, "u_ann") == [
+            ("human", "I am Ann"),
+            ("ai", first),
+            ("human", "Who am I?"),
+            ("ai", second),
+        ]
 
     @pytest.mark.parametrize("way", WAYS)
     async def test_memory_of_one_session_reaches_the_model_in_another(
@@ -128,7 +133,7 @@ class TestChains:
         answer = await ask(mode, chain, "hello", config_of("u_ann", callbacks=[recorder]))
         assert answer.text == "I was given: hello"
         assert recorder.events == [("scoped_memory_not_saved", {"error": "BackendError"})]
-        assert len(said(client, "u_ann")) == 2
+        assert len(transcript_texts(client, "u_ann")) == 2
 
     @pytest.mark.parametrize("way", WAYS)
     async def test_failed_model_call_stores_nothing(
@@ -137,7 +142,7 @@ class TestChains:
         server.down = {"/chat/completions"}
         with pytest.raises(InternalServerError):
             await run(way, with_scoped_memory(model, client=client), "hello", config_of("u_ann"))
-        assert said(client, "u_ann") == []
+        assert transcript_texts(client, "u_ann") == []
         assert remembered(client, "u_ann") == []
 
 
@@ -254,7 +259,7 @@ class TestExtraction:
         answer = await ask(mode, chain, "I moved to Porto", config_of("u_ann", callbacks=[recorder]))
         assert answer == "noted"
         assert [data["error"] for _, data in recorder.events] == ["BackendError"]
-        assert said(extracting, "u_ann") == [("human", "I moved to Porto"), ("ai", "noted")]
+        assert transcript_texts(extracting, "u_ann") == [("human", "I moved to Porto"), ("ai", "noted")]
         assert remembered(extracting, "u_ann") == []
 
 

@@ -295,7 +295,7 @@ def test_another_process_finds_nothing_of_an_erased_user(tmp_path: Path, seed: i
     other = next(person for person in churn.people if person.memories and person is not victim)
     victim.memory.delete_all()
     with Child(children.look_for_erased_user, churn.path, victim.memory.user_id, other.memory.user_id) as child:
-        prompt = child.hear()
+        prompt = child.receive()
     assert "hello again" in prompt
     assert not [mark for mark in victim.marks if mark in prompt]
     churn.close()

@@ -114,7 +114,7 @@ def test_add_that_an_erasure_by_another_process_overtakes_stores_nothing(slow: S
     assert left_in(slow.path, "zyzzogeton", "u_alice") == []
 
 
-def test_add_overtaken_by_two_erasures_with_adds_between_stores_nothing(slow: Store) -> None:
+def test_add_during_two_erasures_with_adds_between_stores_nothing(slow: Store) -> None:
     """Not the absence of rows is what tells it, nor the number of the partition: the user may be back already."""
     alice = slow.of("u_alice")
     alice.add("Alice is vegetarian")

@@ -23,7 +23,7 @@ from langchain_mem0_scoped import (
     local_memory,
 )
 from langchain_mem0_scoped.engine.mem0_base import plain_memory
-from tests.faults import Embedding, Failing, chain_of, store, told_by, told_by_logs
+from tests.faults import Embedding, Failing, chain_of, error_text, log_text, store
 from tests.models import Says, ScriptedModel, lines
 from tests.support import Call, close_plain
 
@@ -129,8 +129,8 @@ def clean(caplog: pytest.LogCaptureFixture, expected: type[ScopedMemoryError]) -
     caplog.clear()
     with pytest.raises(expected) as caught:
         yield
-    told = told_by(caught.value)
-    logged = told_by_logs(caplog.records)
+    told = error_text(caught.value)
+    logged = log_text(caplog.records)
     for secret in SECRETS:
         assert secret not in told.lower(), told
         assert secret not in logged.lower(), logged
@@ -287,7 +287,7 @@ def test_successful_calls_log_no_text(tmp_path: Path, call: Call, caplog: pytest
         for name in ("search", "get_all", "get", "update", "history", "count", "delete", "delete_all"):
             verb, args, options = CALLS[name]
             call(memory, verb, *args(world), **options)
-    logged = told_by_logs(caplog.records)
+    logged = log_text(caplog.records)
     for secret in (TEXT, QUERY, KEY, OTHER):
         assert secret not in logged.lower(), logged
 

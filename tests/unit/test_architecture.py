@@ -231,7 +231,7 @@ def test_a_private_name_of_another_module_is_found(tmp_path: Path, use: str) -> 
         "def f(row):\n    return row._replace(a=1), row.__class__",
     ],
 )
-def test_a_name_of_its_own_is_not(tmp_path: Path, use: str) -> None:
+def test_a_private_name_of_the_same_module_is_not_found(tmp_path: Path, use: str) -> None:
     assert private_uses(package(tmp_path, a=use)) == []
 
 

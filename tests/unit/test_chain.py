@@ -32,7 +32,18 @@ from langchain_core.runnables.config import merge_configs
 from langchain_mem0_scoped import ScopedMemory, local_memory, with_scoped_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.recall import is_recall
-from tests.agents import WAYS, EventRecorder, Together, ask, config_of, remembered, run, said, text_of, transcript
+from tests.agents import (
+    WAYS,
+    EventRecorder,
+    Together,
+    ask,
+    config_of,
+    remembered,
+    run,
+    text_of,
+    transcript,
+    transcript_texts,
+)
 from tests.models import ScriptedModel, constant
 from tests.support import MODES, label, new_user
 from tests.worlds import WordEmbeddings
@@ -59,7 +70,7 @@ class TestChainsAndWaysToRun:
         assert first == "I was given: Be brief. | I am Ann"
         assert second == f"I was given: Be brief. | I am Ann | {first} | Who am I?"
         turns = [("human", "I am Ann"), ("ai", first), ("human", "Who am I?"), ("ai", second)]
-        assert said(client, user) == turns
+        assert transcript_texts(client, user) == turns
         assert remembered(client, user) == [text for _, text in turns]
 
     @pytest.mark.parametrize("way", WAYS)
@@ -83,7 +94,7 @@ class TestChainsAndWaysToRun:
         user = new_user()
         given = ChatPromptTemplate.from_messages([("human", "I am {name}")]).invoke({"name": "Ann"})
         with_scoped_memory(constant(), client=client).invoke(given, config_of(user))
-        assert said(client, user) == [("human", "I am Ann"), ("ai", "ok")]
+        assert transcript_texts(client, user) == [("human", "I am Ann"), ("ai", "ok")]
 
     @pytest.mark.parametrize("mode", MODES)
     async def test_accepts_a_single_message(self, client: mem0.Memory, mode: str) -> None:
@@ -91,13 +102,13 @@ class TestChainsAndWaysToRun:
         heard = RunnableLambda(lambda messages: messages[-1].text.upper())
         chain = with_scoped_memory(heard, client=client)
         assert await ask(mode, chain, HumanMessage("hello"), config_of(user)) == "HELLO"
-        assert said(client, user) == [("human", "hello"), ("ai", "HELLO")]
+        assert transcript_texts(client, user) == [("human", "hello"), ("ai", "HELLO")]
 
     def test_completion_model(self, client: mem0.Memory) -> None:
         user = new_user()
         chain = with_scoped_memory(FakeListLLM(responses=["one", "two"]), client=client)
         assert [chain.invoke("go", config_of(user)) for _ in range(2)] == ["one", "two"]
-        assert said(client, user) == [("human", "go"), ("ai", "one"), ("human", "go"), ("ai", "two")]
+        assert transcript_texts(client, user) == [("human", "go"), ("ai", "one"), ("human", "go"), ("ai", "two")]
 
     @pytest.mark.parametrize("turn", ["hi", HumanMessage("hi"), [HumanMessage("hi")], [("human", "hi")]])
     def test_dict_input_accepts_str_message_or_list(self, client: mem0.Memory, turn: Any) -> None:
@@ -108,7 +119,7 @@ class TestChainsAndWaysToRun:
             inner | prompt | constant(), client=client, input_messages_key="question", history_messages_key="past"
         )
         chain.invoke({"question": turn}, config_of(user))
-        assert said(client, user) == [("human", "hi"), ("ai", "ok")]
+        assert transcript_texts(client, user) == [("human", "hi"), ("ai", "ok")]
 
     @pytest.mark.parametrize(
         ("output", "named"),
@@ -126,7 +137,7 @@ class TestChainsAndWaysToRun:
         user = new_user()
         chain = with_scoped_memory(RunnableLambda(lambda _: output), client=client, output_messages_key=named)
         assert chain.invoke({"input": "hi"}, config_of(user)) == output
-        assert said(client, user) == [("human", "hi"), ("ai", "ok")]
+        assert transcript_texts(client, user) == [("human", "hi"), ("ai", "ok")]
 
 
 def _listed(turn: Any) -> list[Any]:
@@ -174,7 +185,7 @@ class TestStreaming:
         aparts = chain.astream({"input": "go"}, config_of(user))
         assert (await anext(aparts)).text == "one "
         await aparts.aclose()  # type: ignore[attr-defined]
-        assert said(client, user) == []
+        assert transcript_texts(client, user) == []
         assert remembered(client, user) == []
 
     @pytest.mark.parametrize("way", WAYS)
@@ -188,7 +199,7 @@ class TestStreaming:
         model = ScriptedModel(says=lambda _: "one two three", before=fail)
         with pytest.raises(ConnectionError):
             await run(way, with_scoped_memory(PROMPT | model, client=client), {"input": "go"}, config_of(user))
-        assert said(client, user) == []
+        assert transcript_texts(client, user) == []
         assert remembered(client, user) == []
 
     def test_failure_in_a_batch_leaves_the_others(self, client: mem0.Memory) -> None:
@@ -203,7 +214,7 @@ class TestStreaming:
         answers = chain.batch(given, [config_of(user) for user in users], return_exceptions=True)
         assert isinstance(answers[0], ConnectionError)
         assert answers[1] == "ok"
-        assert [said(client, user) for user in users] == [[], [("human", "good"), ("ai", "ok")]]
+        assert [transcript_texts(client, user) for user in users] == [[], [("human", "good"), ("ai", "ok")]]
 
 
 class TestUserAndSession:
@@ -264,7 +275,7 @@ class TestUserAndSession:
         answer = await ask(mode, chain, "What opens the safe?", config_of("u_alice", callbacks=[recorder]))
         assert "4711" in answer.text
         assert recorder.events == [("scoped_memory_not_saved", {"error": "BackendError"})]
-        assert said(client, "u_alice") == []
+        assert transcript_texts(client, "u_alice") == []
         assert remembered(client, "u_alice") == []
         client.close()
 
@@ -292,19 +303,19 @@ class TestRunnableInterface:
     async def test_derived_runnables_save_the_turn_once(self, client: mem0.Memory, mode: str, made: Any) -> None:
         user = new_user()
         answer = await ask(mode, made(self.chain(client)), {"input": "hi"}, config_of(user))
-        assert said(client, user) == [("human", "hi"), ("ai", answer)]
+        assert transcript_texts(client, user) == [("human", "hi"), ("ai", answer)]
 
     def test_retried_run_saves_its_answer_once(self, client: mem0.Memory) -> None:
         failures, user = [ConnectionError("gone")], new_user()
         model = ScriptedModel(says=lambda _: "ok", before=lambda _: _refuse(failures.pop()) if failures else None)
         chain = with_scoped_memory(PROMPT | model, client=client).with_retry(wait_exponential_jitter=False)
         assert chain.invoke({"input": "hi"}, config_of(user)).text == "ok"
-        assert said(client, user) == [("human", "hi"), ("ai", "ok")]
+        assert transcript_texts(client, user) == [("human", "hi"), ("ai", "ok")]
 
     def test_ids_can_be_bound_with_config(self, client: mem0.Memory) -> None:
         user = new_user()
         answer = self.chain(client).with_config(config_of(user)).invoke({"input": "hi"})
-        assert said(client, user) == [("human", "hi"), ("ai", answer)]
+        assert transcript_texts(client, user) == [("human", "hi"), ("ai", answer)]
 
     def test_call_options_reach_the_chain(self, client: mem0.Memory) -> None:
         heard: list[Any] = []
@@ -369,7 +380,7 @@ class TestNestedAndConcurrent:
         both = RunnableParallel(short=short, long=long)
         answer = await ask(mode, both, {"input": "hi"}, config_of(user))
         assert {key: message.text for key, message in answer.items()} == {"short": "short", "long": "long"}
-        kept = said(client, user)
+        kept = transcript_texts(client, user)
         assert kept[0] == kept[2] == ("human", "hi")
         assert {kept[1], kept[3]} == {("ai", "short"), ("ai", "long")}
 
@@ -381,9 +392,9 @@ class TestNestedAndConcurrent:
         outer = with_scoped_memory(inner | RunnableLambda(str.upper), client=client)
         answer = await run(way, outer, {"input": "I am Ann"}, config_of(user))
         assert answer == "I WAS GIVEN: BE BRIEF. | I AM ANN"
-        assert said(client, user) == [("human", "I am Ann"), ("ai", answer)]
+        assert transcript_texts(client, user) == [("human", "I am Ann"), ("ai", answer)]
         await run(way, outer, {"input": "again"}, config_of(user))
-        assert len(said(client, user)) == 4
+        assert len(transcript_texts(client, user)) == 4
         assert [str(message.text) for message in model.seen[-1]].count("I am Ann") == 1
 
     @pytest.mark.parametrize("mode", MODES)
@@ -397,7 +408,11 @@ class TestNestedAndConcurrent:
         )
         outer = with_scoped_memory(noted, client=client)
         await ask(mode, outer, {"input": "hi"}, config_of(user))
-        assert said(client, user) == said(client, user, "notes") == [("human", "hi"), ("ai", "inner")]
+        assert (
+            transcript_texts(client, user)
+            == transcript_texts(client, user, "notes")
+            == [("human", "hi"), ("ai", "inner")]
+        )
 
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize("other", [{"session_id": "notes"}, {"user_id": "u_agent"}], ids=label)
@@ -414,7 +429,7 @@ class TestNestedAndConcurrent:
 
         outer = with_scoped_memory(RunnableLambda(call), client=client)
         await run(way, outer, {"input": "hi"}, config_of(user))
-        assert said(client, user) == said(client, **ids) == [("human", "hi"), ("ai", "inner")]
+        assert transcript_texts(client, user) == transcript_texts(client, **ids) == [("human", "hi"), ("ai", "inner")]
 
     @pytest.mark.parametrize("mode", MODES)
     async def test_three_levels_of_one_session_save_the_turn_once(self, client: mem0.Memory, mode: str) -> None:
@@ -423,7 +438,7 @@ class TestNestedAndConcurrent:
         for _ in range(2):
             chain = with_scoped_memory(chain, client=client)
         await ask(mode, chain, {"input": "hi"}, config_of(user))
-        assert said(client, user) == [("human", "hi"), ("ai", "ok")]
+        assert transcript_texts(client, user) == [("human", "hi"), ("ai", "ok")]
 
     @pytest.mark.parametrize("mode", MODES)
     async def test_session_of_an_outer_chain_is_left_to_it_across_another_session(
@@ -441,13 +456,15 @@ class TestNestedAndConcurrent:
         notes = with_scoped_memory(inside("s1", innermost), client=client)
         outer = with_scoped_memory(inside("notes", notes), client=client)
         await ask(mode, outer, {"input": "hi"}, config_of(user))
-        assert said(client, user) == said(client, user, "notes") == [("human", "hi"), ("ai", "ok")]
+        assert (
+            transcript_texts(client, user) == transcript_texts(client, user, "notes") == [("human", "hi"), ("ai", "ok")]
+        )
 
     def test_nested_with_another_client_saves_both(self, client: mem0.Memory, tmp_path: Path) -> None:
         user, other = new_user(), local_memory(tmp_path / "other.db")
         inner = with_scoped_memory(PROMPT | constant("inner") | StrOutputParser(), client=other)
         with_scoped_memory(inner, client=client).invoke({"input": "hi"}, config_of(user))
-        assert said(client, user) == said(other, user) == [("human", "hi"), ("ai", "inner")]
+        assert transcript_texts(client, user) == transcript_texts(other, user) == [("human", "hi"), ("ai", "inner")]
         other.close()
 
     async def test_concurrent_turns_of_a_session_are_not_interleaved(self, client: mem0.Memory) -> None:
@@ -458,7 +475,7 @@ class TestNestedAndConcurrent:
         chain = with_scoped_memory(answer, client=client)
         chain.batch([{"input": str(n)} for n in range(several)], config_of(user, max_concurrency=several))
         await chain.abatch([{"input": str(n)} for n in range(several)], config_of(user))
-        kept = said(client, user)
+        kept = transcript_texts(client, user)
         assert len(kept) == 4 * several
         assert all(
             (human[0], ai) == ("human", ("ai", f"re: {human[1]}"))

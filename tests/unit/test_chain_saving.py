@@ -35,9 +35,9 @@ from tests.agents import (
     config_of,
     remembered,
     run,
-    said,
     text_of,
     transcript,
+    transcript_texts,
 )
 from tests.chat import close_transcripts
 from tests.models import ScriptedModel, constant, lines
@@ -80,7 +80,7 @@ class TestFailures:
         assert "could not be saved (BackendError)" in caplog.text
         assert "hunter2" not in caplog.text
         # The transcript is stored first: a failure to remember does not lose it.
-        assert len(said(failing, user)) == 2
+        assert len(transcript_texts(failing, user)) == 2
         assert remembered(failing, user) == []
 
     @pytest.mark.parametrize("within", [True, False])
@@ -109,7 +109,7 @@ class TestFailures:
         assert recorder.events == [("scoped_memory_not_saved", {"error": "InputError"})]
         assert "could not be saved (InputError)" in caplog.text
         assert "hunter2" not in caplog.text
-        assert said(client, user) == []
+        assert transcript_texts(client, user) == []
 
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("output", [7, None, {"text": "ok"}, [object()], {"answer": 7}], ids=label)
@@ -120,7 +120,7 @@ class TestFailures:
         chain = with_scoped_memory(RunnableLambda(lambda _: output), client=client)
         assert await ask(mode, chain, {"input": "go"}, config_of(user, callbacks=[recorder])) == output
         assert [name for name, _ in recorder.events] == ["scoped_memory_not_saved"]
-        assert said(client, user) == []
+        assert transcript_texts(client, user) == []
 
     @pytest.mark.parametrize("way", WAYS)
     async def test_missing_answer_key_is_logged_with_advice(
@@ -145,7 +145,7 @@ class TestFailures:
         chain = with_scoped_memory(constant(), client=client, remember=predicate)
         assert (await ask(mode, chain, "go", config_of(user, callbacks=[recorder]))).text == "ok"
         assert recorder.events == [("scoped_memory_not_saved", {"error": "KeyError"})]
-        assert len(said(client, user)) == 2
+        assert len(transcript_texts(client, user)) == 2
 
     @pytest.mark.parametrize("way", WAYS)
     async def test_failed_recall_fails_the_run(
@@ -170,7 +170,7 @@ class TestFailures:
                 await ask(mode, with_scoped_memory(constant(), client=qdrant), "hi", config_of(user))
             chain = with_scoped_memory(constant(), client=qdrant, transcripts=f"sqlite:///{tmp_path}/chats.db")
             assert (await ask(mode, chain, "hi", config_of(user))).text == "ok"
-            assert said(qdrant, user) == [("human", "hi"), ("ai", "ok")]
+            assert transcript_texts(qdrant, user) == [("human", "hi"), ("ai", "ok")]
             close_transcripts(qdrant)
 
 
@@ -219,7 +219,7 @@ class TestSavedTranscript:
         chain = with_scoped_memory(constant("yes"), client=client)
         for _ in range(3):
             await run(way, chain, "yes", config_of(user))
-        assert said(client, user) == [("human", "yes"), ("ai", "yes")] * 3
+        assert transcript_texts(client, user) == [("human", "yes"), ("ai", "yes")] * 3
 
     @pytest.mark.parametrize("way", WAYS)
     async def test_answer_that_repeats_the_history_stores_only_new_messages(
@@ -235,7 +235,7 @@ class TestSavedTranscript:
         chain = with_scoped_memory(RunnableLambda(agent), client=client)
         for _ in range(3):
             await run(way, chain, {"input": "yes"}, config_of(user))
-        assert said(client, user) == [("human", "yes"), ("ai", ""), ("tool", "found"), ("ai", "yes")] * 3
+        assert transcript_texts(client, user) == [("human", "yes"), ("ai", ""), ("tool", "found"), ("ai", "yes")] * 3
 
     @pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream", "batch", "abatch"])
     @pytest.mark.parametrize("keys", ["same", "mapped"])
@@ -268,7 +268,7 @@ class TestSavedTranscript:
             ("human", "So?"),
             ("ai", "Bring an umbrella"),
         ]
-        assert said(client, user) == turns
+        assert transcript_texts(client, user) == turns
         assert transcript(client, user)[1].tool_calls[0]["args"] == {"city": "Lisbon"}  # type: ignore[attr-defined]
         assert [message.text for message in model.seen[2]] == [text for _, text in turns[:5]]
         # Tool output is in the transcript and is not remembered.
@@ -297,7 +297,7 @@ class TestSavedTranscript:
             answer = await run(way, chain, given, config_of(user))
             # Control: the summary stands in place of the question.
             assert "TOOLPOISON says the user" in answer["messages"][0].text
-        kept = said(client, user)
+        kept = transcript_texts(client, user)
         assert [text for kind, text in kept if kind == "human"] == ["What is there?"]
         assert kept[-1] == ("ai", "Nothing to see")
         assert {kind for kind, _ in kept} == {"human", "ai", "tool"}
@@ -310,7 +310,12 @@ class TestSavedTranscript:
             chain.invoke([SystemMessage("Be brief."), HumanMessage(text)], config_of(user))
         assert [message.type for message in model.seen[-1]] == ["system", "system", "human", "ai", "human"]
         assert model.seen[-1][0].text == "Be brief."
-        assert said(client, user) == [("human", "one"), ("ai", "ok"), ("human", "where do I live?"), ("ai", "ok")]
+        assert transcript_texts(client, user) == [
+            ("human", "one"),
+            ("ai", "ok"),
+            ("human", "where do I live?"),
+            ("ai", "ok"),
+        ]
 
     def test_messages_are_stored_exactly(self, client: mem0.Memory) -> None:
         user = new_user()
@@ -342,7 +347,7 @@ class TestSavedTranscript:
         for text in "ABAB":
             await ask(mode, chain, text, config_of(user))
         assert len(model.seen) == 2
-        assert said(client, user) == [(kind, said) for text in "ABAB" for kind, said in _turn(text)]
+        assert transcript_texts(client, user) == [(kind, said) for text in "ABAB" for kind, said in _turn(text)]
         assert remembered(client, user) == [said for text in "ABAB" for _, said in _turn(text)]
 
     def test_max_messages_limits_what_the_chain_gets(self, client: mem0.Memory) -> None:
@@ -351,7 +356,7 @@ class TestSavedTranscript:
         for number in range(3):
             chain.invoke(str(number), config_of(user))
         assert [message.text for message in model.seen[-1]] == ["1", "ok", "2"]
-        assert len(said(client, user)) == 6
+        assert len(transcript_texts(client, user)) == 6
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -360,7 +365,7 @@ class TestRememberOption:
         user = new_user()
         await ask(mode, with_scoped_memory(constant(), client=client, remember=False), "a secret", config_of(user))
         assert remembered(client, user) == []
-        assert said(client, user) == [("human", "a secret"), ("ai", "ok")]
+        assert transcript_texts(client, user) == [("human", "a secret"), ("ai", "ok")]
 
     async def test_function_selects_messages(self, client: mem0.Memory, mode: str) -> None:
         user = new_user()
@@ -392,7 +397,7 @@ class TestRememberOption:
         )
         await ask(mode, chain, "my card is 4711", config_of(user))
         assert remembered(client, user) == ["my card is [number]", "ok"]
-        assert said(client, user)[0] == ("human", "my card is 4711")
+        assert transcript_texts(client, user)[0] == ("human", "my card is 4711")
 
     async def test_function_can_pause(self, client: mem0.Memory, mode: str) -> None:
         user, paused = new_user(), [True]

@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel,
 from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_mem0_scoped import InputError, ScopedMemory, ScopeError, local_memory, with_scoped_memory
-from tests.agents import WAYS, EventRecorder, ask, calls, config_of, remembered, run, said
+from tests.agents import WAYS, EventRecorder, ask, calls, config_of, remembered, run, transcript_texts
 from tests.models import ScriptedModel, constant
 from tests.support import MODES, Spy, label, new_user
 
@@ -51,7 +51,7 @@ class TestListAnswers:
         user = new_user()
         chain = with_scoped_memory(RunnableLambda(lambda _: output), client=client)
         assert await run(way, chain, {"input": "hi"}, config_of(user)) == output
-        assert said(client, user) == [("human", "hi"), ("ai", text)]
+        assert transcript_texts(client, user) == [("human", "hi"), ("ai", text)]
         assert roles(client, user) == [("user", "hi"), ("assistant", text)]
 
     @pytest.mark.parametrize("way", WAYS)
@@ -59,21 +59,21 @@ class TestListAnswers:
         user = new_user()
         chain = with_scoped_memory(PROMPT | constant("red, green") | CommaSeparatedListOutputParser(), client=client)
         assert await run(way, chain, {"input": "Which colours?"}, config_of(user)) == ["red", "green"]
-        assert said(client, user) == [("human", "Which colours?"), ("ai", "red\ngreen")]
+        assert transcript_texts(client, user) == [("human", "Which colours?"), ("ai", "red\ngreen")]
 
     @pytest.mark.parametrize("way", WAYS)
     async def test_json_parser_saves_the_last_chunk(self, client: mem0.Memory, way: str) -> None:
         user = new_user()
         chain = with_scoped_memory(PROMPT | constant('["yes it is", "b"]') | JsonOutputParser(), client=client)
         await run(way, chain, {"input": "Is it?"}, config_of(user))
-        assert said(client, user) == [("human", "Is it?"), ("ai", "yes it is\nb")]
+        assert transcript_texts(client, user) == [("human", "Is it?"), ("ai", "yes it is\nb")]
 
     @pytest.mark.parametrize("mode", MODES)
     async def test_messages_and_strs_are_answers(self, client: mem0.Memory, mode: str) -> None:
         user = new_user()
         chain = with_scoped_memory(RunnableLambda(lambda _: [AIMessage("one"), "two", ("ai", "three")]), client=client)
         await ask(mode, chain, "hi", config_of(user))
-        assert said(client, user) == [("human", "hi"), ("ai", "one"), ("ai", "two"), ("ai", "three")]
+        assert transcript_texts(client, user) == [("human", "hi"), ("ai", "one"), ("ai", "two"), ("ai", "three")]
 
     @pytest.mark.parametrize("mode", MODES)
     async def test_str_that_repeats_the_turn_is_not_an_answer(self, client: mem0.Memory, mode: str) -> None:
@@ -85,14 +85,19 @@ class TestListAnswers:
         chain = with_scoped_memory(RunnableLambda(agent), client=client)
         for text in ("one", "two"):
             await ask(mode, chain, {"input": text}, config_of(user))
-        assert said(client, user) == [("human", "one"), ("ai", "re one"), ("human", "two"), ("ai", "re two")]
+        assert transcript_texts(client, user) == [
+            ("human", "one"),
+            ("ai", "re one"),
+            ("human", "two"),
+            ("ai", "re two"),
+        ]
 
     @pytest.mark.parametrize("mode", MODES)
     async def test_chat_message_is_an_answer(self, client: mem0.Memory, mode: str) -> None:
         user = new_user()
         own: list[BaseMessage] = [calls("look"), ChatMessage(content="found", role="critic")]
         await ask(mode, with_scoped_memory(RunnableLambda(lambda _: own), client=client), "hi", config_of(user))
-        assert said(client, user) == [("human", "hi"), ("ai", ""), ("chat", "found")]
+        assert transcript_texts(client, user) == [("human", "hi"), ("ai", ""), ("chat", "found")]
 
     async def test_human_message_after_the_turn_is_kept(self, client: mem0.Memory) -> None:
         def answer(_: MessagesState) -> dict[str, Any]:
@@ -105,7 +110,11 @@ class TestListAnswers:
             graph.compile(), client=client, input_messages_key="messages", history_messages_key="messages"
         )
         await chain.ainvoke({"messages": [HumanMessage("how much?")]}, config_of(user))
-        assert said(client, user) == [("human", "how much?"), ("ai", "asked a colleague"), ("human", "it is 7")]
+        assert transcript_texts(client, user) == [
+            ("human", "how much?"),
+            ("ai", "asked a colleague"),
+            ("human", "it is 7"),
+        ]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -135,7 +144,7 @@ async def test_output_without_an_answer_is_returned_and_reported(
     assert recorder.events == [("scoped_memory_not_saved", {"error": "InputError"})]
     assert "is not remembered: the output holds no answer" in caplog.text
     assert "I am the user" not in caplog.text
-    assert said(client, user) == []
+    assert transcript_texts(client, user) == []
     assert remembered(client, user) == []
 
 
@@ -240,7 +249,7 @@ async def test_prompt_with_history_is_accepted(
     chain = with_scoped_memory(built() | model | StrOutputParser(), client=client)
     for text in ("the first", "the second"):
         await ask(mode, chain, {"input": text}, config_of(user))
-    assert [kind for kind, _ in said(client, user)] == ["human", "ai"] * 2
+    assert [kind for kind, _ in transcript_texts(client, user)] == ["human", "ai"] * 2
     told = "".join(message.text for message in model.seen[-1])
     assert "the first" in told or "2 before" in told
 
@@ -253,7 +262,12 @@ async def test_wrapped_chain_after_a_prompt_gets_the_history_itself(client: mem0
     for text in ("the first", "the second"):
         await ask(mode, chain, {"input": text}, config_of(user))
     assert [message.text for message in model.seen[-1]] == ["the first", "ok", "the second"]
-    assert said(client, user) == [("human", "the first"), ("ai", "ok"), ("human", "the second"), ("ai", "ok")]
+    assert transcript_texts(client, user) == [
+        ("human", "the first"),
+        ("ai", "ok"),
+        ("human", "the second"),
+        ("ai", "ok"),
+    ]
 
 
 class TestInputOtherThanDict:

@@ -458,7 +458,7 @@ class TestRemembering:
 class TestConcurrentWrites:
     """On the embedded store, where another writer may store some of a turn's messages before the turn commits."""
 
-    def test_a_turn_that_was_overtaken_is_run_again(self, client: mem0.Memory, talk: Talk) -> None:
+    def test_a_turn_that_conflicts_is_run_again(self, client: mem0.Memory, talk: Talk) -> None:
         message, asked = HumanMessage("tea", id="a"), list[str]()
 
         def overtaken(one: BaseMessage) -> bool:
@@ -475,7 +475,7 @@ class TestConcurrentWrites:
         assert texts(ScopedChatMessageHistory("alice", client=client, recall=0).messages) == ["tea", "milk"]
         assert sorted(texts_of(ScopedMemory("alice", client=client).get_all())) == ["milk", "tea"]
 
-    def test_a_turn_that_is_always_overtaken_fails(self, client: mem0.Memory, talk: Talk) -> None:
+    def test_a_turn_that_always_conflicts_fails(self, client: mem0.Memory, talk: Talk) -> None:
         messages: list[BaseMessage] = [HumanMessage(f"m{number}", id=f"m{number}") for number in range(20)]
         attempts: list[str] = []
 

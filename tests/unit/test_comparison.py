@@ -86,7 +86,7 @@ def test_a_lost_field_of_a_message_is_named() -> None:
     assert material.compared(material.messages(), given) == (False, "changed or lost: artifact")
 
 
-def test_ways_to_hers_are_told_from_those_that_are_refused() -> None:
+def test_attempts_report_which_of_them_read_another_users_memory() -> None:
     def refused() -> str:
         raise ValueError
 

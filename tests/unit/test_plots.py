@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from langchain_mem0_scoped import BackendError, InputError, ScopeError
 from langchain_mem0_scoped.plots import plot_map, plot_timeline, project
 from langchain_mem0_scoped.records import MemoryList, record_from
-from tests.faults import told_by
+from tests.faults import error_text
 from tests.pages import NASTY
 from tests.plotting import no_window  # noqa: F401
 from tests.support import TEXTS, run_python
@@ -192,7 +192,7 @@ class TestMap:
         with pytest.raises(BackendError, match=f"the embeddings failed: {type(error).__name__}") as caught:
             plot_map(memories("a", "b"), embeddings=Failing())
         assert caught.value.retryable is retryable
-        assert "zebra" not in told_by(caught.value)
+        assert "zebra" not in error_text(caught.value)
 
 
 class TestTimeline:

@@ -54,7 +54,7 @@ def tools_of(memory: ScopedMemory) -> dict[str, BaseTool]:
     return {tool.name: tool for tool in memory.tools()}
 
 
-def told(answer: str) -> list[str]:
+def memories_in(answer: str) -> list[str]:
     return [memory["memory"] for memory in json.loads(answer)]
 
 
@@ -91,9 +91,9 @@ class TestSchemas:
         ScopedMemory(user, client=client).add("I live in Lisbon", infer=False)
         history = ScopedChatMessageHistory(user, "s1", client=client)
         for source in (history, ScopedMemory(user, client=client)):
-            assert told({tool.name: tool for tool in create_memory_tools(source)}["list_memories"].invoke({})) == [
-                "I live in Lisbon"
-            ]
+            assert memories_in(
+                {tool.name: tool for tool in create_memory_tools(source)}["list_memories"].invoke({})
+            ) == ["I live in Lisbon"]
 
     def test_construction_does_no_io(self, client: mem0.Memory) -> None:
         with Spy(client) as spy:
@@ -109,10 +109,12 @@ class TestForgedArguments:
         tools = tools_of(alice)
         forged: dict[str, Any] = dict.fromkeys(self.FORGED, bob.user_id)
         forged |= {"memory": bob, "filters": {"user_id": bob.user_id}, "metadata": {"user_id": bob.user_id}}
-        assert told(await ask(mode, tools["remember"], {"text": "I moved to Rome", **forged})) == ["I moved to Rome"]
-        found = told(await ask(mode, tools["search_memory"], {"query": "the safe opens with 4711", **forged}))
+        assert memories_in(await ask(mode, tools["remember"], {"text": "I moved to Rome", **forged})) == [
+            "I moved to Rome"
+        ]
+        found = memories_in(await ask(mode, tools["search_memory"], {"query": "the safe opens with 4711", **forged}))
         assert found in ([], ["I moved to Rome"])
-        assert told(await ask(mode, tools["list_memories"], forged)) == ["I moved to Rome"]
+        assert memories_in(await ask(mode, tools["list_memories"], forged)) == ["I moved to Rome"]
         theirs = bob.get_all()[0]["id"]
         change = {"memory_id": theirs, "text": "The safe opens with 0000", **forged}
         assert await ask(mode, tools["correct_memory"], change) == NO_SUCH
@@ -184,6 +186,6 @@ class TestFailures:
         model = constant('{"memory": [{"text": "something else"}]}')
         client = local_memory(tmp_path / "m.db", llm=model)
         tools = tools_of(ScopedMemory("u_alice", client=client))
-        assert told(await ask(mode, tools["remember"], {"text": "I live in Lisbon"})) == ["I live in Lisbon"]
+        assert memories_in(await ask(mode, tools["remember"], {"text": "I live in Lisbon"})) == ["I live in Lisbon"]
         assert model.prompts == []
         client.close()

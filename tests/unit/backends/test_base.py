@@ -22,7 +22,7 @@ from langchain_mem0_scoped import (
 from langchain_mem0_scoped.backends import backend_for
 from langchain_mem0_scoped.backends.base import exclude_session, fetch_sizes
 from langchain_mem0_scoped.recall import is_recall
-from tests.agents import config_of, remembered, said
+from tests.agents import config_of, remembered, transcript_texts
 from tests.support import MODES, Call, new_user, opened, texts_of
 from tests.worlds import WordEmbeddings
 
@@ -126,10 +126,10 @@ class TestRunSyncOrAsync:
         history = ScopedChatMessageHistory(user, "s1", client=client)
         await history.aadd_messages([HumanMessage("my cat is Tom", id="a"), AIMessage("hello Tom")])
         await history.aadd_messages([HumanMessage("my cat is Tom", id="a")])
-        assert said(client, user) == [("human", "my cat is Tom"), ("ai", "hello Tom")]
+        assert transcript_texts(client, user) == [("human", "my cat is Tom"), ("ai", "hello Tom")]
         chain = with_scoped_memory(RunnableLambda(lambda given: f"{len(given)} given"), client=client)
         assert await chain.ainvoke("my cat?", config_of(user, "s2")) == "2 given"
-        assert said(client, user, "s2") == [("human", "my cat?"), ("ai", "2 given")]
+        assert transcript_texts(client, user, "s2") == [("human", "my cat?"), ("ai", "2 given")]
         assert remembered(client, user) == ["my cat is Tom", "hello Tom", "my cat?", "2 given"]
         first, *_ = await ScopedChatMessageHistory(user, "s3", client=client).aget_messages()
         assert is_recall(first)

@@ -342,7 +342,7 @@ class TestBackend:
     def test_files_are_those_of_mem0s_history(self, plain: mem0.Memory, tmp_path: Path) -> None:
         assert backend_for(plain).files() == [tmp_path / "history.db"]
 
-    def test_cannot_tell_erasures(self, plain: mem0.Memory) -> None:
+    def test_cannot_detect_erasures(self, plain: mem0.Memory) -> None:
         backend = backend_for(plain)
         assert backend.erasure_token("u_alice") is None
         backend.check_not_erased("u_alice", ["any"])

@@ -14,7 +14,7 @@ def test_a_body_reads_back_and_holds_its_text_readably() -> None:
     assert not dump(body).endswith(b"\0")
 
 
-def test_an_id_is_its_16_bytes_however_it_is_spelt() -> None:
+def test_an_id_has_the_same_16_bytes_in_any_spelling() -> None:
     given = uuid4()
     assert id_bytes(str(given)) == id_bytes(given.hex.upper()) == given.bytes
     assert id_text(given.bytes) == str(given) == str(UUID(bytes=given.bytes))

@@ -12,7 +12,7 @@ import mem0
 import pytest
 
 from langchain_mem0_scoped import BackendError, ScopedMemory
-from tests.faults import Embedding, Failing, chain_of, raising, rows_in, store, told_by, told_by_logs
+from tests.faults import Embedding, Failing, chain_of, error_text, log_text, raising, rows_in, store
 from tests.models import ScriptedModel, lines
 from tests.support import Call
 
@@ -37,9 +37,9 @@ def breaks_on(part: str, error: BaseException | None = None) -> Embedding:
 
 
 def assert_clean(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
-    told = told_by(error)
+    told = error_text(error)
     assert CANARY not in told, told
-    logged = told_by_logs(caplog.records)
+    logged = log_text(caplog.records)
     assert CANARY not in logged, logged
 
 
@@ -246,10 +246,10 @@ class TestLanguageModel:
             with pytest.raises(BackendError, match="Failing") as caught:
                 call(memory, "add", said)
             assert_clean(caught.value, caplog)
-            assert "Frieda" not in told_by(caught.value) + told_by_logs(caplog.records)
+            assert "Frieda" not in error_text(caught.value) + log_text(caplog.records)
             assert rows_in(path) == 0
 
-    def test_the_error_stands_alone(self, tmp_path: Path) -> None:
+    def test_nothing_is_chained_to_the_error(self, tmp_path: Path) -> None:
         with store(tmp_path / "m.db", llm=ScriptedModel(says=lines(Failing(CANARY)))) as client:
             with pytest.raises(BackendError) as caught:
                 ScopedMemory("u_alice", client=client).add(SAID)

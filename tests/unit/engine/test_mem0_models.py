@@ -121,7 +121,7 @@ def test_the_model_is_asked_with_the_roles_mem0_gave(units: UnitOfWorkFactory) -
     assert model.prompts == ["u"]
 
 
-def test_a_fingerprint_tells_models_apart() -> None:
+def test_models_have_different_fingerprints() -> None:
     class Provider(DeterministicFakeEmbedding):
         model: str = "small"
 
@@ -187,7 +187,7 @@ class TestKeptQueries:
         assert len(client.embedding_model.kept_queries) == 1
         assert "zyzzogeton" not in repr(vars(client.embedding_model))
 
-    def test_is_not_kept_for_an_embedding_that_tells_queries_from_documents(self) -> None:
+    def test_is_not_kept_for_an_embedding_that_treats_queries_and_documents_differently(self) -> None:
         client = EngineMemory(MemoryStorage(), WordEmbeddings())
         ScopedMemory("u_alice", client=client).search("tea")
         assert client.embedding_model.kept_queries == {}

@@ -66,7 +66,7 @@ class TestThreshold:
             assert real.search(query)[0]["memory"] == text
 
     @pytest.mark.parametrize("query", ["What is the capital gains tax rate?", "How do I fix my bicycle tyre?"])
-    def test_what_was_never_spoken_of_finds_nothing(self, real: ScopedMemory, query: str) -> None:
+    def test_an_unrelated_query_finds_nothing(self, real: ScopedMemory, query: str) -> None:
         real.add(list(self._KNOWN))
         assert real.search(query) == []
 

@@ -145,7 +145,7 @@ def test_what_it_returns_twice_is_shown_once(memory: ScopedMemory, reranker: Scr
 
 
 @pytest.mark.parametrize(("error", "retryable"), [(ValueError, False), (TimeoutError, True), (ConnectionError, True)])
-def test_its_failure_tells_nothing(
+def test_its_error_quotes_nothing(
     memory: ScopedMemory, client: EngineMemory, reranker: Scripted, error: type[Exception], retryable: bool
 ) -> None:
     def fails(documents: list[Document]) -> list[Document]:

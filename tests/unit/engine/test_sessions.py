@@ -85,7 +85,7 @@ def test_removing_a_session_leaves_the_others(transaction: WriteTransaction, ali
     assert transaction.count(alice, RowKind.SESSION) == 1
 
 
-def test_sessions_that_look_alike_never_meet(transaction: WriteTransaction, alice: Partition) -> None:
+def test_sessions_with_similar_ids_are_separate(transaction: WriteTransaction, alice: Partition) -> None:
     for number, name in enumerate(LOOK_ALIKES):
         alice, _ = append(transaction, alice, name, messages(str(number)))
     assert [read(transaction, alice, name) for name in LOOK_ALIKES] == [[str(n)] for n in range(len(LOOK_ALIKES))]
@@ -129,7 +129,7 @@ def test_ids_exist_in_their_session_only(transaction: WriteTransaction, alice: P
     assert sessions.existing_ids(transaction, alice, "s2", set()) == set()
 
 
-def test_what_people_chose_stands_in_no_id(transaction: WriteTransaction, alice: Partition) -> None:
+def test_row_ids_hold_no_text_of_a_user(transaction: WriteTransaction, alice: Partition) -> None:
     bob = transaction.create("u_bob")
     turn = messages("x", ids=["chosen-id"])
     ids: list[bytes] = []

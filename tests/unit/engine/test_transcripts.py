@@ -30,7 +30,7 @@ from langchain_mem0_scoped.transcripts.base import (
     load_messages,
 )
 from tests.chat import OpenStore, turn
-from tests.faults import told_by
+from tests.faults import error_text
 from tests.models import ScriptedModel, extracting
 from tests.support import new_user, texts_of
 from tests.worlds import WordEmbeddings, left_in
@@ -65,7 +65,7 @@ class TestBytes:
         assert left_in(tmp_path / "m.db", *marks, "kept-words") == ["kept-words"]
         assert ScopedMemory(user, client=client).delete_all().transcripts == 0
 
-    def test_ids_stand_in_no_index(self, client: EngineMemory, tmp_path: Path) -> None:
+    def test_ids_are_in_no_table_but_texts(self, client: EngineMemory, tmp_path: Path) -> None:
         """An index is rearranged, and so keeps copies: what people chose stands in `texts` alone."""
         place, user = OpenStore(client.transcripts), new_user()
         place.append(user, "chosen-session", [HumanMessage("x", id="chosen-id")])
@@ -75,7 +75,7 @@ class TestBytes:
                 assert ("chosen" in held) == (table == "texts")
         connection.close()
 
-    def test_a_reader_that_keeps_the_log_in_use_is_told_of(
+    def test_a_reader_that_keeps_the_log_in_use_is_reported(
         self, client: EngineMemory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("langchain_mem0_scoped.sqlite.database._TRUNCATE_SECONDS", 0.1)
@@ -162,14 +162,14 @@ class TestTurns:
         assert raised.value.retryable
         assert (self.history(client).messages, memory.count()) == ([], 0)
 
-    def test_where_logging_fails_too_the_error_tells_nothing_of_the_first(self, client: EngineMemory) -> None:
+    def test_where_logging_fails_too_the_error_quotes_nothing_of_the_first(self, client: EngineMemory) -> None:
         def failing(message: BaseMessage) -> bool:
             client.close()
             raise KeyError(message.text)
 
         with pytest.raises(BackendError, match="closed") as raised:
             self.history(client, remember=failing).add_messages([HumanMessage("hunter2")])
-        assert "hunter2" not in told_by(raised.value)
+        assert "hunter2" not in error_text(raised.value)
 
     def test_whatever_statement_fails_the_turn_is_whole_and_the_error_true(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -219,7 +219,7 @@ class TestTransactions:
             with pytest.raises(BackendError, match="closed"):
                 look()
 
-    def test_what_was_said_survives_reopening(self, tmp_path: Path) -> None:
+    def test_transcripts_survive_reopening(self, tmp_path: Path) -> None:
         for number in range(3):
             client = local_memory(tmp_path / "r.db", embeddings=WordEmbeddings())
             OpenStore(client.transcripts).append("u", "s1", turn(f"t{number}"))
@@ -362,8 +362,8 @@ class TestTurnProtocol:
         assert turns[0].appended
         assert self.stored(alice) == (["hunter2", "milk"], [])
         assert raised.value.retryable
-        assert "hunter2" not in told_by(raised.value)
-        assert "secret" not in told_by(raised.value)
+        assert "hunter2" not in error_text(raised.value)
+        assert "secret" not in error_text(raised.value)
 
     def test_where_the_memories_cannot_be_committed_the_messages_are_stored_alone(
         self, alice: ScopedClient, storage: Storage

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from langchain_mem0_scoped.ranking import WEIGHTS, Weights, build_index, rank
-from tests.partitions import DIMS, asked, partition
+from tests.partitions import DIMS, partition, query_terms
 
 
 def row(text: str, session: str | None = None, speaker: str | None = None, day: str = "2023-05-08") -> dict[str, Any]:
@@ -60,7 +60,7 @@ CASES = {
 def gap(case: Case, weights: Weights) -> float:
     rows = partition(case.rows)
     index = build_index(rows, weights)
-    raw_score = rank(rows, index, np.zeros(DIMS), asked(case.query), case.query).raw_score
+    raw_score = rank(rows, index, np.zeros(DIMS), query_terms(case.query), case.query).raw_score
     return float(raw_score[case.higher] - raw_score[case.lower])
 
 
@@ -68,7 +68,7 @@ def gap(case: Case, weights: Weights) -> float:
 def test_default_weight_decides_the_order(feature: str) -> None:
     case = CASES[feature]
     rows = partition(case.rows)
-    ranking = rank(rows, build_index(rows), np.zeros(DIMS), asked(case.query), case.query)
+    ranking = rank(rows, build_index(rows), np.zeros(DIMS), query_terms(case.query), case.query)
     assert ranking.raw_score[case.higher] - ranking.raw_score[case.lower] > 0.1
 
 

@@ -112,13 +112,13 @@ class TestConnections:
             memory.add("one")
             local_memory(path).close()
             with Child(children.add_once, path, "u_alice", "two") as child:
-                child.hear()
+                child.receive()
             memory.add("three")
             assert sorted(record["memory"] for record in memory.get_all()) == ["one", "three", "two"]
             with Child(children.read_all, path, "u_alice") as child:
-                assert child.hear() == ["one", "three", "two"]
+                assert child.receive() == ["one", "three", "two"]
         with Child(children.read_all, path, "u_alice") as child:
-            assert child.hear() == ["one", "three", "two"]
+            assert child.receive() == ["one", "three", "two"]
         assert_sound(path)
 
 
@@ -427,25 +427,25 @@ class TestTransactions:
         monkeypatch.setattr(database_module, "_BUSY_SECONDS", 0.1)
         with store(filled) as client, Child(children.lock, filled, "IMMEDIATE") as child:
             memory = ScopedMemory("u_alice", client=client)
-            child.hear()
+            child.receive()
             for write in (lambda: memory.add("locked out"), memory.delete_all):
                 with pytest.raises(BackendError, match="another process keeps it locked; try again") as caught:
                     write()
                 assert caught.value.retryable
             assert memory.count() == 50  # who reads does not wait for who writes
-            child.say("unlock")
-            child.hear()
+            child.send("unlock")
+            child.receive()
             memory.add("let in")
             assert memory.count() == 51
 
     def test_opening_a_locked_file_is_a_retryable_error(self, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(database_module, "_BUSY_SECONDS", 0.1)
         with Child(children.lock, filled, "EXCLUSIVE") as child:
-            child.hear()
+            child.receive()
             with pytest.raises(BackendError, match="another process keeps it locked; try again") as caught:
                 local_memory(filled)
             assert caught.value.retryable
-            child.say("unlock")
-            child.hear()
+            child.send("unlock")
+            child.receive()
         with store(filled) as client:
             assert ScopedMemory("u_alice", client=client).count() == 50

@@ -186,7 +186,7 @@ class TestReadOnly:
         place.parent.chmod(folder_mode)
         before = files_beside(place)
         with Child(children.open_read_only, place, tmp_path / "warm.db") as child:
-            kind, text = child.hear()
+            kind, text = child.receive()
         assert kind == "BackendError"
         assert str(place) in text
         assert "writable" in text
@@ -195,7 +195,7 @@ class TestReadOnly:
     def test_new_file_in_a_read_only_directory_is_an_error(self, place: Path, tmp_path: Path) -> None:
         place.parent.chmod(0o555)
         with Child(children.open_read_only, place.with_name("new.db"), tmp_path / "warm.db") as child:
-            kind, text = child.hear()
+            kind, text = child.receive()
         assert kind == "BackendError"
         assert "new.db" in text
         assert "Permission denied" in text

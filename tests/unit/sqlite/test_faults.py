@@ -29,12 +29,12 @@ class TestKilled:
         perhaps_deleted: set[str] = set()
         for life in range(24):
             with Child(children.add_until_killed, path, life * 1000) as child:
-                heard = [child.hear() for _ in range(random.randint(1, 16))]
+                received = [child.receive() for _ in range(random.randint(1, 16))]
                 # Not to wait for anything: the moment is to be any.
                 time.sleep(random.uniform(0, 0.008))
                 child.kill()
-                heard += child.hear_all()
-            for what, number, detail in heard:
+                received += child.receive_all()
+            for what, number, detail in received:
                 match what:
                     case "adding":
                         begun.add(number)
@@ -84,10 +84,10 @@ class TestKilled:
             folder = tmp_path / str(life)
             folder.mkdir()
             with Child(children.create_until_killed, folder) as child:
-                paths = [child.hear()]
+                paths = [child.receive()]
                 time.sleep(random.uniform(0, 0.05))
                 child.kill()
-                paths += child.hear_all()
+                paths += child.receive_all()
             for path in paths:
                 with store(path) as client:
                     memory = ScopedMemory("u_alice", client=client)
@@ -106,10 +106,10 @@ class TestManyAtOnce:
             Child(children.mix, path, "right", threads, rounds) as right,
         ):
             for child in (left, right):
-                child.hear()
+                child.receive()
             for child in (left, right):
-                child.say("go")
-            answers = [child.hear() for child in (left, right)]
+                child.send("go")
+            answers = [child.receive() for child in (left, right)]
         kept = Counter(item for kept, _ in answers for item in kept)
         gone = {memory_id for _, gone in answers for memory_id in gone}
         users = {user for user, _ in kept}
@@ -131,10 +131,10 @@ class TestManyAtOnce:
         ):
             for _ in range(rounds):
                 for child in (left, right):
-                    assert child.hear() == "ready"
+                    assert child.receive() == "ready"
                 for child in (left, right):
-                    child.say("go")
-            assert [left.hear(), right.hear()] == ["done", "done"]
+                    child.send("go")
+            assert [left.receive(), right.receive()] == ["done", "done"]
         for number in range(rounds):
             path = tmp_path / f"{number}.db"
             with store(path) as client:
@@ -165,9 +165,9 @@ class TestManyAtOnce:
         """More threads than connections are kept: the rest are closed, and the file stays whole."""
         path = tmp_path / "m.db"
         with Child(children.mix, path, "only", 40, 1) as child:
-            child.hear()
-            child.say("go")
-            kept, _ = child.hear()
+            child.receive()
+            child.send("go")
+            kept, _ = child.receive()
         with store(path) as client:
             assert ScopedMemory("shared", client=client).count() == 80
         assert len(kept) == 160
@@ -206,7 +206,7 @@ class TestForks:
     def test_forks_of_a_process_that_reads_and_writes(self, tmp_path: Path, forkers: int) -> None:
         path = tmp_path / "m.db"
         with Child(children.fork_while_busy, path, 20, forkers) as child:
-            acknowledged = child.hear()
+            acknowledged = child.receive()
         assert_sound(path)
         with store(path) as client:
             by_user: dict[str, list[str]] = {}
@@ -219,7 +219,7 @@ class TestForks:
 
     def test_a_fork_while_the_cache_is_in_use(self, tmp_path: Path) -> None:
         with Child(children.fork_while_cache_is_in_use, tmp_path / "m.db", 40) as child:
-            assert child.hear() == "done"
+            assert child.receive() == "done"
 
     @pytest.mark.parametrize("attempt", range(4))  # it hung in one of five
     def test_a_fork_while_another_thread_opens_the_file(self, tmp_path: Path, attempt: int) -> None:
@@ -230,11 +230,11 @@ class TestForks:
             Child(children.lock, path, "EXCLUSIVE") as locker,
             Child(children.fork_while_opening, path, other) as child,
         ):
-            locker.hear()
-            child.say("go")
-            assert child.hear() == "forking"
-            locker.say("unlock")
-            assert child.hear() == {"carried": 0, "count": 1}
+            locker.receive()
+            child.send("go")
+            assert child.receive() == "forking"
+            locker.send("unlock")
+            assert child.receive() == {"carried": 0, "count": 1}
         with store(path) as client:
             assert ScopedMemory("u_alice", client=client).count() == 21
 
@@ -266,7 +266,7 @@ class TestForks:
     def test_worker_processes(self, tmp_path: Path, start_method: str) -> None:
         path = tmp_path / "m.db"
         with Child(children.use_multiprocessing, path, start_method) as child:
-            assert child.hear() == [(0, 1), (1, 1), (2, 1)]
+            assert child.receive() == [(0, 1), (1, 1), (2, 1)]
         assert_sound(path)
         with store(path) as client:
             assert ScopedMemory("u_parent", client=client).count() == 2
@@ -274,5 +274,5 @@ class TestForks:
     @pytest.mark.parametrize("before", ["nothing", "used", "used by a thread"])
     def test_the_default_client_right_after_a_fork(self, tmp_path: Path, before: str) -> None:
         with Child(children.fork_with_default_client, tmp_path / "m.db", before, start_method="spawn") as child:
-            assert child.hear() == {"parent": ["parent"], "child": ["child"], "carried": 0}
+            assert child.receive() == {"parent": ["parent"], "child": ["child"], "carried": 0}
         assert_sound(tmp_path / "m.db")

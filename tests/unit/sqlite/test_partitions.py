@@ -128,7 +128,7 @@ class TestRemovedText:
 
 
 class TestErasures:
-    def test_partition_tells_an_erasure_that_is_no_longer_listed(self, storage: SqliteStorage) -> None:
+    def test_partition_number_detects_an_erasure_that_is_no_longer_listed(self, storage: SqliteStorage) -> None:
         add(storage, "u_alice", memory("a"))
         with storage.reading() as transaction:
             before = transaction.token("u_alice")

@@ -123,7 +123,7 @@ def test_async_work_is_awaited_on_the_event_loop(backend: Any) -> None:
     assert asyncio.run(backend.run_sync_or_async(work, awork)) == threading.get_ident()
 
 
-def test_it_cannot_tell_erasures(backend: Any) -> None:
+def test_it_cannot_detect_erasures(backend: Any) -> None:
     assert backend.erasure_token("alice") is None
     backend.check_not_erased("alice", None)
 
