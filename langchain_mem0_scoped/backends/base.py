@@ -199,6 +199,29 @@ class ProvidesBackend(Protocol):
         """The client's backend."""
 
 
+def added_rows(user_id: str, request: AddRequest, results: Rows, created_at: str) -> Rows:
+    """Return the rows that an add of `mem0.Memory` stored, in the form in which a listing returns them.
+
+    Args:
+        user_id: Whose rows.
+        request: What was added.
+        results: mem0's results: each an id, a text and, for verbatim text, a role.
+        created_at: The rows' date, as ISO 8601.
+    """
+    return [
+        {
+            "id": result["id"],
+            "memory": result["memory"],
+            "user_id": user_id,
+            "role": result.get("role"),
+            "metadata": dict(request.metadata),
+            "created_at": created_at,
+            "updated_at": created_at,
+        }
+        for result in results
+    ]
+
+
 def fetch_sizes(k: int) -> Iterator[int]:
     """Yield how many rows to fetch, growing, where k are wanted and some may be left out."""
     size = max(k, min(2 * k, _MAX_FETCH))

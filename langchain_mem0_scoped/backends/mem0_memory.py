@@ -16,7 +16,7 @@ from ..fork import INIT_LOCK
 from ..messages import TextMessage
 from ..requests import AddRequest, ErasureToken, ListRequest, SearchRequest, UpdateRequest
 from ..scope import Scope
-from .base import Backend, Changes, Paths, Row, Rows
+from .base import Backend, Changes, Paths, Row, Rows, added_rows
 from .clean_errors import call_mem0
 from .mem0_history import Mem0History, mem0_history_of
 
@@ -106,18 +106,7 @@ class Mem0Backend(Backend):
             infer=infer,
             expiration_date=request.expires_on,
         )
-        return [
-            {
-                "id": result["id"],
-                "memory": result["memory"],
-                "user_id": user_id,
-                "role": result.get("role"),
-                "metadata": dict(request.metadata),
-                "created_at": created_at,
-                "updated_at": created_at,
-            }
-            for result in answer["results"]
-        ]
+        return added_rows(user_id, request, answer["results"], created_at)
 
     def _undo_add(self, user_id: str, added: Rows, failed_text: str, failed_at: str) -> None:
         """Delete the rows of an add that failed half way.

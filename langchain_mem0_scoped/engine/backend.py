@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from ..backends.base import Backend, Changes, Paths, Row, Rows
+from ..backends.base import Backend, Changes, Paths, Row, Rows, added_rows
 from ..backends.clean_errors import call_mem0
 from ..errors import InputError, MemoryNotFoundError
 from ..filters import matches_filters
@@ -83,18 +83,7 @@ class EngineBackend(Backend):
                 infer=infer,
                 expiration_date=request.expires_on,
             )
-        return [
-            {
-                "id": result["id"],
-                "memory": result["memory"],
-                "user_id": user_id,
-                "role": result.get("role"),
-                "metadata": dict(request.metadata),
-                "created_at": created_at,
-                "updated_at": created_at,
-            }
-            for result in answer["results"]
-        ]
+        return added_rows(user_id, request, answer["results"], created_at)
 
     def update(self, user_id: str, request: UpdateRequest) -> Row | None:
         """Correct a memory with one read and one write; see `Backend.update`."""
