@@ -89,7 +89,8 @@ def test_one_thread_at_a_time_works_and_each_has_its_turn(seed: int) -> None:
 
 
 def test_threads_have_their_turns_in_the_order_of_arrival() -> None:
-    lock, order = FairLock(), []
+    lock = FairLock()
+    order: list[int] = []
     threads = []
     with held(lock):
         for number in range(5):
