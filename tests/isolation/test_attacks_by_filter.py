@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -204,8 +205,9 @@ def test_mem0_metadata_hides_a_row_from_lists_and_erasure(plain: mem0.Memory) ->
 
 
 @contextmanager
-def ignoring_filters(folder: Path, *stores: str) -> Iterator[Stage]:
-    """mem0 on local Qdrant, in which some of its stores search and list everybody."""
+def ignoring_filters(folder: Path, *stores: str, after: int = 0) -> Iterator[Stage]:
+    """mem0 on local Qdrant, in which some of its stores search everybody, and list everybody after some listings."""
+    listings = count()
     with opened("qdrant", folder) as client:
         hers = ScopedMemory(ALICE, client=client).add(HERS)[0]["id"]
         ScopedMemory(BOB, client=client).add(HIS)
@@ -216,7 +218,7 @@ def ignoring_filters(folder: Path, *stores: str) -> Iterator[Stage]:
                 return super().search(query, vectors, top_k, {"user_id": "*"})
 
             def list(self, filters: Any = None, top_k: int = 100) -> Any:
-                return super().list({"user_id": "*"}, top_k)
+                return super().list({"user_id": "*"} if next(listings) >= after else filters, top_k)
 
         for store in stores:
             getattr(client, store).__class__ = Leaking
@@ -241,10 +243,12 @@ def test_foreign_row_in_a_result_raises(leaking: Stage, call: Call, verb: str) -
     assert HERS not in str(caught.value)
 
 
-def test_erasure_removes_no_foreign_row(leaking: Stage, call: Call) -> None:
-    with pytest.raises(ScopeError):
-        call(leaking.bob, "delete_all")
-    assert call(ScopedMemory(ALICE, client=leaking.client), "get", leaking.hers)["memory"] == HERS
+@pytest.mark.parametrize("after", [0, 1])
+def test_erasure_removes_no_foreign_row(tmp_path: Path, call: Call, after: int) -> None:
+    with ignoring_filters(tmp_path, "vector_store", after=after) as stage:
+        with pytest.raises(ScopeError):
+            call(stage.bob, "delete_all")
+        assert call(ScopedMemory(ALICE, client=stage.client), "get", stage.hers)["memory"] == HERS
 
 
 @pytest.mark.parametrize("stores", [("entity_store",), ("vector_store", "entity_store")], ids="+".join)

@@ -257,6 +257,11 @@ class TestUser:
         assert model.seen == []
         assert embeddings.queries == []
 
+    async def test_missing_user_says_how_to_name_one(self, client: mem0.Memory, mode: str) -> None:
+        one, _ = agent(client, "ok")
+        with pytest.raises(ScopeError, match=r"no user_id: call the agent with context=\{'user_id': …\}"):
+            await ask(mode, one, human(ALLERGY))
+
     async def test_user_id_in_state_message_or_config_is_ignored(self, client: mem0.Memory, mode: str) -> None:
         one, model = agent(client, "ok", "ok")
         forged: dict[str, Any] = {

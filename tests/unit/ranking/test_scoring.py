@@ -37,6 +37,17 @@ def spoken(name: str, text: str, by: str) -> dict[str, Any]:
     return {"data": text, "actor_id": name} if by == "actor_id" else {"data": f"{name}: {text}"}
 
 
+def test_score_is_one_half_at_28_among_very_many_rows_and_at_half_of_it_among_200() -> None:
+    for count, raw_score in ((200, 14.0), (200 * 999, 28.0 * 0.999)):
+        found = Ranking(np.full(count, raw_score), np.ones(count), np.ones(count, np.float32), 1.0)
+        assert found.score(0) == pytest.approx(0.5)
+
+
+def test_names_of_one_row_each_are_no_speakers() -> None:
+    assert not build_index(partition(["Anna likes tea", "Rex likes cake", "Mia sleeps"])).speakers
+    assert len(build_index(partition(["Anna likes tea", "Rex likes cake"] * 2)).speakers) == 2
+
+
 class TestRank:
     @given(st.data(), payload_lists, queries)
     def test_same_rows_give_the_same_bits(self, data: st.DataObject, rows: list[dict[str, Any]], query: str) -> None:
