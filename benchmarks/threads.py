@@ -171,7 +171,9 @@ def _during_large_searches(client: EngineMemory, path: Path) -> Result:
     title = (
         f"p99 of searches of 8 threads during first searches of a user with {_LARGE:,} memories, compared with alone"
     )
-    return Result(title, median([during.p99 / alone.p99 for alone, during in rounds]), "x", 3, detail=detail)
+    # Reported; nothing is promised.
+    ratio = median([during.p99 / alone.p99 for alone, during in rounds])
+    return Result(title, ratio, "x", 0, at_most=False, detail=detail)
 
 
 def _processes(name: str, path: Path, work: Callable[[Path, int, Connection], None]) -> Result:

@@ -92,7 +92,8 @@ class MemorySearch:
             embedded = self._embedder.embed_query(user_id, query.text) if vector is None else vector
             return self._find_rows(query, user_id, conditions, embedded, boosts)
 
-        return SEARCHES.run(ranked)
+        # A large user's rows take long to read; other threads search meanwhile.
+        return SEARCHES.run(ranked) if self.rows.load(user_id) else []
 
     def _find_rows(
         self, query: MemoryQuery, user_id: str, conditions: dict[str, Any], vector: Any, boosts: dict[str, float]

@@ -99,6 +99,13 @@ class RowSearch:
         self._cache = cache
         self._kind = kind
 
+    def load(self, user_id: str) -> bool:
+        """Read a user's rows now, unless those in the cache may be current; return whether there may be any."""
+        rows, may_be_current = self._cache.get(user_id, self._kind)
+        if may_be_current or self._units.current_of(user_id) is not None:
+            return True
+        return self._cache.refresh(user_id, self._kind, rows) is not None
+
     def find(self, query: RowQuery) -> list[Hit]:
         """Return the best rows, best first.
 
