@@ -93,7 +93,12 @@ class MemorySearch:
             return self._find_rows(query, user_id, conditions, embedded, boosts)
 
         # A large user's rows take long to read; other threads search meanwhile.
-        return SEARCHES.run(ranked) if self.rows.load(user_id) else []
+        if self.rows.load(user_id):
+            return SEARCHES.run(ranked)
+        if vector is None:
+            # It is kept for the case that the same text is remembered next.
+            self._embedder.embed_query(user_id, query.text)
+        return []
 
     def _find_rows(
         self, query: MemoryQuery, user_id: str, conditions: dict[str, Any], vector: Any, boosts: dict[str, float]
