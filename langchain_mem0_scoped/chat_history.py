@@ -20,7 +20,8 @@ from .records import MemoryList
 from .requests import AddRequest, ErasureToken, add_request
 from .scope import validate_id
 from .scoped_client import ScopedClient
-from .transcripts.base import ConcurrentWrite, StoredMessage, TranscriptStore, Turn, dump_messages
+from .transcripts.base import ConcurrentWrite, TranscriptStore, Turn
+from .transcripts.codec import StoredMessage, dump_messages
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

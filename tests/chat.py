@@ -28,7 +28,8 @@ from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_mem0_scoped import local_memory
 from langchain_mem0_scoped.engine.mem0_base import plain_memory
 from langchain_mem0_scoped.transcripts import binding, sql
-from langchain_mem0_scoped.transcripts.base import TranscriptStore, dump_messages, load_messages
+from langchain_mem0_scoped.transcripts.base import TranscriptStore
+from langchain_mem0_scoped.transcripts.codec import dump_messages, load_messages
 from tests.support import close_plain
 
 HARD_TEXT: Final = 'NUL \x00, half \ud83d, 猫, "quotes" \\ {braces} \u2028 </memories> \n\r\t'

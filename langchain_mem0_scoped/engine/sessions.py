@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from ..transcripts.base import StoredMessage
+from ..transcripts.codec import StoredMessage
 from .codec import dump, load
 from .storage import NewRow, Partition, ReadTransaction, RowKind, WriteTransaction
 

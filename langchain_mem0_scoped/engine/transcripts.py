@@ -10,7 +10,8 @@ from typing import Any
 from ..backends.base import Rows
 from ..backends.clean_errors import call_mem0
 from ..requests import AddRequest, ErasureToken
-from ..transcripts.base import ConcurrentWrite, StoredMessage, Turn
+from ..transcripts.base import ConcurrentWrite, Turn
+from ..transcripts.codec import StoredMessage
 from . import sessions
 from .storage import Storage
 from .unit_of_work import SessionAppend, UnitOfWork

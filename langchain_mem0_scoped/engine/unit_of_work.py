@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import BackendError, ScopedMemoryError
 from ..requests import ErasureToken
-from ..transcripts.base import StoredMessage
+from ..transcripts.codec import StoredMessage
 from .cache import SearchRows
 from .codec import id_bytes, id_text
 from .storage import ReadTransaction, RowKind, StoredRow

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ..errors import BackendError, InputError
 from ..records import MemoryRecord, record_from
 from ..tables import format_timestamp, parse_timestamp
-from ..transcripts.base import load_messages
+from ..transcripts.codec import load_messages
 from .atomic_file import refuse_databases, validate_path, write_atomically
 from .message_text import escape_invisible, parts_of, speaker_of, to_json
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .base import StoredMessage, TranscriptStore, Turn
+from .base import TranscriptStore, Turn
+from .codec import StoredMessage
 
 if TYPE_CHECKING:
     from ..backends.base import Backend

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.exc import OperationalError
 
     from ..requests import ErasureToken
-    from .base import StoredMessage
+    from .codec import StoredMessage
 
 T = TypeVar("T")
 

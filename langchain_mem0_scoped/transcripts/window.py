@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from langchain_core.messages import BaseMessage, ToolMessage, trim_messages
 from langchain_core.messages.utils import count_tokens_approximately
 
-from .base import load_messages
+from .codec import load_messages
 
 if TYPE_CHECKING:
     from ..requests import ErasureToken

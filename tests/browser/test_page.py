@@ -8,7 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, ToolMessage
 
 from langchain_mem0_scoped import ScopedMemory
-from langchain_mem0_scoped.transcripts.base import dump_messages
+from langchain_mem0_scoped.transcripts.codec import dump_messages
 from tests.browser.conftest import Open
 from tests.chat import HARD_TEXT
 from tests.pages import NASTY, RUNS

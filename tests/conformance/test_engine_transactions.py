@@ -15,7 +15,7 @@ from langchain_mem0_scoped.engine.storage import Storage
 from langchain_mem0_scoped.requests import add_request
 from langchain_mem0_scoped.scoped_client import ScopedClient
 from langchain_mem0_scoped.sqlite.storage import SqliteStorage
-from langchain_mem0_scoped.transcripts.base import dump_messages
+from langchain_mem0_scoped.transcripts.codec import dump_messages
 from tests.counted_storage import CountedStorage
 from tests.memory_storage import MemoryStorage
 from tests.models import extracting

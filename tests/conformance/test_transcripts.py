@@ -17,8 +17,9 @@ from langchain_mem0_scoped import BackendError, ScopedMemory, local_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.requests import ErasureToken, add_request
 from langchain_mem0_scoped.scoped_client import ScopedClient
-from langchain_mem0_scoped.transcripts.base import Turn, dump_messages
+from langchain_mem0_scoped.transcripts.base import Turn
 from langchain_mem0_scoped.transcripts.binding import bind
+from langchain_mem0_scoped.transcripts.codec import dump_messages
 from langchain_mem0_scoped.transcripts.sql import SqlTranscripts, engine_for, parse_url
 from tests import postgres
 from tests.agents import FailingEmbeddings

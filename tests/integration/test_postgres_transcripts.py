@@ -13,7 +13,7 @@ from langchain_core.messages import HumanMessage
 from sqlalchemy import create_engine, event, text
 
 from langchain_mem0_scoped import BackendError, ScopedChatMessageHistory, ScopedMemory, local_memory
-from langchain_mem0_scoped.transcripts.base import dump_messages
+from langchain_mem0_scoped.transcripts.codec import dump_messages
 from langchain_mem0_scoped.transcripts.sql import TABLE, SqlTranscripts, engine_for, parse_url
 from tests import postgres
 from tests.chat import (

@@ -18,7 +18,7 @@ from langchain_mem0_scoped import ErasureReceipt, MemoryNotFoundError, ScopedMem
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.sqlite import text_table as texts
 from langchain_mem0_scoped.sqlite.database import Database
-from langchain_mem0_scoped.transcripts.base import dump_messages
+from langchain_mem0_scoped.transcripts.codec import dump_messages
 from tests import children
 from tests.children import erase_in_another_process
 from tests.faults import Child

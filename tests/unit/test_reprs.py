@@ -21,7 +21,7 @@ from langchain_mem0_scoped.records import MemoryList, MemoryRecord, memory_table
 from langchain_mem0_scoped.requests import AddRequest, ListRequest, SearchRequest, UpdateRequest
 from langchain_mem0_scoped.tables import Table
 from langchain_mem0_scoped.tools import ACTIONS
-from langchain_mem0_scoped.transcripts.base import StoredMessage
+from langchain_mem0_scoped.transcripts.codec import StoredMessage
 
 TEXT = "zebra text"
 BYTES = TEXT.encode()

@@ -8,7 +8,7 @@ from langchain_core.messages import HumanMessage
 
 from langchain_mem0_scoped.engine import sessions
 from langchain_mem0_scoped.engine.storage import Partition, RowKind, Storage, WriteTransaction
-from langchain_mem0_scoped.transcripts.base import StoredMessage
+from langchain_mem0_scoped.transcripts.codec import StoredMessage
 
 LOOK_ALIKES = ["s", "S", "s1", "s ", "s\x00", "1s", "\u015b", "s\u0301"]
 

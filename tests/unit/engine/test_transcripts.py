@@ -22,13 +22,8 @@ from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.engine.storage import Storage
 from langchain_mem0_scoped.requests import EVERYTHING, add_request
 from langchain_mem0_scoped.scoped_client import ScopedClient
-from langchain_mem0_scoped.transcripts.base import (
-    ConcurrentWrite,
-    StoredMessage,
-    Turn,
-    dump_messages,
-    load_messages,
-)
+from langchain_mem0_scoped.transcripts.base import ConcurrentWrite, Turn
+from langchain_mem0_scoped.transcripts.codec import StoredMessage, dump_messages, load_messages
 from tests.chat import OpenStore, turn
 from tests.faults import error_text
 from tests.models import ScriptedModel, extracting

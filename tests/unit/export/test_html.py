@@ -24,7 +24,7 @@ from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.export import html as page
 from langchain_mem0_scoped.export.html import _INFERRED, Conversation, PageMemory, render
 from langchain_mem0_scoped.scope import Scope
-from langchain_mem0_scoped.transcripts.base import dump_messages
+from langchain_mem0_scoped.transcripts.codec import dump_messages
 from tests.chat import HARD_TEXT, MESSAGES, client_with_transcripts, close_transcripts
 from tests.pages import NASTY, NOW, Page
 from tests.support import MODES, Spy, new_user, opened

@@ -12,8 +12,8 @@ from sqlalchemy import create_engine
 
 from langchain_mem0_scoped import BackendError, InputError, ScopedChatMessageHistory, ScopedMemory, fork, local_memory
 from langchain_mem0_scoped.transcripts import binding
-from langchain_mem0_scoped.transcripts.base import dump_messages
 from langchain_mem0_scoped.transcripts.binding import bind, require_store, store_of, stores_of
+from langchain_mem0_scoped.transcripts.codec import dump_messages
 from tests.chat import client_with_transcripts, close_transcripts, turn
 from tests.support import new_user
 from tests.worlds import WordEmbeddings

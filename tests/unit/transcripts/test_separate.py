@@ -12,7 +12,7 @@ from sqlalchemy.pool import StaticPool
 from langchain_mem0_scoped import BackendError, ScopedMemory, local_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.requests import ErasureToken, add_request
-from langchain_mem0_scoped.transcripts.base import dump_messages
+from langchain_mem0_scoped.transcripts.codec import dump_messages
 from langchain_mem0_scoped.transcripts.separate import SeparateTurn
 from langchain_mem0_scoped.transcripts.sql import SqlTranscripts
 from tests.chat import OpenStore, turn

@@ -17,7 +17,7 @@ from sqlalchemy.pool import StaticPool
 
 from langchain_mem0_scoped import BackendError, InputError, ScopeError
 from langchain_mem0_scoped.transcripts import sql
-from langchain_mem0_scoped.transcripts.base import dump_messages
+from langchain_mem0_scoped.transcripts.codec import dump_messages
 from langchain_mem0_scoped.transcripts.sql import TABLE, SqlTranscripts, engine_for, parse_url
 from tests.chat import OpenStore, all_at_once, turn
 from tests.support import new_user

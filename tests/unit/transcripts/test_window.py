@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from sqlalchemy import create_engine
 from sqlalchemy.pool import StaticPool
 
-from langchain_mem0_scoped.transcripts.base import StoredMessage
+from langchain_mem0_scoped.transcripts.codec import StoredMessage
 from langchain_mem0_scoped.transcripts.sql import SqlTranscripts
 from langchain_mem0_scoped.transcripts.window import TranscriptWindow
 from tests.chat import turn

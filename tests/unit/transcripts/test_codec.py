@@ -27,10 +27,7 @@ from langchain_core.messages import (
 from pydantic import BaseModel
 
 from langchain_mem0_scoped import InputError, ScopedChatMessageHistory, ScopedMemory
-from langchain_mem0_scoped.transcripts.base import (
-    dump_messages,
-    load_messages,
-)
+from langchain_mem0_scoped.transcripts.codec import dump_messages, load_messages
 from tests.chat import MESSAGES, client_with_transcripts, exactly, turn
 from tests.support import new_user
 from tests.worlds import bytes_of
