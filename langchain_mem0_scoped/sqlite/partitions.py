@@ -78,9 +78,14 @@ class SqliteReadTransaction(ReadTransaction):
     def __init__(self, connection: sqlite3.Connection, salt: bytes) -> None:
         self._connection = connection
         self._salt = salt
+        # A transaction sees one state of the file, so a partition is looked for once.
+        self._found: dict[str, Partition | None] = {}
 
     def find(self, user_id: str) -> Partition | None:
-        return find(user_id, self._connection.execute(FIND, (user_hash(user_id, self._salt),)).fetchall())
+        if user_id not in self._found:
+            rows = self._connection.execute(FIND, (user_hash(user_id, self._salt),)).fetchall()
+            self._found[user_id] = find(user_id, rows)
+        return self._found[user_id]
 
     def token(self, user_id: str) -> ErasureToken:
         """Return (the partition's number, 0), or (None, the number of the latest erasure of anybody)."""
@@ -165,6 +170,7 @@ class SqliteWriteTransaction(SqliteReadTransaction, WriteTransaction):
     def create(self, user_id: str) -> Partition:
         if self.find(user_id) is not None:
             raise BackendError("this user has a partition; find it")
+        self._found.clear()
         key = secrets.token_bytes(_KEY_BYTES)
         name_ref = texts.put(self._connection, key + user_id.encode())
         (pid,) = self._connection.execute(
@@ -230,6 +236,7 @@ class SqliteWriteTransaction(SqliteReadTransaction, WriteTransaction):
             texts.drop(self._connection, [ref for ref, _ in gone])
 
     def bump_version(self, partition: Partition, *, searched: bool, rewritten: bool) -> None:
+        self._found.clear()
         self._connection.execute(
             "UPDATE partitions SET searched_seq = iif(?, ?, searched_seq), rewrites = rewrites + ?, next_seq = ? "
             "WHERE pid = ?",
@@ -242,6 +249,7 @@ class SqliteWriteTransaction(SqliteReadTransaction, WriteTransaction):
             "INSERT INTO erasures (user_hash, at) VALUES (?, ?)", (user_hash(user_id, self._salt), time.time())
         )
         partition = self.find(user_id)
+        self._found.clear()
         counts = dict.fromkeys(RowKind, 0)
         if partition is None:
             return counts

@@ -38,13 +38,14 @@ def statements(storage: SqliteStorage) -> Iterator[list[str]]:
 
 
 class TestStatements:
-    def test_search_of_a_cached_user_takes_two(self, storage: SqliteStorage) -> None:
+    def test_search_of_a_cached_user_takes_one(self, storage: SqliteStorage) -> None:
         add(storage, "u_alice", *(memory(str(number)) for number in range(70)))
         snapshot = snapshot_of(storage)
         with statements(storage) as run:
-            snapshot_of(storage, cached=snapshot.version)
-            assert len(run) == 1
             storage.bodies("u_alice", RowKind.MEMORY, snapshot.version, snapshot.seqs[:60])
+            assert len(run) == 1
+            # A search that no row matches only compares the version.
+            storage.bodies("u_alice", RowKind.MEMORY, snapshot.version, [])
             assert len(run) == 2
         assert all(statement.lstrip().startswith("SELECT") for statement in run)
 
@@ -54,7 +55,27 @@ class TestStatements:
         add(storage, "u_alice", memory("b"))
         with statements(storage) as run:
             snapshot_of(storage, cached=snapshot.version)
-        assert [statement.split()[0] for statement in run] == ["SELECT", "BEGIN", "SELECT", "SELECT", "ROLLBACK"]
+        assert [statement.split()[0] for statement in run] == ["BEGIN", "SELECT", "SELECT", "ROLLBACK"]
+
+    def test_partition_is_looked_for_once_in_a_transaction(self, storage: SqliteStorage) -> None:
+        add(storage, "u_alice", memory("a"))
+        with statements(storage) as run, storage.reading() as transaction:
+            assert transaction.find("u_alice") == transaction.find("u_alice")
+            transaction.token("u_alice")
+            assert transaction.find("u_bob") is None
+            assert transaction.find("u_bob") is None
+        assert [statement.split()[0] for statement in run] == ["BEGIN", "SELECT", "SELECT", "ROLLBACK"]
+
+    def test_partition_is_looked_for_again_once_it_changed(self, storage: SqliteStorage) -> None:
+        with storage.writing() as transaction:
+            assert transaction.find("u_alice") is None
+            created = transaction.create("u_alice")
+            assert transaction.find("u_alice") == created
+            added = transaction.insert(created, [memory("a")])
+            transaction.bump_version(added, searched=True, rewritten=False)
+            assert transaction.find("u_alice") == added._replace(version=(added.place, added.next_seq, 0))
+            transaction.erase("u_alice")
+            assert transaction.find("u_alice") is None
 
     def test_rows_are_found_by_their_primary_keys(self, storage: SqliteStorage) -> None:
         """Neither read may grow with other users' rows."""
@@ -94,7 +115,7 @@ class TestStatements:
 
 
 class TestSnapshot:
-    def test_user_erased_between_the_two_looks_has_no_snapshot(
+    def test_user_erased_before_the_transaction_has_no_snapshot(
         self, storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         add(storage, "u_alice", memory("a"))
