@@ -85,9 +85,11 @@ class TestPages:
         platform.faults.always(Rewrite(changes), path=LIST)
         listed = texts_of(call(memory_of(platform), "get_all"))
         assert len(listed) == len(set(listed))
-        stayed = [text for text in texts if text in set(platform.texts())]
+        stored = set(platform.texts())
+        stayed = [text for text in texts if text in stored]
         assert len(stayed) == (1_050 if churn == "added" else 1_044)
-        assert [text for text in listed if text in set(stayed)] == stayed
+        kept = set(stayed)
+        assert [text for text in listed if text in kept] == stayed
 
     def test_rows_are_listed_while_others_keep_coming(self, platform: Platform, call: Call) -> None:
         texts = filled(platform, 450)
