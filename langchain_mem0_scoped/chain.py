@@ -18,7 +18,8 @@ from .chat_history import HISTORY_CONFIG, ScopedChatMessageHistory, history_fact
 from .errors import InputError, ScopeError
 from .memory_filter import NOT_SAVED, report_unsaved
 from .options import HistoryOptions, HistorySettings
-from .recall import arecall_other_sessions, last_human_text, recall_message, recall_other_sessions
+from .recall import arecall_other_sessions, last_human_text, recall_other_sessions
+from .recall_text import recall_message
 
 if TYPE_CHECKING:
     from langchain_core.runnables.graph import Graph

@@ -15,7 +15,8 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec
 from .errors import BackendError, InputError
 from .memory_filter import select_messages
 from .options import HistoryOptions, HistorySettings
-from .recall import arecall_other_sessions, is_recall, last_human_text, recall_message, recall_other_sessions
+from .recall import arecall_other_sessions, last_human_text, recall_other_sessions
+from .recall_text import is_recall, recall_message
 from .records import MemoryList
 from .requests import AddRequest, ErasureToken, add_request
 from .scope import validate_id
@@ -38,8 +39,8 @@ _adding: Final[set[asyncio.Future[None]]] = set()
 class ScopedChatMessageHistory(BaseChatMessageHistory):
     """The messages of one session of one user, for use wherever LangChain takes a chat message history.
 
-    `messages` is the session's transcript, exact and in order. With `recall` above 0 it is preceded by one
-    SystemMessage with memories from the user's *other* sessions. These are the memories that match the session's last
+    `messages` is the session's transcript, exact and in order. With `recall` above 0 it is preceded by one HumanMessage
+    with memories from the user's *other* sessions, marked as data. These are the memories that match the session's last
     human message best; the latest ones where there is no such message or it matches nothing.
 
     Transcript and recall are read once, by the first access. After that `messages` changes only by what is added
@@ -65,7 +66,7 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         >>> [message.text for message in history.messages]
         ['I am vegetarian', 'Noted']
         >>> [message.type for message in ScopedChatMessageHistory("u_alice", "tuesday").messages]  # the recall
-        ['system']
+        ['human']
     """
 
     def __init__(

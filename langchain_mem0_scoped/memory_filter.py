@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from .errors import InputError
 from .messages import MAX_NAME, MAX_TEXT, TextMessage
+from .recall_text import is_recall
 
 Remember = bool | Callable[[BaseMessage], bool | str | None]
 """Which messages of a turn become memories.
@@ -47,7 +48,7 @@ def select_messages(messages: Sequence[BaseMessage], remember: Remember) -> list
 
     Returns:
         Their text and who said it, in order. Text is made storable: without NUL and lone surrogates, and cut at
-        `MAX_TEXT` characters. Messages without text are left out.
+        `MAX_TEXT` characters. Messages without text and recalls are left out.
 
     Raises:
         InputError: The function returned a value of another type.
@@ -58,7 +59,7 @@ def select_messages(messages: Sequence[BaseMessage], remember: Remember) -> list
     """
     if remember is False:
         return []
-    selected = ((message, _selected_text(message, remember)) for message in messages)
+    selected = ((message, _selected_text(message, remember)) for message in messages if not is_recall(message))
     return [_to_text_message(message, text) for message, text in selected if text.strip()]
 
 

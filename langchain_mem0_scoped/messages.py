@@ -10,6 +10,7 @@ from typing import Any, Final
 from langchain_core.messages import BaseMessage
 
 from .errors import InputError
+from .recall_text import is_recalled_text
 
 MAX_TEXT: Final = 1_000_000
 """Longest text of one memory, in characters."""
@@ -61,8 +62,8 @@ def to_text_messages(messages: MessageLike | Sequence[MessageLike]) -> list[Text
         messages: One message (see `MessageLike`), or a sequence of messages.
 
     Returns:
-        The messages in order. System and tool messages are left out, and so are messages without text, such as one that
-        only calls a tool.
+        The messages in order. System and tool messages and recalls are left out, and so are messages without text, such
+        as one that only calls a tool.
 
     Raises:
         InputError: Not a message, an unknown role, an empty str, or text or a name that cannot be stored.
@@ -100,7 +101,7 @@ def _to_text_message(message: object) -> TextMessage | None:
     if type(given_role) is not str or given_role not in _ROLES:
         raise InputError(f"a message's role must be one of {', '.join(sorted(_ROLES))}")
     role = _ROLES[given_role]
-    if role is None or not content.strip():
+    if role is None or not content.strip() or is_recalled_text(content):
         return None
     return TextMessage(role, validate_text(content, "a message"), _validate_name(name))
 

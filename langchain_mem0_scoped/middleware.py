@@ -17,7 +17,8 @@ from .errors import InputError, ScopeError
 from .memory_filter import NOT_SAVED, Remember, report_unsaved, select_messages
 from .messages import TextMessage
 from .options import HistorySettings
-from .recall import arecall_other_sessions, format_memories, last_human_text, recall_other_sessions
+from .recall import arecall_other_sessions, last_human_text, recall_other_sessions
+from .recall_text import format_memories
 from .records import MemoryList
 from .requests import AddRequest, ErasureToken
 from .scope import SESSION_KEY, validate_id

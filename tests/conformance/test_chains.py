@@ -11,7 +11,7 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
 
 from langchain_mem0_scoped import ScopedMemory, ScopeError, with_scoped_memory
-from langchain_mem0_scoped.recall import is_recall
+from langchain_mem0_scoped.recall_text import is_recall
 from tests.agents import WAYS, ask, config_of, remembered, run, transcript_texts
 from tests.models import ScriptedModel, constant
 from tests.support import MODES, Spy, new_user

@@ -11,7 +11,7 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables.history import RunnableWithMessageHistory
 
 from langchain_mem0_scoped import HISTORY_CONFIG, ScopedChatMessageHistory, ScopedMemory, history_factory
-from langchain_mem0_scoped.recall import is_recall
+from langchain_mem0_scoped.recall_text import is_recall
 from tests.agents import ask, config_of, transcript
 from tests.models import ScriptedModel
 from tests.support import MODES, new_user, texts_of
@@ -50,7 +50,7 @@ async def test_recalls_what_other_sessions_of_the_user_hold(client: Any, mode: s
     await add(other, "s1", "My cat is called Eve")
     await add(user, "s2", "What is my cat called?")
     first, *rest = await read(user, "s2")
-    assert type(first) is SystemMessage
+    assert type(first) is HumanMessage
     assert is_recall(first)
     assert '"My cat is called Tom"' in first.text
     assert "Eve" not in first.text

@@ -31,7 +31,7 @@ from langchain_core.runnables.config import merge_configs
 
 from langchain_mem0_scoped import ScopedMemory, local_memory, with_scoped_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
-from langchain_mem0_scoped.recall import is_recall
+from langchain_mem0_scoped.recall_text import is_recall
 from tests.agents import (
     WAYS,
     EventRecorder,
@@ -227,7 +227,7 @@ class TestUserAndSession:
         chain = with_scoped_memory(model, client=client)
         for text in ("hello", "Am I allergic to peanuts?"):
             await run(way, chain, text, config_of(user))
-        assert [message.type for message in model.seen[-1]] == ["system", "human", "ai", "human"]
+        assert [message.type for message in model.seen[-1]] == ["human", "human", "ai", "human"]
         assert is_recall(model.seen[-1][0])
 
     @pytest.mark.parametrize("way", ["ainvoke", "astream"])

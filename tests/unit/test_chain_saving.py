@@ -308,7 +308,7 @@ class TestSavedTranscript:
         chain = with_scoped_memory(model, client=client)
         for text in ("one", "where do I live?"):
             chain.invoke([SystemMessage("Be brief."), HumanMessage(text)], config_of(user))
-        assert [message.type for message in model.seen[-1]] == ["system", "system", "human", "ai", "human"]
+        assert [message.type for message in model.seen[-1]] == ["system", "human", "human", "ai", "human"]
         assert model.seen[-1][0].text == "Be brief."
         assert transcript_texts(client, user) == [
             ("human", "one"),

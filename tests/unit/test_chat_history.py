@@ -23,7 +23,7 @@ from langchain_mem0_scoped import (
 )
 from langchain_mem0_scoped.backends.base import Backend
 from langchain_mem0_scoped.chat_history import _MAX_ATTEMPTS
-from langchain_mem0_scoped.recall import is_recall, recall_message
+from langchain_mem0_scoped.recall_text import is_recall, recall_message
 from tests.agents import FailingEmbeddings
 from tests.chat import (
     HARD_TEXT,
@@ -258,7 +258,7 @@ class TestRecall:
         history = ScopedChatMessageHistory(user, "s2", **bound)
         talk.add(history, [HumanMessage("What is my cat called?")])
         first, *transcript = talk.read(history)
-        assert type(first) is SystemMessage
+        assert type(first) is HumanMessage
         assert is_recall(first)
         assert '"My cat is called Tom"' in first.text
         assert "Eve" not in first.text
@@ -331,15 +331,14 @@ class TestRecall:
         assert texts(talk.read(again)) == ["hi"]
         assert sorted(texts_of(ScopedMemory("alice", client=client).get_all())) == ["hi", "tea"]
 
-    def test_a_human_message_that_carries_the_mark_of_a_recall_is_stored(
-        self, bound: dict[str, Any], talk: Talk
-    ) -> None:
-        """Metadata may come from a client: only the system message that a recall is must be left out."""
-        mark = recall_message([]).additional_kwargs
+    def test_only_a_recall_as_a_whole_is_left_out(self, bound: dict[str, Any], talk: Talk) -> None:
+        """A message may come from a client: what the user says beside a recall is stored."""
+        recall = recall_message([])
         history = ScopedChatMessageHistory(new_user(), **bound, recall=0)
-        talk.add(history, [HumanMessage("mine", additional_kwargs=mark), SystemMessage("x", additional_kwargs=mark)])
-        assert texts(talk.read(ScopedChatMessageHistory(history.user_id, **bound, recall=0))) == ["mine"]
-        assert texts_of(ScopedMemory(history.user_id, client=bound["client"]).get_all()) == ["mine"]
+        talk.add(history, [recall, HumanMessage(f"{recall.text} mine"), HumanMessage("mine")])
+        said = [f"{recall.text} mine", "mine"]
+        assert texts(talk.read(ScopedChatMessageHistory(history.user_id, **bound, recall=0))) == said
+        assert sorted(texts_of(ScopedMemory(history.user_id, client=bound["client"]).get_all())) == said
 
     def test_repeated_questions_do_not_crowd_out_facts(self, client: mem0.Memory, talk: Talk) -> None:
         memory = ScopedMemory("alice", client=client)

@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 from langchain_mem0_scoped import BackendError, InputError, ScopedChatMessageHistory, ScopeError, history_factory
 from langchain_mem0_scoped.memory_filter import report_unsaved, select_messages, validate_remember
 from langchain_mem0_scoped.messages import MAX_NAME, MAX_TEXT, to_text_messages
-from langchain_mem0_scoped.recall import recall_message
+from langchain_mem0_scoped.recall_text import recall_message
 from langchain_mem0_scoped.requests import add_request
 from tests.chat import HARD_TEXT, MESSAGES, any_message
 

@@ -22,7 +22,7 @@ from langchain_mem0_scoped import (
 )
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.options import HistoryOptions, HistorySettings
-from langchain_mem0_scoped.recall import is_recall
+from langchain_mem0_scoped.recall_text import is_recall
 from tests.agents import config_of
 from tests.chat import turn
 from tests.support import new_user

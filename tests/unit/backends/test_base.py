@@ -21,7 +21,7 @@ from langchain_mem0_scoped import (
 )
 from langchain_mem0_scoped.backends import backend_for
 from langchain_mem0_scoped.backends.base import exclude_session, fetch_sizes
-from langchain_mem0_scoped.recall import is_recall
+from langchain_mem0_scoped.recall_text import is_recall
 from tests.agents import config_of, remembered, transcript_texts
 from tests.support import MODES, Call, new_user, opened, texts_of
 from tests.worlds import WordEmbeddings
