@@ -1,4 +1,4 @@
-"""Importing mem0: on first use, without telemetry, without downloads and without memory text in its logs."""
+"""What mem0 needs: an import without telemetry, downloads or text in its logs; and its format of session scopes."""
 
 from __future__ import annotations
 
@@ -51,6 +51,23 @@ def load_mem0() -> ModuleType:
             _loaded = module
             return module
     raise BackendError(f"mem0 could not be imported ({reason}): it needs a writable directory; set MEM0_DIR to one")
+
+
+def parse_user_id(session_scope: str | None) -> str | None:
+    """Parse the user id out of mem0's session scope.
+
+    Args:
+        session_scope: Such as `run_id=s%261&user_id=alice`, with escaped values. The format is that of
+            mem0.memory.main._build_session_scope.
+
+    Returns:
+        The user id, or None if the scope names none.
+    """
+    for part in (session_scope or "").split("&"):
+        name, _, value = part.partition("=")
+        if name == "user_id":
+            return value.replace("%3D", "=").replace("%26", "&").replace("%25", "%")
+    return None
 
 
 class _RedactingHandler(logging.Handler):

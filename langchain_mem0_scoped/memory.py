@@ -59,11 +59,14 @@ class ScopedMemory:
         self._scoped_client = ScopedClient(user_id, client=client, transcripts=transcripts)
 
     @classmethod
-    def factory(cls, client: Client | None = None) -> Callable[[str], ScopedMemory]:
+    def factory(
+        cls, client: Client | None = None, *, transcripts: str | Engine | None = None
+    ) -> Callable[[str], ScopedMemory]:
         """Return a function that builds the `ScopedMemory` of a user_id on this client.
 
         Args:
             client: As in the constructor.
+            transcripts: As in the constructor.
 
         Raises:
             InputError: The client is not one.
@@ -74,7 +77,7 @@ class ScopedMemory:
             'u_alice'
         """
         check_client(client)
-        return partial(cls, client=client)
+        return partial(cls, client=client, transcripts=transcripts)
 
     @property
     def user_id(self) -> str:

@@ -54,6 +54,20 @@ class AddRequest:
     erasure_token: ErasureToken | None = None
 
 
+def uses_model(infer: bool | None, *, has_model: bool) -> bool:
+    """Return whether a language model extracts what is added; see `AddRequest.infer`.
+
+    Raises:
+        InputError: It should, and the client has none.
+    """
+    if infer and not has_model:
+        raise InputError(
+            "infer=True needs a language model, and this client has none: build the client with one, or pass "
+            "infer=False"
+        )
+    return has_model if infer is None else infer
+
+
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
     """One search. Its `repr` leaves out the query and the filters.

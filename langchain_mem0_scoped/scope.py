@@ -220,23 +220,6 @@ def _validate_scalar(value: object) -> str | int | float | bool:
     raise ScopeError("a filter value must be a str (not '*'), a finite number or a bool; for several use {'in': [...]}")
 
 
-def parse_user_id(session_scope: str | None) -> str | None:
-    """Parse the user id out of mem0's session scope.
-
-    Args:
-        session_scope: Such as `run_id=s%261&user_id=alice`, with escaped values. The format is that of
-            mem0.memory.main._build_session_scope.
-
-    Returns:
-        The user id, or None if the scope names none.
-    """
-    for part in (session_scope or "").split("&"):
-        name, _, value = part.partition("=")
-        if name == "user_id":
-            return value.replace("%3D", "=").replace("%26", "&").replace("%25", "%")
-    return None
-
-
 def _has_surrogate(text: str) -> bool:
     return not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ..scope import parse_user_id
+from ..mem0_compat import parse_user_id
 
 if TYPE_CHECKING:
     import sqlite3

@@ -11,10 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary, ref
 
-from ..errors import BackendError, ErasureError, InputError
+from ..errors import BackendError, ErasureError
 from ..fork import INIT_LOCK
 from ..messages import TextMessage
-from ..requests import AddRequest, ErasureToken, ListRequest, SearchRequest, UpdateRequest
+from ..requests import AddRequest, ErasureToken, ListRequest, SearchRequest, UpdateRequest, uses_model
 from ..scope import Scope
 from .base import Backend, Changes, Paths, Row, Rows, added_rows
 from .clean_errors import call_mem0
@@ -68,14 +68,8 @@ class Mem0Backend(Backend):
 
     def add(self, user_id: str, request: AddRequest) -> Rows:
         """See `Backend.add`. Verbatim text is stored message by message; what was stored is removed if one fails."""
-        has_model = self._client.llm is not None
-        infer = has_model if request.infer is None else request.infer
-        if infer and not has_model:
-            raise InputError(
-                "infer=True needs a language model, and this client has none: configure one, or pass infer=False"
-            )
         start = datetime.now(UTC)
-        if infer:
+        if uses_model(request.infer, has_model=self._client.llm is not None):
             return self._add(user_id, request, request.messages, infer=True, now=start)
         added: Rows = []
         # Each message has a date of its own, so that a listing keeps their order.

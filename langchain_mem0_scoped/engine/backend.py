@@ -10,10 +10,10 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from ..backends.base import Backend, Changes, Paths, Row, Rows, added_rows
 from ..backends.clean_errors import call_mem0
-from ..errors import InputError, MemoryNotFoundError
+from ..errors import MemoryNotFoundError
 from ..filters import matches_filters
 from ..messages import TextMessage
-from ..requests import AddRequest, ErasureToken, ListRequest, SearchRequest, UpdateRequest
+from ..requests import AddRequest, ErasureToken, ListRequest, SearchRequest, UpdateRequest, uses_model
 from ..scope import SESSION_KEY
 from .codec import load
 from .history import EngineHistory
@@ -64,12 +64,7 @@ class EngineBackend(Backend):
 
     def add(self, user_id: str, request: AddRequest) -> Rows:
         """Store messages in one transaction; see `Backend.add`."""
-        has_model = self._engine.llm is not None
-        infer = has_model if request.infer is None else request.infer
-        if infer and not has_model:
-            raise InputError(
-                "infer=True needs a language model, and this client has none: build it with llm=…, or pass infer=False"
-            )
+        infer = uses_model(request.infer, has_model=self._engine.llm is not None)
         return call_mem0("add", self._add, user_id, request, infer) if request.messages else []
 
     def _add(self, user_id: str, request: AddRequest, infer: bool) -> Rows:

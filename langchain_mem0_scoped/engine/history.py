@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import UUID, uuid5
 
 from ..errors import ScopeError
-from ..scope import parse_user_id
+from ..mem0_compat import parse_user_id
 from .codec import id_bytes, id_text, load
 from .payloads import require_user
 from .storage import RowKind

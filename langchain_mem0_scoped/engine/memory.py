@@ -12,7 +12,8 @@ from langchain_core.language_models import BaseChatModel
 from mem0.configs.base import MemoryConfig
 
 from ..backends.base import Backend
-from ..errors import InputError, MemoryNotFoundError, ScopeError
+from ..errors import MemoryNotFoundError, ScopeError
+from ..requests import uses_model
 from .backend import EngineBackend
 from .cache import Cache
 from .codec import id_bytes, id_text
@@ -90,12 +91,8 @@ class EngineMemory(AssembledMemory):
 
     def add(self, messages: Any, *, user_id: str | None = None, infer: bool = True, **options: Any) -> dict[str, Any]:
         """As in mem0; everything is stored in one transaction."""
-        if infer and self.llm is None:
-            raise InputError(
-                "infer=True needs a language model, and this client has none: build it with llm=…, or pass infer=False"
-            )
         user = _trimmed_user(user_id)
-        texts = [] if infer else _texts(messages)
+        texts = [] if uses_model(infer, has_model=self.llm is not None) else _texts(messages)
         with self.units.unit(user), self.embedding_model.prefetch(user, texts):
             answer: dict[str, Any] = super().add(messages, user_id=user_id, infer=infer, **options)
         return answer

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import mem0
 import pytest
+from langchain_core.messages import HumanMessage
 
 from langchain_mem0_scoped import BackendError, InputError, ScopedMemory, ScopeError, local_memory
 from tests.support import CLIENTS, MODES, VERBS, Call, Spy, label, new_user, opened, run_python, texts_of
@@ -152,6 +153,15 @@ class TestFacade:
         for user in users:
             memory_of(user).add(f"I am {user}")
         assert [texts_of(memory_of(user).get_all()) for user in users] == [[f"I am {user}"] for user in users]
+
+    def test_factory_passes_the_database_of_the_transcripts(self, tmp_path: Path) -> None:
+        chats, client = tmp_path / "chats.db", local_memory(tmp_path / "m.db")
+        memory_of = ScopedMemory.factory(client, transcripts=f"sqlite:///{chats}")
+        for user in ("u_alice", "u_bob"):
+            memory_of(user).chat_history("monday", remember=False).add_messages([HumanMessage(user)])
+            assert [message.text for message in memory_of(user).chat_history("monday").messages] == [user]
+            assert chats in memory_of(user).scoped_client.files()
+        client.close()
 
     def test_only_mem0_clients_are_accepted(self, tmp_path: Path) -> None:
         class AsyncMemory:

@@ -24,6 +24,7 @@ from langchain_mem0_scoped.requests import (
     list_request,
     search_request,
     update_request,
+    uses_model,
 )
 from langchain_mem0_scoped.scope import Scope
 from tests.support import NOBODYS_ID
@@ -221,3 +222,18 @@ class TestUpdate:
     def test_of_nothing_is_refused(self) -> None:
         with pytest.raises(InputError, match="a new text, metadata, or both; got neither"):
             update_request(NOBODYS_ID)
+
+
+class TestUsesModel:
+    @pytest.mark.parametrize(
+        ("infer", "has_model", "uses"),
+        [(None, True, True), (None, False, False), (True, True, True), (False, True, False), (False, False, False)],
+    )
+    def test_model_is_used_where_there_is_one_unless_the_caller_decides(
+        self, infer: bool | None, has_model: bool, uses: bool
+    ) -> None:
+        assert uses_model(infer, has_model=has_model) is uses
+
+    def test_extraction_without_a_model_is_refused(self) -> None:
+        with pytest.raises(InputError, match="infer=True needs a language model"):
+            uses_model(True, has_model=False)

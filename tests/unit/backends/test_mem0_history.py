@@ -15,7 +15,7 @@ from mem0.memory.main import _build_session_scope
 from mem0.memory.storage import SQLiteManager
 
 from langchain_mem0_scoped.backends.mem0_history import Mem0History
-from langchain_mem0_scoped.scope import parse_user_id
+from langchain_mem0_scoped.mem0_compat import parse_user_id
 
 ids = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20) | st.text("a=&%25D6", min_size=1)
 
