@@ -91,7 +91,7 @@ def fitting(lines: Sequence[str], most: int) -> int:
 def recall_message(memories: Sequence[MemoryRecord]) -> HumanMessage:
     """Return a message with these memories; see `format_memories`.
 
-    It is a human message, since it may stand anywhere in a prompt, such as behind few-shot examples. Some providers
+    It is a human message, since it may be anywhere in a prompt, such as after few-shot examples. Some providers
     refuse a system message there or drop it, and what users once said must not have the rank of instructions.
     """
     return HumanMessage(format_memories(memories))

@@ -11,10 +11,9 @@ import mem0
 import pytest
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from langchain_mem0_scoped import (
-    BackendError,
     InputError,
     ScopedChatMessageHistory,
     ScopedMemory,
@@ -145,27 +144,48 @@ class TestForgedArguments:
             assert await ask(mode, tools["forget_memory"], {"memory_id": memory_id}) == NO_SUCH
         assert texts_of(bob.get_all()) == ["The safe opens with 4711"]
 
-    async def test_id_of_another_type_raises(self, alice: ScopedMemory, mode: str) -> None:
+    async def test_id_of_another_type_finds_nothing(self, alice: ScopedMemory, mode: str) -> None:
+        alice.add("I moved to Rome", infer=False)
         for memory_id in (7, None, [NOBODYS_ID], {"$ne": 1}, UUID(NOBODYS_ID)):
-            with pytest.raises(ValidationError):
-                await ask(mode, tools_of(alice)["forget_memory"], {"memory_id": memory_id})
+            answer = await ask(mode, tools_of(alice)["forget_memory"], {"memory_id": memory_id})
+            assert answer == "error: memory_id must be a string that is not empty"
+        assert texts_of(alice.get_all()) == ["I moved to Rome"]
 
 
 @pytest.mark.parametrize("mode", MODES)
 class TestFailures:
-    async def test_backend_error_is_raised(self, tmp_path: Path, mode: str) -> None:
+    async def test_failure_of_the_client_is_text_and_is_logged(
+        self, tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
         embeddings = FailingEmbeddings()
         client = local_memory(tmp_path / "m.db", embeddings=embeddings)
         tools = tools_of(ScopedMemory("u_alice", client=client))
         await ask(mode, tools["remember"], {"text": "I live in Lisbon"})
         embeddings.fail_writing = embeddings.fail_searching = True
         for name, arguments in (("remember", {"text": "I moved"}), ("search_memory", {"query": "where"})):
-            with pytest.raises(BackendError) as raised:
-                await ask(mode, tools[name], arguments)
-            assert "moved" not in str(raised.value)
+            caplog.clear()
+            answer = await ask(mode, tools[name], arguments)
+            assert answer.startswith("error: the memory is unavailable at the moment; ")
+            assert ("change" in answer) is (name == "remember")
+            assert caplog.messages == [f"the memory tool {name} failed (BackendError)"]
+            call = {"name": name, "args": arguments, "id": "c1", "type": "tool_call"}
+            message = await ask(mode, tools[name], call)
+            assert (message.content, message.status) == (answer, "error")
         client.close()
-        with pytest.raises(BackendError):
-            await ask(mode, tools["list_memories"], {})
+        for name, arguments in (
+            ("list_memories", {}),
+            ("correct_memory", {"memory_id": NOBODYS_ID, "text": "I moved"}),
+            ("forget_memory", {"memory_id": NOBODYS_ID}),
+        ):
+            assert "unavailable" in await ask(mode, tools[name], arguments)
+
+    async def test_misconfigured_client_raises(self, tmp_path: Path, mode: str) -> None:
+        client = local_memory(tmp_path / "m.db")
+        for where in ("postgresql+asyncpg://localhost/x", "no url"):
+            tools = tools_of(ScopedMemory("u_alice", client=client, transcripts=where))
+            with pytest.raises(InputError):
+                await ask(mode, tools["list_memories"], {})
+        client.close()
 
     async def test_foreign_row_raises_and_is_not_reported_as_missing(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
