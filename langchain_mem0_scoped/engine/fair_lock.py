@@ -19,7 +19,7 @@ T = TypeVar("T")
 class FairLock:
     """Lets one thread at a time do its work, in the order in which they came. A forked child has a new one.
 
-    With n threads that come again and again, each has its turn every n-th time: nobody overtakes. Waiting has no
+    With n threads that come again and again, each has its turn every n-th time. Waiting has no
     timeout, so only work that surely ends is done under it: no code of a user or of another library's model.
 
     Each thread holds a lock of its own, and waits for that of the thread before it. Python's own locks are released
