@@ -15,11 +15,12 @@ from pydantic import create_model
 from .chain_messages import MessageKeys, OutputAccumulator
 from .chain_prompt import check_prompt, streams_whole_values
 from .chat_history import HISTORY_CONFIG, ScopedChatMessageHistory, history_factory
-from .errors import InputError, ScopeError
+from .errors import InputError
 from .memory_filter import NOT_SAVED, report_unsaved
 from .options import HistoryOptions, HistorySettings
 from .recall import arecall_other_sessions, last_human_text, recall_other_sessions
 from .recall_text import recall_message
+from .run_config import ConfigCheckedRunnable, ids_from_config
 
 if TYPE_CHECKING:
     from langchain_core.runnables.graph import Graph
@@ -51,7 +52,9 @@ def with_scoped_memory(
 
     The user and the session come from `config["configurable"]` alone, which your server sets:
     `chain.invoke(…, {"configurable": {"user_id": "u_alice", "session_id": "s1"}})`. It works for invoke, stream, batch,
-    their async twins and astream_events.
+    their async twins and astream_events. Do not merge a client's dict into the config: LangChain lets a user_id at the
+    top level replace the one in `configurable`. That is refused, but not where another runnable is around the wrapped
+    chain, since LangChain has moved the key by then.
 
     A turn is saved when the chain has finished. A run that fails, or a stream that is abandoned, stores nothing. If
     saving fails, the answer is returned all the same: the failure is logged and sent to callbacks as the custom event
@@ -81,7 +84,7 @@ def with_scoped_memory(
     Raises:
         InputError: An argument is invalid, or the prompt at the start of the chain has no place for the history. When
             it runs: the input holds no message, or is not the dict that the prompt needs, or `transcripts` is refused.
-        ScopeError: When it runs: user_id or session_id is missing or refused.
+        ScopeError: When it runs: user_id or session_id is missing or refused, or is at the top level of the config.
         BackendError: When it runs: the history or the memories cannot be read.
         TypeError: There is no option of that name.
 
@@ -111,7 +114,7 @@ def with_scoped_memory(
     return ScopedRunnable(chain, keys, history_factory(client, transcripts=transcripts, **history_options), recall)
 
 
-class ScopedRunnable(Runnable[Any, Any]):
+class ScopedRunnable(ConfigCheckedRunnable):
     """A chain whose every run gets its session's context, and is saved when it has finished.
 
     It adds no LangChain run: callbacks and traces see the chain.
@@ -202,25 +205,8 @@ class ScopedRunnable(Runnable[Any, Any]):
         return OutputAccumulator(whole_values=streams_whole_values(self._chain))
 
     def _start(self, chain_input: Any, config: RunnableConfig | None) -> _Run:
-        outer = ensure_config(config)
-        history = self._history(*ids_from_config(outer))
-        return _Run(chain_input, self._keys, history, self._recall, outer)
-
-
-def ids_from_config(config: RunnableConfig) -> tuple[str, str]:
-    """Return the user_id and the session_id that the server put into a config.
-
-    Raises:
-        ScopeError: One of them is missing.
-    """
-    configurable = config.get("configurable") or {}
-    for name in ("user_id", "session_id"):
-        if name not in configurable:
-            raise ScopeError(
-                f"config['configurable'] has no {name}; the server must call the chain with "
-                '{"configurable": {"user_id": …, "session_id": …}}: there is no default user'
-            )
-    return configurable["user_id"], configurable["session_id"]
+        history = self._history(*ids_from_config(config))
+        return _Run(chain_input, self._keys, history, self._recall, ensure_config(config))
 
 
 class _Run:

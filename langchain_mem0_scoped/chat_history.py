@@ -354,6 +354,9 @@ def history_factory(
 ) -> Callable[[str, str], ScopedChatMessageHistory]:
     """Return the `get_session_history` of a RunnableWithMessageHistory; pass `HISTORY_CONFIG` beside it.
 
+    Do not merge a client's dict into the config of a run. LangChain lets a user_id at the top level of a config replace
+    the one in `configurable`, and calls this function with the result only: it cannot be seen here.
+
     Args:
         client: As in `ScopedMemory`.
         transcripts: As in `ScopedMemory`.

@@ -16,7 +16,7 @@ MODULES: Final = modules_of(PACKAGE)
 PURE: Final = {"errors", "scope", "records", "messages", "recall_text", "filters", "requests", "tables", "fork"}
 """Any module may import these. They import each other and nothing else of this package."""
 
-CHAINS: Final = {"chain", "chain_messages", "chain_prompt", "middleware"}
+CHAINS: Final = {"chain", "chain_messages", "chain_prompt", "middleware", "run_config"}
 VIEWS: Final = {"chat_history", "retriever", "tools", "store", "recall", "export", "notebook", "plots"}
 
 MAY_IMPORT: Final[dict[str, set[str]]] = {

@@ -1,0 +1,95 @@
+"""Whose run it is: the user_id and session_id in a run's config. Pure.
+
+LangChain moves every key of a config that it does not know into `configurable`, where it replaces the value that the
+server put there: `{"configurable": {"user_id": "u_bob"}, "user_id": "u_alice"}` is a run of Alice. So ids outside
+`configurable` are refused, before LangChain has seen the config. A runnable around the wrapped chain, such as a
+sequence or `with_retry()`, moves the keys first, and nothing in its config shows it any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
+
+from .errors import ScopeError
+
+_IDS: Final = ("user_id", "session_id", "thread_id")
+
+
+def ids_from_config(config: RunnableConfig | None) -> tuple[str, str]:
+    """Return the user_id and the session_id that the server put into a config.
+
+    Args:
+        config: The config as it was passed; a missing part comes from the run around this one.
+
+    Raises:
+        ScopeError: One of them is missing, or an id is outside `configurable`.
+    """
+    refuse_ids_outside_configurable(config)
+    configurable = ensure_config(config).get("configurable") or {}
+    for name in ("user_id", "session_id"):
+        if name not in configurable:
+            raise ScopeError(
+                f"config['configurable'] has no {name}; the server must call the chain with "
+                '{"configurable": {"user_id": …, "session_id": …}}: there is no default user'
+            )
+    return configurable["user_id"], configurable["session_id"]
+
+
+def refuse_ids_outside_configurable(config: Any) -> None:
+    """Refuse a config, or a list of them, that has a user_id, session_id or thread_id at its top level.
+
+    Raises:
+        ScopeError: It has one.
+    """
+    for one in config if isinstance(config, Sequence) else [config]:
+        for name in _IDS if isinstance(one, Mapping) else ():
+            if name in one:
+                raise ScopeError(
+                    f"the config has {name} at its top level, where it would replace config['configurable']['{name}']; "
+                    "only your server may choose it, in config['configurable']: do not merge a client's dict into it"
+                )
+
+
+class ConfigCheckedRunnable(Runnable[Any, Any]):
+    """A runnable that refuses ids outside `configurable` wherever LangChain would move them first.
+
+    The methods that a subclass writes itself get the config as it was passed: they call `ids_from_config` with it.
+    """
+
+    def with_config(self, config: RunnableConfig | None = None, **options: Any) -> Runnable[Any, Any]:
+        """As in LangChain."""
+        refuse_ids_outside_configurable([config, options])
+        return super().with_config(config, **options)
+
+    def batch(self, inputs: Any, config: Any = None, **options: Any) -> list[Any]:
+        """As in LangChain."""
+        refuse_ids_outside_configurable(config)
+        return super().batch(inputs, config, **options)
+
+    async def abatch(self, inputs: Any, config: Any = None, **options: Any) -> list[Any]:
+        """As in LangChain."""
+        refuse_ids_outside_configurable(config)
+        return await super().abatch(inputs, config, **options)
+
+    def batch_as_completed(self, inputs: Any, config: Any = None, **options: Any) -> Iterator[Any]:
+        """As in LangChain."""
+        refuse_ids_outside_configurable(config)
+        return super().batch_as_completed(inputs, config, **options)
+
+    def abatch_as_completed(self, inputs: Any, config: Any = None, **options: Any) -> AsyncIterator[Any]:
+        """As in LangChain."""
+        refuse_ids_outside_configurable(config)
+        return super().abatch_as_completed(inputs, config, **options)
+
+    def astream_log(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> AsyncIterator[Any]:
+        """As in LangChain."""
+        refuse_ids_outside_configurable(config)
+        return super().astream_log(input, config, **options)
+
+    def astream_events(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
+        """As in LangChain."""
+        refuse_ids_outside_configurable(config)
+        return super().astream_events(input, config, **options)
