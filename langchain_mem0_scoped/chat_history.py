@@ -167,8 +167,8 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
             messages: LangChain messages of any type, in order. Recalls, as `messages` returns them, are left out.
 
         Raises:
-            InputError: A message cannot be stored exactly; nothing was stored. Or `remember` returned a value of
-                another type; the messages are in the transcript then. Or `transcripts` is refused; see `messages`.
+            InputError: One of them is not a message; nothing was stored. Or `remember` returned a value of another
+                type; the messages are in the transcript then. Or `transcripts` is refused; see `messages`.
             BackendError: The client failed. If only remembering failed, the messages are in the transcript, and the
                 error says so; it is not `retryable`, since adding them again would store them twice. Or the user was
                 erased since the transcript was read: nothing was stored, and it is `retryable`.

@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from langchain_core.messages import (
     AIMessage,
     BaseMessage,
     BaseMessageChunk,
+    ChatMessage,
+    FunctionMessage,
     HumanMessage,
+    RemoveMessage,
+    SystemMessage,
+    ToolMessage,
     message_chunk_to_message,
     message_to_dict,
     messages_from_dict,
 )
 
 from ..errors import BackendError, InputError
+from ..json_values import fields_of, to_json_value
+
+_OTHER_FIELDS: Final = "langchain_mem0_scoped_fields"
+"""The key in `additional_kwargs` that holds the fields of a message whose values are not of LangChain's types."""
+
+_TEXT_FIELDS: Final = ("id", "name", "role", "tool_call_id")
+
+_TYPES: Final[dict[str, type[BaseMessage]]] = {
+    "human": HumanMessage,
+    "ai": AIMessage,
+    "system": SystemMessage,
+    "tool": ToolMessage,
+    "function": FunctionMessage,
+    "chat": ChatMessage,
+    "remove": RemoveMessage,
+}
 
 
 class StoredMessage(NamedTuple):
@@ -40,45 +61,98 @@ class StoredMessage(NamedTuple):
 def dump_messages(messages: Sequence[BaseMessage]) -> list[StoredMessage]:
     """Convert messages to their stored form.
 
+    What is JSON is kept exactly. The rest keeps its text exactly, and is changed like this:
+
+    - A streamed chunk becomes its message.
+    - A message of a custom type becomes the LangChain type that it extends, or else a ChatMessage whose role is the
+      name of the custom type.
+    - A pydantic model or a dataclass inside a message becomes a dict of its fields, and a tuple becomes a list.
+    - Any other value that is not JSON becomes a dict that is marked as such and holds its repr; see
+      `json_values.to_json_value`.
+
     Args:
-        messages: LangChain messages of any type. A streamed chunk becomes its message. A pydantic model or a dataclass
-            inside a message, such as a `Document` among a tool's artifacts, becomes a dict of its fields. Everything
-            else is kept exactly.
+        messages: LangChain messages of any type.
 
     Raises:
-        InputError: One of them is not a message, holds a value that is not JSON, or is of a type that LangChain does
-            not know.
+        InputError: One of them is not a message.
     """
     return [_dump_message(message) for message in messages]
+
+
+def load_messages(bodies: Sequence[dict[str, Any]]) -> list[BaseMessage]:
+    """Convert stored messages back to LangChain's.
+
+    Raises:
+        BackendError: One was stored by other code or another version of LangChain, and this one cannot read it.
+    """
+    try:
+        return [_load_text(body) or messages_from_dict([body])[0] for body in bodies]
+    except Exception as error:
+        reason = type(error).__name__
+    # Raised outside the except block: the cause quotes the message.
+    raise BackendError(
+        f"a transcript holds a message that LangChain cannot read ({reason}): other code or another version wrote it; "
+        "repair its row, or clear the session"
+    )
 
 
 def _dump_message(message: BaseMessage) -> StoredMessage:
     if not isinstance(message, BaseMessage):
         raise InputError(f"a chat history takes LangChain messages, got {type(message).__name__}")
-    whole = message_chunk_to_message(message) if isinstance(message, BaseMessageChunk) else message
-    usage = getattr(whole, "usage_metadata", None)
-    if usage is not None and "input_tokens" not in usage:
+    while isinstance(message, BaseMessageChunk):
+        # A chunk of a custom type becomes one of LangChain's first. Fields that LangChain does not know are lost there.
+        message = message_chunk_to_message(message).model_copy(update=message.model_extra)
+    usage = getattr(message, "usage_metadata", None)
+    if isinstance(usage, Mapping) and "input_tokens" not in usage:
         # LangChain's cache writes a cost where no tokens were counted, which LangChain cannot read back.
-        whole = whole.model_copy(update={"usage_metadata": None})
+        message = message.model_copy(update={"usage_metadata": None})
+    return _dump_exactly(message) or _dump_described(message)
+
+
+def _dump_exactly(message: BaseMessage) -> StoredMessage | None:
+    """Return the stored form of a message that JSON can keep; None for another one."""
     try:
-        given = message_to_dict(whole)
+        given = message_to_dict(message)
         text = _as_text(given)
-        if _is_text_alone(whole):
-            return StoredMessage(whole.id or None, text, whole.model_copy())
+        if _is_text_alone(message):
+            return StoredMessage(message.id or None, text, message.model_copy())
         body: dict[str, Any] = json.loads(text)
         # Read it back now: one message that cannot be read makes its whole session unreadable.
         (again,) = messages_from_dict([body])
-        same = body == given and (again == whole or message_to_dict(again) == given)
-    except (TypeError, ValueError, RecursionError) as error:
-        reason = type(error).__name__
-    else:
-        if same:
-            return StoredMessage(whole.id or None, text, again)
-        reason = "it reads back differently, as a tuple or a dict with number keys does"
-    raise InputError(
-        f"a {whole.type} message holds a value that is not JSON ({reason}), most often in a tool's artifact, or is of "
-        "a custom message type; nothing of this turn was stored: use LangChain's message types, and in them str, "
-        "numbers, lists and dicts with str keys"
+        if body == given and (again == message or message_to_dict(again) == given):
+            return StoredMessage(message.id or None, text, again)
+    # A value of the caller runs its own code here, such as its comparison, and may raise anything.
+    except Exception:  # noqa: S110
+        pass
+    return None
+
+
+def _dump_described(message: BaseMessage) -> StoredMessage:
+    """Return the stored form of a message with values that are not JSON, or of a custom type."""
+    fields = fields_of(message) or {}
+    kind = next((name for name, known in _TYPES.items() if isinstance(message, known)), "chat")
+    role = str(message.type)
+    if kind == "chat":
+        fields.setdefault("role", role)
+    again = _build(kind, to_json_value({**fields, "type": kind}), role)
+    return StoredMessage(again.id or None, _as_text(message_to_dict(again)), again)
+
+
+def _build(kind: str, data: dict[str, Any], role: str) -> BaseMessage:
+    """Return a message of a LangChain type with these fields."""
+    try:
+        return messages_from_dict([{"type": kind, "data": data}])[0]
+    except Exception:
+        # Some field has a type of its own, such as the number of tokens, and its value is described.
+        known = {name: data[name] for name in _TEXT_FIELDS if isinstance(data.get(name), str)}
+    content = data.get("content")
+    is_content = isinstance(content, str) or (
+        isinstance(content, list) and all(isinstance(block, (str, dict)) for block in content)
+    )
+    more = {name: value for name, value in data.items() if name not in known and (name != "content" or not is_content)}
+    required = {"tool": {"tool_call_id": ""}, "function": {"name": ""}, "chat": {"role": role}}.get(kind, {})
+    return _TYPES[kind](
+        **{**required, **known}, content=content if is_content else "", additional_kwargs={_OTHER_FIELDS: more}
     )
 
 
@@ -107,18 +181,52 @@ def _as_text(given: dict[str, Any]) -> str:
     return text
 
 
-def load_messages(bodies: Sequence[dict[str, Any]]) -> list[BaseMessage]:
-    """Convert stored messages back to LangChain's.
+def _load_text(body: dict[str, Any]) -> BaseMessage | None:
+    """Return the message of a body that holds only text, as `messages_from_dict` does; None for another body.
 
-    Raises:
-        BackendError: One was stored by other code or another version of LangChain, and this one cannot read it.
+    Most messages hold only text, and validating one takes several times as long.
     """
-    try:
-        return messages_from_dict(list(bodies))
-    except Exception as error:
-        reason = type(error).__name__
-    # Raised outside the except block: the cause quotes the message.
-    raise BackendError(
-        f"a transcript holds a message that LangChain cannot read ({reason}): other code or another version wrote it; "
-        "repair its row, or clear the session"
+    empty = _EMPTY.get(body["type"])
+    data = body["data"]
+    if empty is None or len(data) != len(empty.fields) or {**data, **_NO_TEXT} != empty.fields:
+        return None
+    content, message_id, name = data["content"], data["id"], data["name"]
+    if type(content) is not str or type(message_id) not in _STR_OR_NONE or type(name) not in _STR_OR_NONE:
+        return None
+    message = empty.type.__new__(empty.type)
+    # As if it was unpickled, with containers of its own.
+    fields = {**empty.fields, **data}
+    for key, container in empty.containers:
+        fields[key] = container()
+    message.__setstate__(
+        {**empty.state, "__dict__": fields, "__pydantic_extra__": {}, "__pydantic_fields_set__": set(fields)}
     )
+    return message
+
+
+class _Empty(NamedTuple):
+    """A message without text.
+
+    Attributes:
+        type: Its type.
+        fields: What `message_to_dict` gives.
+        containers: The fields that hold a list or a dict, which is empty.
+        state: What `messages_from_dict` gives, as it is pickled.
+    """
+
+    type: type[BaseMessage]
+    fields: dict[str, Any]
+    containers: list[tuple[str, type[list[Any] | dict[str, Any]]]]
+    state: dict[Any, Any]
+
+
+def _empty(message: BaseMessage) -> _Empty:
+    body = message_to_dict(message)
+    fields: dict[str, Any] = body["data"]
+    containers = [(name, type(value)) for name, value in fields.items() if isinstance(value, (list, dict))]
+    return _Empty(type(message), fields, containers, messages_from_dict([body])[0].__getstate__())
+
+
+_NO_TEXT: Final = {"content": "", "id": None, "name": None}
+_STR_OR_NONE: Final = (str, NoneType)
+_EMPTY: Final = {"human": _empty(HumanMessage("")), "ai": _empty(AIMessage(""))}
