@@ -13,7 +13,18 @@ from tests.support import ROOT, run_python
 PACKAGE: Final = ROOT / "langchain_mem0_scoped"
 MODULES: Final = modules_of(PACKAGE)
 
-PURE: Final = {"errors", "scope", "records", "messages", "recall_text", "filters", "requests", "tables", "fork", "json_values"}
+PURE: Final = {
+    "errors",
+    "scope",
+    "records",
+    "messages",
+    "recall_text",
+    "filters",
+    "requests",
+    "tables",
+    "fork",
+    "json_values",
+}
 """Any module may import these. They import each other and nothing else of this package."""
 
 CHAINS: Final = {"chain", "chain_messages", "chain_prompt", "middleware", "run_config"}
