@@ -10,7 +10,7 @@ from typing import Final
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from .errors import InputError
-from .messages import MAX_NAME, MAX_TEXT, TextMessage
+from .messages import MAX_NAME, MAX_TEXT, TextMessage, text_of
 from .recall_text import is_recall
 
 Remember = bool | Callable[[BaseMessage], bool | str | None]
@@ -71,13 +71,13 @@ def _to_text_message(message: BaseMessage, text: str) -> TextMessage:
 
 def _selected_text(message: BaseMessage, remember: Remember) -> str:
     if not callable(remember):
-        return _storable(message.text) if isinstance(message, (HumanMessage, AIMessage)) else ""
+        return _storable(text_of(message)) if isinstance(message, (HumanMessage, AIMessage)) else ""
     answer = remember(message)
     if isinstance(answer, str):
         return _storable(answer)
     if answer is not None and not isinstance(answer, bool):
         raise InputError(f"remember() must return a bool, a str or None, got {type(answer).__name__}")
-    return _storable(message.text) if answer else ""
+    return _storable(text_of(message)) if answer else ""
 
 
 def _storable(text: str) -> str:

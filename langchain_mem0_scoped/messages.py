@@ -35,6 +35,10 @@ _ROLES: Final[dict[str, str | None]] = {
     "remove": None,
 }
 
+# The types of content blocks that say something: LangChain's, and those of OpenAI and Anthropic.
+_TEXT_KINDS: Final = ("text", "input_text", "output_text", "refusal")
+_DOCUMENT_KINDS: Final = ("text-plain", "document", "file")
+
 
 @dataclass(frozen=True, slots=True)
 class TextMessage:
@@ -88,11 +92,11 @@ def _to_text_message(message: object) -> TextMessage | None:
     elif isinstance(message, BaseMessage):
         # The type of a streamed chunk is "AIMessageChunk"; a ChatMessage has its role in a field.
         given_role = getattr(message, "role", message.type.removesuffix("MessageChunk").lower())
-        content, name = message.text, message.name
+        content, name = text_of(message), message.name
     elif isinstance(message, TextMessage):
-        given_role, content, name = message.role, _text_of(message.content), message.name
+        given_role, content, name = message.role, _text_of_content(message.content), message.name
     elif isinstance(message, Mapping) and "role" in message and "content" in message:
-        given_role, content, name = message["role"], _text_of(message["content"]), message.get("name")
+        given_role, content, name = message["role"], _text_of_content(message["content"]), message.get("name")
     else:
         raise InputError(
             "a message must be a str, a LangChain message or a dict with 'role' and 'content', "
@@ -112,25 +116,66 @@ def _validate_name(name: object) -> str | None:
     return _validate_string(name, "a message's name", MAX_NAME)
 
 
-def _text_of(content: object) -> str:
-    """Join the text blocks of multimodal content. Images and other blocks are left out."""
+def text_of(message: BaseMessage) -> str:
+    """Return what a message says, without what only belongs to it, such as an image, a tool call or reasoning.
+
+    Args:
+        message: A LangChain message. Its content is a str or a list of strs and blocks of any provider.
+
+    Returns:
+        The text of the blocks of type "text", "input_text", "output_text" and "refusal", joined as LangChain joins
+        text, and each text document between line breaks: a block of type "text-plain", or of type "document" or "file"
+        with text in it. "" for a message without any, such as an image alone.
+
+    Example:
+        >>> from langchain_core.messages import AIMessage
+        >>> text_of(AIMessage([{"type": "output_text", "text": "Black tea"}]))
+        'Black tea'
+    """
+    return message.content if isinstance(message.content, str) else _join_blocks(message.content)
+
+
+def text_of_block(block: Mapping[str, Any]) -> str | None:
+    """Return what a content block says; see `text_of`. None for a block that says nothing, such as an image."""
+    kind = block.get("type", "text")
+    text = block.get("refusal" if kind == "refusal" else "text") if kind in (*_TEXT_KINDS, *_DOCUMENT_KINDS) else None
+    source = block.get("source")
+    if text is None and kind in _DOCUMENT_KINDS and isinstance(source, Mapping):
+        text = source.get("data") if source.get("type") == "text" else source.get("content")
+        text = _join_blocks(text) if isinstance(text, list) else text
+    return str.__str__(text) if isinstance(text, str) else None
+
+
+def _join_blocks(content: Iterable[object]) -> str:
+    joined = ""
+    after_document = False
+    for block in content:
+        text = block if isinstance(block, str) else text_of_block(block) if isinstance(block, Mapping) else None
+        if text:
+            is_document = isinstance(block, Mapping) and block.get("type") in _DOCUMENT_KINDS
+            between = joined and (is_document or after_document) and not joined.endswith("\n")
+            joined += f"\n{text}" if between else text
+            after_document = is_document
+    return joined
+
+
+def _text_of_content(content: object) -> str:
+    """Return the text of a dict's content.
+
+    Raises:
+        InputError: It is neither a str nor a list of content blocks.
+    """
     if content is None:
         return ""
     if isinstance(content, str):
         return content
-    if isinstance(content, Sequence) and not isinstance(content, (bytes, bytearray)):
-        return "".join(_block_text(block) for block in content)
-    raise InputError(f"a message's content must be a str or a list of content blocks, got {type(content).__name__}")
-
-
-def _block_text(block: object) -> str:
-    if isinstance(block, str):
-        return block
-    if isinstance(block, Mapping):
-        text = block.get("text") if block.get("type", "text") == "text" else ""
-        if isinstance(text, str):
-            return text
-    raise InputError("a content block must be a str or a dict such as {'type': 'text', 'text': '…'}")
+    if not isinstance(content, Sequence) or isinstance(content, (bytes, bytearray)):
+        raise InputError(f"a message's content must be a str or a list of content blocks, got {type(content).__name__}")
+    for block in content:
+        is_text = isinstance(block, Mapping) and block.get("type", "text") == "text"
+        if not isinstance(block, (str, Mapping)) or (is_text and text_of_block(block) is None):
+            raise InputError("a content block must be a str or a dict such as {'type': 'text', 'text': '…'}")
+    return _join_blocks(content)
 
 
 def validate_text(text: object, name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from .messages import MAX_QUERY
+from .messages import MAX_QUERY, text_of
 from .recall_text import is_recall
 from .records import MemoryList
 from .scoped_client import ScopedClient
@@ -28,8 +28,8 @@ On LoCoMo it matches 1.9 % of all turns and 0.2 % of the turns that hold an answ
 def last_human_text(messages: Sequence[BaseMessage]) -> str:
     """Return the text of the last human message that has any, recalls left out; "" if there is none."""
     for message in reversed(messages):
-        if isinstance(message, HumanMessage) and message.text.strip() and not is_recall(message):
-            return str(message.text)
+        if isinstance(message, HumanMessage) and (text := text_of(message)).strip() and not is_recall(message):
+            return text
     return ""
 
 

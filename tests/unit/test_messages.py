@@ -33,6 +33,7 @@ from langchain_mem0_scoped.messages import (
     MAX_QUERY,
     MAX_TEXT,
     TextMessage,
+    text_of,
     to_text_messages,
     validate_count,
     validate_date,
@@ -254,6 +255,45 @@ class TestContentBlocks:
         ]
         for message in (AIMessage(content), {"role": "assistant", "content": content}):
             assert to_text_messages(message) == text_messages(("assistant", "answer"))
+
+    @pytest.mark.parametrize(
+        ("block", "text"),
+        [
+            ({"type": "input_text", "text": "tea"}, "tea"),
+            ({"type": "output_text", "text": "tea", "annotations": []}, "tea"),
+            ({"type": "refusal", "refusal": "I cannot"}, "I cannot"),
+            ({"type": "text-plain", "text": "tea", "mime_type": "text/plain"}, "tea"),
+            ({"type": "file", "source_type": "text", "text": "tea"}, "tea"),
+            ({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "tea"}}, "tea"),
+            ({"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "tea"}]}}, "tea"),
+            ({"type": "document", "source": {"type": "content", "content": "tea"}}, "tea"),
+            ({"type": "document", "source": {"type": "base64", "data": "dGVh"}}, ""),
+            ({"type": "file", "base64": "dGVh", "mime_type": "application/pdf"}, ""),
+            ({"type": "input_image", "image_url": "https://tea"}, ""),
+            ({"type": "text-plain", "url": "https://tea"}, ""),
+            ({"type": "non_standard", "value": {"text": "tea"}}, ""),
+        ],
+        ids=label,
+    )
+    def test_what_a_block_of_each_type_says(self, block: dict[str, Any], text: str) -> None:
+        assert text_of(HumanMessage([block])) == text_of(AIMessage([block])) == text
+        for message in (HumanMessage([block]), {"role": "user", "content": [block]}):
+            assert to_text_messages(message) == (text_messages(("user", text)) if text else [])
+        # Beside another text.
+        is_document = text and block["type"] in ("text-plain", "file", "document")
+        assert text_of(HumanMessage(["Look: ", block, "!"])) == (
+            f"Look: \n{text}\n!" if is_document else f"Look: {text}!"
+        )
+
+    @given(st.lists(texts | st.builds(lambda text: {"type": "text", "text": text}, texts)))
+    def test_text_is_joined_as_langchain_joins_it(self, content: list[str | dict[str, Any]]) -> None:
+        assert text_of(AIMessage(content)) == AIMessage(content).text
+
+    @pytest.mark.parametrize(
+        "block", [{"type": "text"}, {"type": "text", "text": 5}, {"type": ["text"]}, {}], ids=label
+    )
+    def test_a_message_with_a_broken_block_has_no_error(self, block: dict[str, Any]) -> None:
+        assert to_text_messages(HumanMessage(["tea", block])) == text_messages(("user", "tea"))
 
     def test_an_image_alone_is_no_message(self) -> None:
         assert to_text_messages(HumanMessage([self.blocks[1]])) == []
