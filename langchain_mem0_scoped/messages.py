@@ -172,8 +172,10 @@ def _text_of_content(content: object) -> str:
     if not isinstance(content, Sequence) or isinstance(content, (bytes, bytearray)):
         raise InputError(f"a message's content must be a str or a list of content blocks, got {type(content).__name__}")
     for block in content:
-        is_text = isinstance(block, Mapping) and block.get("type", "text") == "text"
-        if not isinstance(block, (str, Mapping)) or (is_text and text_of_block(block) is None):
+        is_broken = not isinstance(block, (str, Mapping))
+        if isinstance(block, Mapping) and block.get("type", "text") == "text":
+            is_broken = text_of_block(block) is None
+        if is_broken:
             raise InputError("a content block must be a str or a dict such as {'type': 'text', 'text': '…'}")
     return _join_blocks(content)
 

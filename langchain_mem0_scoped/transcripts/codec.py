@@ -193,7 +193,7 @@ def _load_text(body: dict[str, Any]) -> BaseMessage | None:
     content, message_id, name = data["content"], data["id"], data["name"]
     if type(content) is not str or type(message_id) not in _STR_OR_NONE or type(name) not in _STR_OR_NONE:
         return None
-    message = empty.type.__new__(empty.type)
+    message = empty.kind.__new__(empty.kind)
     # As if it was unpickled, with containers of its own.
     fields = {**empty.fields, **data}
     for key, container in empty.containers:
@@ -208,13 +208,13 @@ class _Empty(NamedTuple):
     """A message without text.
 
     Attributes:
-        type: Its type.
+        kind: Its type.
         fields: What `message_to_dict` gives.
         containers: The fields that hold a list or a dict, which is empty.
         state: What `messages_from_dict` gives, as it is pickled.
     """
 
-    type: type[BaseMessage]
+    kind: type[BaseMessage]
     fields: dict[str, Any]
     containers: list[tuple[str, type[list[Any] | dict[str, Any]]]]
     state: dict[Any, Any]

@@ -9,7 +9,7 @@ import enum
 import functools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -104,6 +104,10 @@ class BrokenModel(BaseModel):
         raise RuntimeError("no")
 
 
+def deep(levels: int) -> list[Any]:
+    return functools.reduce(lambda inner, _: [inner], range(levels), list[Any]())
+
+
 LOOP: list[Any] = [1]
 LOOP.append(LOOP)
 
@@ -146,7 +150,7 @@ NOT_JSON: dict[str, tuple[Any, Any]] = {
     "model of a set": ([BrokenModel(y={1})], lambda found: found[0]["y"]["items"] == [1]),
     "dataclass of a Decimal": (Point(Decimal(1)), {"x": described("decimal.Decimal", "Decimal('1')")}),  # type: ignore[arg-type]
     "loop": (LOOP, lambda found: found[0] == 1 and found[1]["repr"] == "[1, [...]]"),
-    "depth": (functools.reduce(lambda inner, _: [inner], range(5_000), []), lambda found: isinstance(found, list)),
+    "depth": (deep(5_000), lambda found: isinstance(found, list)),
     "huge int": (10**9_000, lambda found: found["type"] == "int"),
     "failing code": (Broken(), lambda found: found["repr"] == "no repr (RuntimeError)"),
     "failing dict": (BrokenDict(a=1), lambda found: found == {"a": 1} or "BrokenDict" in found["type"]),
@@ -239,7 +243,7 @@ class TestNotJson:
     @pytest.mark.parametrize("kind", NOT_JSON)
     def test_a_value_that_is_not_json_is_described_where_it_stands(self, kind: str) -> None:
         value, kept = NOT_JSON[kind]
-        for message, read in (
+        places: list[tuple[BaseMessage, Callable[[Any], Any]]] = [
             (artifact(value), lambda again: again.artifact),
             (HumanMessage(HARD_TEXT, additional_kwargs={"a": value}), lambda again: again.additional_kwargs["a"]),
             (AIMessage(HARD_TEXT, response_metadata={"a": [value]}), lambda again: again.response_metadata["a"][0]),
@@ -248,7 +252,8 @@ class TestNotJson:
                 HumanMessage(["Look: ", {"type": "image", "base64": value}]),
                 lambda again: again.content[1]["base64"],
             ),
-        ):
+        ]
+        for message, read in places:
             (again,) = reread([message])
             assert (again.type, again.text) == (message.type, message.text)
             found = read(again)
@@ -258,8 +263,9 @@ class TestNotJson:
 
     def test_a_field_with_a_type_of_its_own_is_kept_beside_the_others(self) -> None:
         message = AIMessage("hi", id="a", additional_kwargs={"b": 1})
-        message.usage_metadata = {"input_tokens": 1.5, "output_tokens": math.nan, "total_tokens": 2}  # type: ignore[typeddict-item]
-        message.tool_calls = [{"name": "look", "args": object(), "id": "c"}]  # type: ignore[typeddict-item]
+        usage: Any = {"input_tokens": 1.5, "output_tokens": math.nan, "total_tokens": 2}
+        call: Any = {"name": "look", "args": object(), "id": "c"}
+        message.usage_metadata, message.tool_calls = usage, [call]
         (again,) = reread([message])
         assert isinstance(again, AIMessage)
         assert (again.id, again.text, again.usage_metadata) == ("a", "hi", None)
@@ -299,8 +305,8 @@ class TestCustomTypes:
         ("message", "kept"),
         [
             (Loud(content="hi", volume=3), HumanMessage("hi", volume=3)),
-            (Own(content="hi", id="a"), ChatMessage("hi", role="own", id="a")),
-            (Own(content="hi", role=7), ChatMessage("hi", role="own")),
+            (Own(content="hi", id="a"), ChatMessage(content="hi", role="own", id="a")),
+            (Own.model_validate({"content": "hi", "role": 7}), ChatMessage(content="hi", role="own")),
             (Judge(content="hi", name="Ann"), HumanMessage("hi", name="Ann")),
             (Traced(content="hi", trace=UUID(int=7)), AIMessage("hi")),
             (TracedChunk(content="hi", trace=UUID(int=7)), AIMessage("hi")),
