@@ -2,14 +2,16 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+VERSIONS ?= --constraint constraints.txt
+OLDEST := 'langchain-core==1.6.*' 'langchain==1.4.*' 'langchain-openai==1.6.*'
 
 BIN := $(VENV)/bin
-INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt
+INSTALL = $(BIN)/python -m pip install --quiet $(VERSIONS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips in one environment would break it
-.PHONY: help demo test mutants notebooks browser upstream dist lint type format bench recall compare clean
+.PHONY: help demo test oldest mutants notebooks browser upstream dist lint type format bench recall compare clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -19,6 +21,9 @@ demo: $(VENV)/.demo ## the walk-through: no key, no network
 
 test: $(VENV)/.dev ## all tests, on two cores; ARGS="-k scope" passes on to pytest
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+oldest: ## all tests on the oldest LangChain that pyproject.toml allows, in an environment of its own
+	$(MAKE) test VENV=$(VENV)-oldest VERSIONS="$(OLDEST)"
 
 mutants: $(VENV)/.dev ## one-line changes of the code that tests must notice; ARGS="scope erasure" names areas
 	$(BIN)/python -m tests.mutants.run $(ARGS)
@@ -56,8 +61,8 @@ recall: $(VENV)/.bench ## recall on LoCoMo; DATA=PATH of its locomo10.json, ARGS
 compare: $(VENV)/.bench ## ask mem0 and other memories the README's questions; ARGS passes on
 	$(BIN)/python -m benchmarks.comparison $(ARGS)
 
-clean: ## remove .venv, caches and build products
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove the environments, caches and build products
+	rm -rf $(VENV) $(VENV)-oldest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamp files: nothing is installed again until these two files change.

@@ -129,7 +129,7 @@ class TestIsRecall:
             *messages_from_dict(messages_to_dict([self.RECALL])),
             *convert_to_messages(openai),
             HumanMessage([{"type": "text", "text": text}]),
-            HumanMessageChunk(text),
+            HumanMessageChunk(content=text),
         ]
         for message in ways:
             assert is_recall(message)

@@ -123,8 +123,9 @@ class TestIdsAtTheTopLevel:
         """What is documented as impossible to see. If this fails, LangChain has changed: refuse it there as well."""
         alice, bob = users
         chain = with_scoped_memory(ScriptedModel(), client=client)
+        config: Any = {**config_of(bob), "user_id": alice}
         for around in (chain | RunnablePassthrough(), chain.with_retry(), RunnableParallel(a=chain)):
-            assert "4711" in str(around.invoke("Which safe?", {**config_of(bob), "user_id": alice}))
+            assert "4711" in str(around.invoke("Which safe?", config))
 
 
 class TestConfigurable:
