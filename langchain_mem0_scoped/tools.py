@@ -84,7 +84,10 @@ class _Forget(_Arguments):
     memory_id: _MemoryId
 
 
-_EXPECTED: Final[dict[object, str]] = {str: "a string that is not empty", int: f"a whole number from 1 to {MAX_RESULTS}"}
+_EXPECTED: Final[dict[object, str]] = {
+    str: "a string that is not empty",
+    int: f"a whole number from 1 to {MAX_RESULTS}",
+}
 """What an argument of a type must be, for a model."""
 
 

@@ -24,8 +24,34 @@ SECRET: Final = "SECRETPIN 4711"
 NO_TEXT: Final = (None, 7, 7.5, True, [SECRET], {SECRET: SECRET}, "", " \n\u3000", f"{SECRET}\x00", f"{SECRET}\ud83d")
 NO_QUERY: Final = (*NO_TEXT, SECRET + "x" * 100_000)
 NO_MEMORY_TEXT: Final = (*NO_TEXT, SECRET + "x" * 1_000_000)
-NO_COUNT: Final[tuple[Any, ...]] = (SECRET, "three", "3 ", 0, -1, 51, 1_000, 10**400, 2.5, float("nan"), float("inf"), True, [3], {})
-NO_ID: Final[tuple[Any, ...]] = (None, 7, True, [NOBODYS_ID], {}, "", SECRET, NOBODYS_ID, f"{NOBODYS_ID}\u200b", f" {NOBODYS_ID}")
+NO_COUNT: Final[tuple[Any, ...]] = (
+    SECRET,
+    "three",
+    "3 ",
+    0,
+    -1,
+    51,
+    1_000,
+    10**400,
+    2.5,
+    float("nan"),
+    float("inf"),
+    True,
+    [3],
+    {},
+)
+NO_ID: Final[tuple[Any, ...]] = (
+    None,
+    7,
+    True,
+    [NOBODYS_ID],
+    {},
+    "",
+    SECRET,
+    NOBODYS_ID,
+    f"{NOBODYS_ID}\u200b",
+    f" {NOBODYS_ID}",
+)
 
 
 def mistakes() -> Iterator[tuple[str, dict[str, Any], set[str]]]:
