@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Unpack
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from langchain_core.chat_history import BaseChatMessageHistory
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 
 from .errors import BackendError, InputError
 from .memory_filter import select_messages
 from .options import HistoryOptions, HistorySettings
+from .pending_turn import PendingTurn, TurnOutcome
 from .recall import arecall_other_sessions, last_human_text, recall_other_sessions
 from .recall_text import is_recall, recall_message
 from .records import MemoryList
 from .requests import AddRequest, ErasureToken, add_request
 from .scope import validate_id
 from .scoped_client import ScopedClient
-from .transcripts.base import ConcurrentWrite, TranscriptStore, Turn
-from .transcripts.codec import StoredMessage, dump_messages
+from .transcripts.appending import as_unanswered
+from .transcripts.codec import dump_messages
+from .transcripts.run_input import RunInput, split_run_input
+from .transcripts.sameness import Identity, identity_of, repeated_within
+from .transcripts.window import ReadTranscript
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from .backends import Client
 
-_MAX_ATTEMPTS: Final = 10
-"""How often a turn is stored again because other writers stored some of its messages meanwhile."""
-
-_adding: Final[set[asyncio.Future[None]]] = set()
+_storing: Final[set[asyncio.Future[TurnOutcome]]] = set()
 """Turns that are being stored. An event loop keeps only weak references to its tasks."""
 
 
@@ -82,6 +81,8 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         self._session_id = validate_id(session_id, "session_id")
         self._settings = HistorySettings.of(options)
         self._transcript: list[BaseMessage] | None = None
+        self._unanswered = 0
+        self._is_whole = False
         self._recalled: list[BaseMessage] | None = None
         self._token: ErasureToken | None = None
 
@@ -144,10 +145,25 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
             store = self._client.transcript_store()
             # A store that does not detect erasure has no token of its own; the client may have one.
             before = None if store.detects_erasure else self._client.erasure_token()
-            token, messages = self._settings.window.read(store, self.user_id, self._session_id)
-            self._token = token if before is None else before
-            self._transcript = messages
+            read = self._settings.window.read(store, self.user_id, self._session_id)
+            self._token = read.token if before is None else before
+            self._transcript, self._unanswered, self._is_whole = read[1:]
         return self._transcript
+
+    def _end_of_transcript(self, last: int) -> list[tuple[BaseMessage, Identity]]:
+        """Return the last messages of the transcript; read further back where fewer were read."""
+        transcript = self._read_transcript()
+        if len(transcript) < last and not self._is_whole:
+            bodies = self._client.transcript_store().read(self.user_id, self._session_id, last)
+            read = ReadTranscript.of(None, bodies, last)
+            # What was appended since the first read is left out, as `messages` leaves it out.
+            self._transcript = transcript = _older_than(read.messages, transcript)
+            self._is_whole = read.is_whole
+        end = transcript[-last:]
+        answered = len(end) - self._unanswered
+        return [
+            (message, identity_of(message)._replace(unanswered=place >= answered)) for place, message in enumerate(end)
+        ]
 
     def _recall_texts(self, transcript: list[BaseMessage]) -> list[str]:
         """Return what to recall by, one after the other until something is found; "" finds the latest memories."""
@@ -156,12 +172,32 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         text = last_human_text(transcript)
         return [text, ""] if text else [""]
 
+    # -- what a run is given
+
+    def run_input(self, messages: Sequence[BaseMessage]) -> RunInput:
+        """Split what a run is called with into what the transcript has of it and what it adds.
+
+        A caller may pass the whole conversation, its last messages, or what is said now alone.
+
+        Args:
+            messages: In order, without instructions at their head.
+
+        Raises:
+            BackendError: As in `messages`.
+        """
+        return split_run_input(messages, self._end_of_transcript)
+
+    def context(self, given: RunInput) -> list[BaseMessage]:
+        """Return what comes before the turn of a run: of the transcript as much as the options allow."""
+        return self._settings.window.cut(given.context(self._read_transcript()))
+
     # -- adding
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Add messages to the transcript, then remember some of them; see `HistoryOptions.remember`.
 
-        A message whose id is in the session already is not added again.
+        What repeats the transcript is not added again: messages before the last human message that it has in the same
+        order, and the last turn, if its id and content are the same.
 
         Args:
             messages: LangChain messages of any type, in order. Recalls, as `messages` returns them, are left out.
@@ -179,89 +215,190 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         """Async twin of `add_messages`. Once begun it goes on when it is cancelled: a turn is stored whole."""
         await self.aadd_turn(messages)
 
-    def add_turn(self, messages: Sequence[BaseMessage], answers: Sequence[BaseMessage] = ()) -> None:
+    def add_turn(
+        self,
+        messages: Sequence[BaseMessage],
+        answers: Sequence[BaseMessage] = (),
+        *,
+        token: ErasureToken | None = None,
+    ) -> TurnOutcome:
         """As `add_messages`, followed by answers that a model has just given: they are new whatever their ids.
 
-        A model's cache repeats an answer with the id it had before.
+        A model's cache repeats an answer with the id it had before. What earlier runs left unanswered is remembered
+        with this turn; see `add_unanswered`.
+
+        Args:
+            messages: As in `add_messages`.
+            answers: Follow the messages.
+            token: The token of `ScopedClient.erasure_token`, made when the turn began; None for the one of the first
+                access to `messages`, or of now.
+
+        Returns:
+            What was stored.
+
+        Raises:
+            InputError: As in `add_messages`.
+            BackendError: As in `add_messages`.
         """
-        pending = self._prepare(messages, answers)
+        return _raised(self.save_turn(messages, answers, token=token))
+
+    async def aadd_turn(
+        self,
+        messages: Sequence[BaseMessage],
+        answers: Sequence[BaseMessage] = (),
+        *,
+        token: ErasureToken | None = None,
+    ) -> TurnOutcome:
+        """Async twin of `add_turn`. Once begun it goes on when it is cancelled: a turn is stored whole."""
+        return _raised(await self.asave_turn(messages, answers, token=token))
+
+    def add_unanswered(self, messages: Sequence[BaseMessage], *, token: ErasureToken | None = None) -> TurnOutcome:
+        """Add the human messages of a run that failed or was stopped, in one commit. They are not remembered yet.
+
+        The next turn of the session remembers them with its own. What is stored already is not added again: a message
+        of the same id and content, or, without ids, of the content that an unanswered run before it had.
+
+        Args:
+            messages: What was said. Messages of other types are left out.
+            token: As in `add_turn`.
+
+        Raises:
+            InputError: As in `add_messages`.
+            BackendError: As in `add_messages`.
+        """
+        return _raised(self._save_unanswered(messages, token))
+
+    async def aadd_unanswered(
+        self, messages: Sequence[BaseMessage], *, token: ErasureToken | None = None
+    ) -> TurnOutcome:
+        """Async twin of `add_unanswered`. Once begun it goes on when it is cancelled."""
+        return _raised(await _uninterrupted(asyncio.to_thread(self._save_unanswered, messages, token)))
+
+    def save_turn(
+        self,
+        messages: Sequence[BaseMessage],
+        answers: Sequence[BaseMessage] = (),
+        *,
+        token: ErasureToken | None = None,
+    ) -> TurnOutcome:
+        """As `add_turn`, and return what failed instead of raising it."""
+        pending: PendingTurn | None = None
         failure: Exception | None = None
         try:
-            for attempt in _attempts(pending):
+            pending = self._prepare(messages, answers, token)
+            for attempt in pending.attempts():
                 with attempt, self._client.turn(self._session_id, pending.token) as turn:
                     pending.turn = turn
-                    pending.new = turn.append(pending.stored)
+                    pending.appended = turn.append(pending.stored, pending.answers)
                     if (request := self._add_request(pending)) is not None:
-                        turn.remember(request)
+                        pending.rows = turn.remember(request)
         except Exception as error:
             failure = error
-        self._finish(pending, failure)
+        return self._finish(pending, failure)
 
-    async def aadd_turn(self, messages: Sequence[BaseMessage], answers: Sequence[BaseMessage] = ()) -> None:
-        """Async twin of `add_turn`. Once begun it goes on when it is cancelled: a turn is stored whole."""
-        adding = asyncio.ensure_future(
+    async def asave_turn(
+        self,
+        messages: Sequence[BaseMessage],
+        answers: Sequence[BaseMessage] = (),
+        *,
+        token: ErasureToken | None = None,
+    ) -> TurnOutcome:
+        """Async twin of `save_turn`. Once begun it goes on when it is cancelled: a turn is stored whole."""
+        return await _uninterrupted(
             self._client.run_sync_or_async(
-                lambda: self.add_turn(messages, answers), lambda: self._aadd_turn(messages, answers)
+                lambda: self.save_turn(messages, answers, token=token),
+                lambda: self._asave_turn(messages, answers, token),
             )
         )
-        _adding.add(adding)
-        adding.add_done_callback(_adding.discard)
-        await asyncio.shield(adding)
 
-    async def _aadd_turn(self, messages: Sequence[BaseMessage], answers: Sequence[BaseMessage]) -> None:
-        pending = await asyncio.to_thread(self._prepare, messages, answers)
+    async def _asave_turn(
+        self, messages: Sequence[BaseMessage], answers: Sequence[BaseMessage], token: ErasureToken | None
+    ) -> TurnOutcome:
+        pending: PendingTurn | None = None
         failure: Exception | None = None
         try:
-            for attempt in _attempts(pending):
+            pending = await asyncio.to_thread(self._prepare, messages, answers, token)
+            for attempt in pending.attempts():
                 with attempt, self._client.turn(self._session_id, pending.token) as turn:
                     pending.turn = turn
-                    pending.new = await asyncio.to_thread(turn.append, pending.stored)
+                    pending.appended = await asyncio.to_thread(turn.append, pending.stored, pending.answers)
                     if (request := await asyncio.to_thread(self._add_request, pending)) is not None:
-                        await turn.aremember(request)
+                        pending.rows = await turn.aremember(request)
         except Exception as error:
             failure = error
-        await asyncio.to_thread(self._finish, pending, failure)
+        return await asyncio.to_thread(self._finish, pending, failure)
 
-    def _prepare(self, messages: Sequence[BaseMessage], answers: Sequence[BaseMessage]) -> _PendingTurn:
-        store = self._client.transcript_store()
-        kept = [message for message in messages if not is_recall(message)]
-        kept += self._without_taken_ids(answers, store)
-        stored = dump_messages(kept)
-        # A history that has read nothing begins its turn now: an erasure while the turn is stored stops it as well.
-        token = self._client.erasure_token() if self._token is None else self._token
-        return _PendingTurn(kept, stored, token)
+    def _save_unanswered(self, messages: Sequence[BaseMessage], token: ErasureToken | None) -> TurnOutcome:
+        pending: PendingTurn | None = None
+        failure: Exception | None = None
+        try:
+            pending = self._prepare([one for one in messages if isinstance(one, HumanMessage)], (), token)
+            pending.stored = [as_unanswered(message) for message in pending.stored]
+            for attempt in pending.attempts():
+                with attempt, self._client.turn(self._session_id, pending.token) as turn:
+                    pending.turn = turn
+                    pending.appended = turn.append(pending.stored)
+        except Exception as error:
+            failure = error
+        unanswered = self._unanswered
+        outcome = self._finish(pending, failure)
+        if failure is None:
+            self._unanswered = unanswered + outcome.messages
+        return outcome
 
-    def _without_taken_ids(self, answers: Sequence[BaseMessage], store: TranscriptStore) -> list[BaseMessage]:
-        ids = {answer.id for answer in answers if answer.id}
-        taken = store.existing_ids(self.user_id, self._session_id, ids) if ids else set()
-        return [answer.model_copy(update={"id": None}) if answer.id in taken else answer for answer in answers]
+    def _prepare(
+        self, messages: Sequence[BaseMessage], answers: Sequence[BaseMessage], token: ErasureToken | None
+    ) -> PendingTurn:
+        kept = self._without_repeated([message for message in messages if not is_recall(message)])
+        stored, stored_answers = dump_messages(kept), dump_messages(answers)
+        if token is None:
+            # A history that has read nothing begins its turn now: an erasure while the turn is stored stops it as well.
+            token = self._client.erasure_token() if self._token is None else self._token
+        return PendingTurn([*kept, *answers], stored, stored_answers, token)
 
-    def _add_request(self, pending: _PendingTurn) -> AddRequest | None:
+    def _without_repeated(self, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+        """Leave out what an agent's output repeats of its input and of the history it was given."""
+        if len(messages) < 2 or not all(isinstance(message, BaseMessage) for message in messages):
+            return list(messages)
+        shown = [] if self._transcript is None else self._settings.window.cut(self._transcript)
+        repeated = repeated_within([identity_of(one) for one in messages], lambda: [identity_of(one) for one in shown])
+        return [message for place, message in enumerate(messages) if place not in repeated]
+
+    def _add_request(self, pending: PendingTurn) -> AddRequest | None:
         """Return what is remembered of a turn; None for nothing. This may run a model, so no transaction is open."""
-        texts = select_messages([pending.messages[position] for position in pending.new], self._settings.remember)
+        texts = select_messages(pending.to_remember, self._settings.remember)
         if not texts:
             return None
         return add_request(texts, session_id=self._session_id, erasure_token=pending.token)
 
-    def _finish(self, pending: _PendingTurn, failure: Exception | None) -> None:
-        """Take what was stored into `messages`, and raise what failed."""
-        try:
-            if failure is not None and not pending.appended:
-                raise failure
-            if failure is not None:
+    def _finish(self, pending: PendingTurn | None, failure: Exception | None) -> TurnOutcome:
+        """Take what was stored into `messages`; return what came of it."""
+        if pending is None or (failure is not None and not pending.is_appended):
+            return self._nothing_stored(failure)
+        if failure is not None:
+            try:
                 # An erasure meanwhile has removed what was appended as well.
                 self._client.check_not_erased(pending.token)
-        except BackendError as error:
+            except BackendError as error:
+                return self._nothing_stored(error)
+        if self._transcript is not None and pending.appended.new:
+            self._transcript += pending.added
+            self._unanswered = 0
+        if isinstance(failure, BackendError):
+            failure = BackendError(
+                f"the turn is in the transcript, but it was not remembered: {failure}",
+                retry_after=failure.retry_after,
+                status=failure.status,
+                code=failure.code,
+            )
+        return pending.outcome(failure)
+
+    def _nothing_stored(self, error: Exception | None) -> TurnOutcome:
+        if isinstance(error, BackendError):
             # The user may have been erased: the next turn must not build on what was read before.
             self._transcript = self._recalled = self._token = None
             error.__context__ = None  # An error of `remember`, which may quote the turn.
-            raise
-        if self._transcript is not None:
-            self._transcript += [pending.stored[position].message for position in pending.new]
-        if isinstance(failure, BackendError):
-            failure = BackendError(f"the turn is in the transcript, but it was not remembered: {failure}")
-        if failure is not None:
-            raise failure from None
+        return TurnOutcome(in_transcript=False, remembered=False, error=error)
 
     def clear(self) -> None:
         """Remove this session's transcript, and nothing else. Memories stay; see `ScopedMemory.delete_all`.
@@ -271,67 +408,34 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
             BackendError: As in `messages`.
         """
         self._client.transcript_store().clear(self.user_id, self._session_id)
-        self._transcript = []
+        self._transcript, self._unanswered, self._is_whole = [], 0, True
 
     async def aclear(self) -> None:
         """Async twin of `clear`."""
         await asyncio.to_thread(self.clear)
 
 
-@dataclass(slots=True)
-class _PendingTurn:
-    """A turn that is being stored.
-
-    Attributes:
-        messages: The turn's messages, recalls left out.
-        stored: The same messages in their stored form.
-        token: Made when the turn began.
-        turn: The last attempt to store it.
-        new: The positions of the messages that are new to the session.
-    """
-
-    messages: list[BaseMessage]
-    stored: list[StoredMessage]
-    token: ErasureToken | None
-    turn: Turn | None = None
-    new: list[int] = field(default_factory=list)
-
-    @property
-    def appended(self) -> bool:
-        """Whether the messages are in the transcript."""
-        return self.turn is not None and self.turn.appended
+async def _uninterrupted(work: Coroutine[Any, Any, TurnOutcome]) -> TurnOutcome:
+    """Await work that goes on where the caller is cancelled."""
+    storing = asyncio.ensure_future(work)
+    _storing.add(storing)
+    storing.add_done_callback(_storing.discard)
+    return await asyncio.shield(storing)
 
 
-class _Attempt:
-    """One attempt to store a turn: a ConcurrentWrite in its block is noted and not raised."""
-
-    conflicted = False
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
-        self.conflicted = isinstance(error, ConcurrentWrite)
-        return self.conflicted
+def _raised(outcome: TurnOutcome) -> TurnOutcome:
+    if outcome.error is not None:
+        raise outcome.error from None
+    return outcome
 
 
-def _attempts(pending: _PendingTurn) -> Iterator[_Attempt]:
-    """Yield attempts until a block ends without a ConcurrentWrite; none for a turn without messages.
-
-    Raises:
-        BackendError: There were too many of them.
-    """
-    if not pending.stored:
-        return
-    for _ in range(_MAX_ATTEMPTS):
-        attempt = _Attempt()
-        yield attempt
-        if not attempt.conflicted:
-            return
-    raise BackendError(
-        f"other writers stored messages of this turn at the same time, {_MAX_ATTEMPTS} times; nothing was stored",
-        retryable=True,
-    )
+def _older_than(read: list[BaseMessage], known: list[BaseMessage]) -> list[BaseMessage]:
+    """Return the messages that precede those that are known, and those."""
+    identities = [identity_of(one) for one in known]
+    for end in range(len(read), len(known) - 1, -1):
+        if [identity_of(one) for one in read[end - len(known) : end]] == identities:
+            return [*read[: end - len(known)], *known]
+    return known
 
 
 def _recall_messages(found: MemoryList) -> list[BaseMessage]:

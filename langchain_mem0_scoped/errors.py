@@ -5,7 +5,7 @@
     ├── InputError (ValueError)            an argument is invalid: an empty query, k of 0, a malformed message
     ├── MemoryNotFoundError (LookupError)  this user has no memory with that id: the same for missing and foreign ids
     ├── ErasureError                       some of the user's data is still stored; .kinds says which
-    └── BackendError                       the client, store or model failed; .retryable, .retry_after
+    └── BackendError                       the client, store or model failed; .retryable, .retry_after, .status, .code
 
 No error holds the text of a memory, a query, an API key, or anything about another user.
 """
@@ -47,9 +47,21 @@ class BackendError(ScopedMemoryError):
     Attributes:
         retryable: Whether the same call may succeed later.
         retry_after: Seconds to wait before the next attempt, if the backend named them.
+        status: The HTTP status with which the provider of a model or a store answered, if it did.
+        code: The provider's own code of the error, such as "insufficient_quota", if it named one.
     """
 
-    def __init__(self, message: str, *, retryable: bool = False, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool = False,
+        retry_after: float | None = None,
+        status: int | None = None,
+        code: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.retryable = retryable
         self.retry_after = retry_after
+        self.status = status
+        self.code = code

@@ -191,7 +191,7 @@ class OpenStore:
         return (self.erase_user or self.store.erase)(user_id)
 
     def append(self, user_id: str, session_id: str, messages: Sequence[BaseMessage]) -> list[int]:
-        return self.store.append(user_id, session_id, dump_messages(messages))
+        return self.store.append(user_id, session_id, dump_messages(messages)).new
 
     def read(self, user_id: str, session_id: str, last: int | None = None) -> list[BaseMessage]:
         return load_messages(self.store.read(user_id, session_id, last))

@@ -79,8 +79,10 @@ class _Commit:
         append = self._unit.append
         if append is None:
             return
-        rows, append.new = rows_to_append(self._transaction, self._partition, append.session_id, append.messages)
-        if append.expected not in (None, append.new):
+        rows, append.appended = rows_to_append(
+            self._transaction, self._partition, append.session_id, append.messages, append.answers
+        )
+        if append.expected not in (None, append.appended):
             raise ConcurrentWrite
         self._added += rows
 

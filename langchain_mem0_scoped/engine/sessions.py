@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from ..transcripts.appending import Appended, find_new
 from ..transcripts.codec import StoredMessage
 from .codec import dump, load
 from .storage import NewRow, Partition, ReadTransaction, RowKind, WriteTransaction
@@ -18,51 +19,46 @@ def find_session(transaction: ReadTransaction, partition: Partition, session_id:
 
 
 def rows_to_append(
-    transaction: ReadTransaction, partition: Partition, session_id: str, messages: Sequence[StoredMessage]
-) -> tuple[list[NewRow], list[int]]:
-    """Return the rows that append those messages whose id is not in the session yet.
+    transaction: ReadTransaction,
+    partition: Partition,
+    session_id: str,
+    messages: Sequence[StoredMessage],
+    answers: Sequence[StoredMessage] = (),
+) -> tuple[list[NewRow], Appended]:
+    """Return the rows that append what is new of a turn; see `transcripts.base.Turn.append`.
 
     Args:
         transaction: Reads what is there.
         partition: Whose session. The rows must be the next ones that are inserted into it.
         session_id: Which session.
         messages: In order.
+        answers: They follow the messages, and are new.
 
     Returns:
         rows: The messages' rows; before them the session's own row, if the session is new.
-        new: The positions, in `messages`, of those that are appended.
+        appended: What is new.
     """
     session = find_session(transaction, partition, session_id)
-    new = _new_positions(transaction, partition, session, messages)
+    appended = _find_new(transaction, partition, session, messages, answers)
     rows = []
-    if session is None and new:
+    if session is None and appended.new:
         session = partition.next_seq
         rows.append(NewRow(RowKind.SESSION, session_key(partition, session_id), dump({"session_id": session_id})))
-    for position in new:
-        message_id, text, _ = messages[position]
-        key = message_key(partition, session, message_id) if message_id and session is not None else b""
-        rows.append(NewRow(RowKind.TRANSCRIPT, key, text.encode(), parent=session or 0))
-    return rows, new
+    turn = [*messages, *answers]
+    rows += [NewRow(RowKind.TRANSCRIPT, b"", turn[one].text.encode(), parent=session or 0) for one in appended.new]
+    return rows, appended
 
 
-def new_positions(
-    transaction: ReadTransaction, partition: Partition | None, session_id: str, messages: Sequence[StoredMessage]
-) -> list[int]:
-    """Return the positions of those messages whose id is not in the session yet, nor that of an earlier one."""
+def find_new_messages(
+    transaction: ReadTransaction,
+    partition: Partition | None,
+    session_id: str,
+    messages: Sequence[StoredMessage],
+    answers: Sequence[StoredMessage] = (),
+) -> Appended:
+    """Return what `rows_to_append` would append."""
     session = None if partition is None else find_session(transaction, partition, session_id)
-    return _new_positions(transaction, partition, session, messages)
-
-
-def existing_ids(
-    transaction: ReadTransaction, partition: Partition | None, session_id: str, ids: Collection[str]
-) -> set[str]:
-    """Return those of these message ids that are in a session already."""
-    session = None if partition is None else find_session(transaction, partition, session_id)
-    if partition is None or session is None or not ids:
-        return set()
-    by_key = {message_key(partition, session, one): one for one in ids}
-    found = transaction.find_ids(partition, RowKind.TRANSCRIPT, list(by_key))
-    return {by_key[key] for key in found}
+    return _find_new(transaction, partition, session, messages, answers)
 
 
 def read_session(
@@ -94,32 +90,22 @@ def remove_session(transaction: WriteTransaction, partition: Partition, session_
 
 def session_key(partition: Partition, session_id: str) -> bytes:
     """Return the id of a session's row: a hash under the user's own key, so that it reveals nothing."""
-    return _keyed_hash(partition, session_id)
+    encoded = session_id.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(encoded, key=partition.key, digest_size=16).digest()
 
 
-def message_key(partition: Partition, session: int, message_id: str) -> bytes:
-    """Return the id of a message's row: a hash of its id and its session, under the user's own key."""
-    return _keyed_hash(partition, str(session), message_id)
-
-
-def _new_positions(
-    transaction: ReadTransaction, partition: Partition | None, session: int | None, messages: Sequence[StoredMessage]
-) -> list[int]:
-    first = {message_id: position for position, (message_id, _, _) in reversed(list(enumerate(messages)))}
-    distinct = [position for position, (one, _, _) in enumerate(messages) if not one or first[one] == position]
-    keys = {}
-    if partition is not None and session is not None:
-        ids = ((position, messages[position][0]) for position in distinct)
-        keys = {position: message_key(partition, session, one) for position, one in ids if one}
-    if partition is None or not keys:
-        return distinct
-    known = transaction.find_ids(partition, RowKind.TRANSCRIPT, list(keys.values()))
-    return [position for position in distinct if keys.get(position) not in known]
-
-
-def _keyed_hash(partition: Partition, *names: str) -> bytes:
-    digest = hashlib.blake2b(key=partition.key, digest_size=16)
-    for name in names:
-        encoded = name.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(4, "big") + encoded)
-    return digest.digest()
+def _find_new(
+    transaction: ReadTransaction,
+    partition: Partition | None,
+    session: int | None,
+    messages: Sequence[StoredMessage],
+    answers: Sequence[StoredMessage],
+) -> Appended:
+    if partition is None or session is None:
+        return find_new(lambda _: [], messages, answers)
+    kind = RowKind.TRANSCRIPT
+    return find_new(
+        lambda last: [load(row.body) for row in transaction.rows(partition, kind, session, last=last)],
+        messages,
+        answers,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from ..backends.base import Rows
 from ..backends.clean_errors import call_mem0
 from ..requests import AddRequest, ErasureToken
+from ..transcripts.appending import Appended
 from ..transcripts.base import ConcurrentWrite, Turn
 from ..transcripts.codec import StoredMessage
 from . import sessions
@@ -49,14 +50,20 @@ class EngineTranscripts:
     # -- writing
 
     def append(
-        self, user_id: str, session_id: str, messages: Sequence[StoredMessage], token: ErasureToken | None = None
-    ) -> list[int]:
-        """Append messages in one transaction; return the positions of those that are new."""
-        append = SessionAppend(session_id, messages)
-        if messages:
+        self,
+        user_id: str,
+        session_id: str,
+        messages: Sequence[StoredMessage],
+        token: ErasureToken | None = None,
+        *,
+        answers: Sequence[StoredMessage] = (),
+    ) -> Appended:
+        """Append a turn in one transaction; see `transcripts.base.TranscriptStore`."""
+        append = SessionAppend(session_id, messages, answers)
+        if messages or answers:
             with self._units.unit(user_id, token, independent=True) as unit:
                 unit.append = append
-        return append.new
+        return append.appended
 
     @contextmanager
     def turn(self, user_id: str, session_id: str, token: ErasureToken | None) -> Iterator[Turn]:
@@ -109,11 +116,6 @@ class EngineTranscripts:
 
     # -- reading
 
-    def existing_ids(self, user_id: str, session_id: str, ids: Collection[str]) -> set[str]:
-        """Return those of these message ids that are in a session already."""
-        with self._storage.reading() as transaction:
-            return sessions.existing_ids(transaction, transaction.find(user_id), session_id, ids)
-
     def read(self, user_id: str, session_id: str, last: int | None = None) -> list[dict[str, Any]]:
         """Return a session's messages in order, or its last `last` messages."""
         with self._storage.reading() as transaction:
@@ -156,10 +158,10 @@ class _AppendFirstTurn(Turn):
         self._session_id = session_id
         self._token = token
 
-    def append(self, messages: Sequence[StoredMessage]) -> list[int]:
-        new = self._transcripts.append(self._user_id, self._session_id, messages, self._token)
+    def append(self, messages: Sequence[StoredMessage], answers: Sequence[StoredMessage] = ()) -> Appended:
+        appended = self._transcripts.append(self._user_id, self._session_id, messages, self._token, answers=answers)
         self.appended = True
-        return new
+        return appended
 
     def remember(self, request: AddRequest) -> object:
         return call_mem0("add", self._remember_at_once, request)
@@ -193,19 +195,14 @@ class _SingleCommitTurn(Turn):
         self._has_appended = False
         self._unit: UnitOfWork | None = None
 
-    def append(self, messages: Sequence[StoredMessage]) -> list[int]:
-        new = self._find_new(messages)
-        if new:
-            self._append = SessionAppend(self._session_id, messages, expected=new)
-        self.appended = self._has_appended = True
-        return new
-
-    def _find_new(self, messages: Sequence[StoredMessage]) -> list[int]:
-        if not any(message.id for message in messages):
-            return list(range(len(messages)))
+    def append(self, messages: Sequence[StoredMessage], answers: Sequence[StoredMessage] = ()) -> Appended:
         with self._units.storage.reading() as transaction:
             partition = transaction.find_unless_erased(self._user_id, self._token)
-            return sessions.new_positions(transaction, partition, self._session_id, messages)
+            appended = sessions.find_new_messages(transaction, partition, self._session_id, messages, answers)
+        if appended.new:
+            self._append = SessionAppend(self._session_id, messages, answers, expected=appended)
+        self.appended = self._has_appended = True
+        return appended
 
     def remember(self, request: AddRequest) -> object:
         return call_mem0("add", self._collect, request)
@@ -240,7 +237,7 @@ class _SingleCommitTurn(Turn):
         """Store only the appended messages, those that are still new."""
         if self._append is not None:
             unit = self._units.start(self._user_id, self._token)
-            unit.append = SessionAppend(self._session_id, self._append.messages)
+            unit.append = SessionAppend(self._session_id, self._append.messages, self._append.answers)
             self._commit(unit)
 
     def _commit(self, unit: UnitOfWork) -> None:

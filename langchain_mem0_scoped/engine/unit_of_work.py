@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import BackendError, ScopedMemoryError
 from ..requests import ErasureToken
+from ..transcripts.appending import Appended
 from ..transcripts.codec import StoredMessage
 from .cache import SearchRows
 from .codec import id_bytes, id_text
@@ -32,19 +33,21 @@ class PendingRow:
 
 @dataclass(slots=True)
 class SessionAppend:
-    """Messages to be appended to a session. Its `repr` leaves out what they say.
+    """A turn to be appended to a session. Its `repr` leaves out what is said.
 
     Attributes:
         session_id: Which session.
         messages: In order.
-        expected: The positions of those that must be new; None for whichever are new.
-        new: The positions of those that were new; known after the commit.
+        answers: They follow the messages, and are new.
+        expected: What must be new; None for whatever is new.
+        appended: What was new; known after the commit.
     """
 
     session_id: str
     messages: Sequence[StoredMessage] = field(repr=False)
-    expected: list[int] | None = None
-    new: list[int] = field(default_factory=list)
+    answers: Sequence[StoredMessage] = field(default=(), repr=False)
+    expected: Appended | None = None
+    appended: Appended = field(default_factory=lambda: Appended([], []))
 
 
 def _by_kind() -> dict[RowKind, dict[str, Any]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..requests import AddRequest, ErasureToken
+from .appending import Appended
 from .codec import StoredMessage
 
 
@@ -28,13 +29,15 @@ class Turn(ABC):
     appended: bool = False
 
     @abstractmethod
-    def append(self, messages: Sequence[StoredMessage]) -> list[int]:
-        """Append messages to the transcript, in order.
+    def append(self, messages: Sequence[StoredMessage], answers: Sequence[StoredMessage] = ()) -> Appended:
+        """Append a turn to the transcript, in order; what it repeats is not appended. See `sameness`.
 
-        A message whose id is in the session already is not new and is not appended.
+        Args:
+            messages: What was said, perhaps after its context and before its answers.
+            answers: Answers that were given now. They are appended whatever their ids.
 
         Returns:
-            The positions, in `messages`, of those that are new.
+            What is new, and what earlier runs left unanswered: both are to be remembered.
 
         Raises:
             ConcurrentWrite: See the class.
@@ -65,27 +68,26 @@ class TranscriptStore(Protocol):
     detects_erasure: bool
 
     def append(
-        self, user_id: str, session_id: str, messages: Sequence[StoredMessage], token: ErasureToken | None = None
-    ) -> list[int]:
-        """Append messages in one transaction, in order.
-
-        A message whose id is in the session already is not new and is not appended.
+        self,
+        user_id: str,
+        session_id: str,
+        messages: Sequence[StoredMessage],
+        token: ErasureToken | None = None,
+        *,
+        answers: Sequence[StoredMessage] = (),
+    ) -> Appended:
+        """Append a turn in one transaction; see `Turn.append`.
 
         Args:
             user_id: Whose session.
             session_id: Which session.
-            messages: What to append.
+            messages: As in `Turn.append`.
             token: Made when the turn began; None for a turn that begins now.
-
-        Returns:
-            The positions, in `messages`, of those that are new.
+            answers: As in `Turn.append`.
 
         Raises:
             BackendError: The store failed. Or it detects erasure, and the user was erased since the token was made.
         """
-
-    def existing_ids(self, user_id: str, session_id: str, ids: Collection[str]) -> set[str]:
-        """Return those of these message ids that are in a session already."""
 
     def read(self, user_id: str, session_id: str, last: int | None = None) -> list[dict[str, Any]]:
         """Return a session's messages in order, as `load_messages` takes them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .appending import Appended
 from .base import TranscriptStore, Turn
 from .codec import StoredMessage
 
@@ -33,13 +34,13 @@ class SeparateTurn(Turn):
         self._session_id = session_id
         self._token = token
 
-    def append(self, messages: Sequence[StoredMessage]) -> list[int]:
-        """Append messages in one transaction; they are durable when this returns."""
+    def append(self, messages: Sequence[StoredMessage], answers: Sequence[StoredMessage] = ()) -> Appended:
+        """Append a turn in one transaction; it is durable when this returns."""
         if not self._store.detects_erasure:
             self._backend.check_not_erased(self._user_id, self._token)
-        new = self._store.append(self._user_id, self._session_id, messages, self._token)
+        appended = self._store.append(self._user_id, self._session_id, messages, self._token, answers=answers)
         self.appended = True
-        return new
+        return appended
 
     def remember(self, request: AddRequest) -> object:
         """Store memories through the backend."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -13,6 +13,7 @@ from weakref import WeakSet
 
 from ..errors import BackendError, InputError, ScopedMemoryError, ScopeError
 from ..fork import ForkHooks, register_fork_hooks
+from .appending import Appended, find_new
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
@@ -134,25 +135,31 @@ class SqlTranscripts:
             Column("user_key", String(64), nullable=False),
             Column("session_key", String(64), nullable=False),
             Column("position", BigInteger, nullable=False),
-            Column("message_key", String(64)),
             Column("user_id", String(256), nullable=False),
             Column("session_id", String(256), nullable=False),
             # Not a JSON column: some databases do not give back a number or a NUL in it as it was.
             Column("body", Text().with_variant(LONGTEXT, "mysql", "mariadb"), nullable=False),
             UniqueConstraint("user_key", "session_key", "position"),
-            UniqueConstraint("user_key", "session_key", "message_key"),
         )
 
     def append(
-        self, user_id: str, session_id: str, messages: Sequence[StoredMessage], token: ErasureToken | None = None
-    ) -> list[int]:
-        """Append messages in one transaction; return the positions of those that are new. The token is not used."""
+        self,
+        user_id: str,
+        session_id: str,
+        messages: Sequence[StoredMessage],
+        token: ErasureToken | None = None,
+        *,
+        answers: Sequence[StoredMessage] = (),
+    ) -> Appended:
+        """Append a turn in one transaction; see `transcripts.base.TranscriptStore`. The token is not used."""
         from sqlalchemy.exc import IntegrityError, OperationalError
 
         deadline = time.monotonic() + _RETRY_SECONDS
         for attempt in count():
             try:
-                return self._run(lambda connection: self._append(connection, user_id, session_id, messages), bare=True)
+                return self._run(
+                    lambda connection: self._append(connection, user_id, session_id, messages, answers), bare=True
+                )
             except IntegrityError:
                 # Another writer has taken the session's next position.
                 reason = "too many writers in this session"
@@ -165,58 +172,40 @@ class SqlTranscripts:
             time.sleep(0.001 * min(attempt, 10))
         raise BackendError(f"the transcript could not be written: {reason}", retryable=True)
 
-    def existing_ids(self, user_id: str, session_id: str, ids: Collection[str]) -> set[str]:
-        """Return those of these message ids that are in a session already."""
-        id_of = {_hash(message_id): message_id for message_id in ids}
-        user_key, session_key = _hash(user_id), _hash(session_id)
-        keys = self._run(lambda connection: self._existing_keys(connection, user_key, session_key, set(id_of)))
-        return {id_of[key] for key in keys}
-
-    def _existing_keys(self, connection: Connection, user_key: str, session_key: str, keys: set[str]) -> set[str]:
-        from sqlalchemy import select
-
-        column = self._table.c
-        in_session = (column.user_key == user_key, column.session_key == session_key)
-        return set(connection.scalars(select(column.message_key).where(*in_session, column.message_key.in_(keys))))
-
     def _append(
         self,
         connection: Connection,
         user_id: str,
         session_id: str,
         messages: Sequence[StoredMessage],
-    ) -> list[int]:
+        answers: Sequence[StoredMessage],
+    ) -> Appended:
         from sqlalchemy import func, insert, select
 
         table = self._table
         user_key, session_key = _hash(user_id), _hash(session_id)
         in_session = (table.c.user_key == user_key, table.c.session_key == session_key)
-        keys = [None if message.id is None else _hash(message.id) for message in messages]
-        existing = self._existing_keys(connection, user_key, session_key, {key for key in keys if key is not None})
+        # The position is read first: what is appended meanwhile takes it, and this transaction is run again.
         last = connection.scalar(select(func.max(table.c.position)).where(*in_session))
-        start = -1 if last is None else last
-        new: list[int] = []
-        rows: list[dict[str, Any]] = []
-        for position, (key, message) in enumerate(zip(keys, messages, strict=True)):
-            if key is not None and key in existing:
-                continue
-            if key is not None:
-                existing.add(key)
-            new.append(position)
-            rows.append(
-                {
-                    "user_key": user_key,
-                    "session_key": session_key,
-                    "position": start + len(new),
-                    "message_key": key,
-                    "user_id": user_id,
-                    "session_id": session_id,
-                    "body": message.text,
-                }
-            )
+        start = 0 if last is None else last + 1
+        appended = find_new(
+            lambda number: self._read(connection, user_id, session_id, number) if start else [], messages, answers
+        )
+        turn = [*messages, *answers]
+        rows = [
+            {
+                "user_key": user_key,
+                "session_key": session_key,
+                "position": start + offset,
+                "user_id": user_id,
+                "session_id": session_id,
+                "body": turn[position].text,
+            }
+            for offset, position in enumerate(appended.new)
+        ]
         if rows:
             connection.execute(insert(table), rows)
-        return new
+        return appended
 
     def read_with_token(
         self, user_id: str, session_id: str, last: int | None = None
@@ -226,6 +215,9 @@ class SqlTranscripts:
 
     def read(self, user_id: str, session_id: str, last: int | None = None) -> list[dict[str, Any]]:
         """Return a session's messages in order, or its last `last` messages."""
+        return self._run(lambda connection: self._read(connection, user_id, session_id, last))
+
+    def _read(self, connection: Connection, user_id: str, session_id: str, last: int | None) -> list[dict[str, Any]]:
         from sqlalchemy import select
 
         table = self._table
@@ -235,7 +227,7 @@ class SqlTranscripts:
             .order_by(table.c.position.desc())
             .limit(last)
         )
-        rows = self._run(lambda connection: connection.execute(query).all())
+        rows = connection.execute(query).all()
         if any((row.user_id, row.session_id) != (user_id, session_id) for row in rows):
             raise _foreign()
         return [_body(row.body) for row in rows][::-1]

@@ -174,7 +174,7 @@ class TestTurns:
             ]
             storage.start()
             with client.turn("s1", token) as turn:
-                assert turn.append(dump_messages(given)) == [0, 1]
+                assert turn.append(dump_messages(given)).new == [0, 1]
                 turn.remember(add_request([f"tea {number}", f"milk {number}"], session_id="s1"))
                 assert storage.open_transactions == 0
             reads = storage.count["read"]
@@ -192,6 +192,6 @@ class TestTurns:
             token = client.erasure_token()
             storage.start()
             with client.turn("s1", token) as turn:
-                assert turn.append(messages) == expected
+                assert turn.append(messages).new == expected
         assert storage.counted == (1, 0)
         assert turn.appended

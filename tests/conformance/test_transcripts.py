@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from sqlalchemy import create_engine, event, text
 
 from langchain_mem0_scoped import BackendError, ScopedMemory, local_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.requests import ErasureToken, add_request
 from langchain_mem0_scoped.scoped_client import ScopedClient
+from langchain_mem0_scoped.transcripts.appending import as_unanswered
 from langchain_mem0_scoped.transcripts.base import Turn
 from langchain_mem0_scoped.transcripts.binding import bind
-from langchain_mem0_scoped.transcripts.codec import dump_messages
+from langchain_mem0_scoped.transcripts.codec import dump_messages, load_messages
 from langchain_mem0_scoped.transcripts.sql import SqlTranscripts, engine_for, parse_url
 from tests import postgres
 from tests.agents import FailingEmbeddings
@@ -105,9 +106,8 @@ class TestMessages:
 
     def test_messages_of_every_type_fit_one_append(self, opened: OpenStore) -> None:
         user, messages = new_user(), list(MESSAGES.values())
-        wanted = [message for kind, message in MESSAGES.items() if kind != "remove"]  # its id is another message's
         opened.append(user, "s1", messages)
-        assert exactly(opened.read(user, "s1")) == exactly(wanted)
+        assert exactly(opened.read(user, "s1")) == exactly(messages)
 
     @settings(
         max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors]
@@ -166,24 +166,57 @@ class TestMessages:
 
 
 class TestIds:
-    def test_an_id_that_exists_is_not_appended_again(self, opened: OpenStore) -> None:
+    def test_the_last_turn_is_not_appended_again(self, opened: OpenStore) -> None:
         user = new_user()
-        first, second = HumanMessage("first", id="a"), HumanMessage("second", id="b")
+        first, second, answer = HumanMessage("first", id="a"), HumanMessage("second", id="b"), AIMessage("yes", id="c")
         assert opened.append(user, "s1", [first]) == [0]
-        assert opened.append(user, "s1", [first, second, first, HumanMessage("none"), HumanMessage("none")]) == [
-            1,
-            3,
-            4,
-        ]
-        assert opened.append(user, "s1", [second]) == []
-        assert opened.texts(user) == ["first", "second", "none", "none"]
+        assert opened.append(user, "s1", [first, second, HumanMessage("none")]) == [1, 2]
+        assert opened.append(user, "s1", [second, answer]) == [1]
+        assert opened.append(user, "s1", [first, answer]) == []
+        assert opened.append(user, "s1", [HumanMessage("none"), HumanMessage("none")]) == [0, 1]
+        assert opened.texts(user) == ["first", "second", "none", "yes", "none", "none"]
 
-    def test_existing_ids_are_those_of_this_session(self, opened: OpenStore) -> None:
+    def test_an_id_with_another_text_is_another_message(self, opened: OpenStore) -> None:
+        user, said = new_user(), [HumanMessage("Lima", id="1"), HumanMessage("Quito", id="1")]
+        for message in said:
+            assert opened.append(user, "s1", [message, AIMessage("Noted", id="2")]) == [0, 1]
+        assert opened.texts(user) == ["Lima", "Noted", "Quito", "Noted"]
+
+    def test_an_id_and_text_of_an_older_turn_are_new(self, opened: OpenStore) -> None:
         user = new_user()
-        assert opened.store.existing_ids(user, "s1", {"a"}) == set()
-        opened.append(user, "s1", [HumanMessage("x", id="a"), HumanMessage("y", id="A"), HumanMessage("none")])
-        opened.append(user, "s2", [HumanMessage("z", id="b")])
-        assert opened.store.existing_ids(user, "s1", {"a", "A", "á", "b", "a "}) == {"a", "A"}
+        for words in ("hello", "bye", "hello"):
+            assert opened.append(user, "s1", [HumanMessage(words, id="1"), AIMessage("yes", id="2")]) == [0, 1]
+
+    def test_what_a_turn_repeats_as_context_is_not_appended(self, opened: OpenStore) -> None:
+        user = new_user()
+        opened.append(user, "s1", turn("t", 40))
+        whole = [*turn("t", 40), HumanMessage("new"), AIMessage("answer")]
+        assert opened.append(user, "s1", whole) == [40, 41]
+        assert opened.append(user, "s1", [*whole[-4:], HumanMessage("newer")]) == [4]
+        assert opened.append(user, "s1", [*turn("other"), HumanMessage("newest")]) == [0, 1, 2]
+
+    def test_answers_that_were_given_now_are_new(self, opened: OpenStore) -> None:
+        user, said, answer = new_user(), HumanMessage("x", id="1"), AIMessage("yes", id="2")
+        for expected in ([0, 1], [1], [1]):
+            appended = opened.store.append(user, "s1", dump_messages([said]), answers=dump_messages([answer]))
+            assert appended.new == expected
+        assert opened.texts(user) == ["x", "yes", "yes", "yes"]
+
+    def test_what_was_left_unanswered_comes_with_the_next_turn(self, opened: OpenStore) -> None:
+        user = new_user()
+
+        def append(*messages: BaseMessage, unanswered: bool = False) -> tuple[list[int], list[str]]:
+            stored = dump_messages(messages)
+            appended = opened.store.append(user, "s1", list(map(as_unanswered, stored)) if unanswered else stored)
+            return appended.new, [message.text for message in load_messages(appended.unanswered)]
+
+        assert append(*turn("t")) == ([0, 1], [])
+        for number in range(20):
+            assert append(HumanMessage(f"stopped {number}"), unanswered=True)[0] == [0]
+        assert append(HumanMessage("stopped 19"), unanswered=True) == ([], [])
+        assert append(HumanMessage("stopped 19"), AIMessage("yes")) == ([1], [f"stopped {n}" for n in range(20)])
+        assert append(HumanMessage("stopped 19"), AIMessage("yes")) == ([0, 1], [])
+        assert opened.texts(user)[-4:] == ["stopped 19", "yes", "stopped 19", "yes"]
 
     def test_ids_are_compared_by_every_character(self, opened: OpenStore) -> None:
         user = new_user()
@@ -334,7 +367,7 @@ class TestTurn:
     def test_messages_are_appended_and_remembered(self, alice: ScopedClient) -> None:
         with alice.turn("s1", alice.erasure_token()) as one:
             assert not one.appended
-            assert one.append(dump_messages(turn("t"))) == [0, 1]
+            assert one.append(dump_messages(turn("t"))).new == [0, 1]
             one.remember(add_request("tea", session_id="s1"))
         assert one.appended
         assert self.stored(alice) == (["t 0", "t 1"], ["tea"])
@@ -354,11 +387,11 @@ class TestTurn:
         assert self.stored(alice) == (["t 0", "t 1"], [])
 
     def test_append_returns_the_positions_of_new_messages(self, alice: ScopedClient) -> None:
-        messages = [HumanMessage("x", id="a"), HumanMessage("y"), HumanMessage("x", id="a")]
+        messages = [HumanMessage("x", id="a"), HumanMessage("y")]
         with alice.turn("s1", None) as one:
-            assert one.append(dump_messages(messages)) == [0, 1]
+            assert one.append(dump_messages(messages)).new == [0, 1]
         with alice.turn("s1", None) as one:
-            assert one.append(dump_messages(messages)) == [1]
+            assert one.append(dump_messages(messages)).new == [1]
         assert self.stored(alice)[0] == ["x", "y", "y"]
 
     def test_a_turn_that_only_repeats_is_remembered_all_the_same(self, alice: ScopedClient) -> None:

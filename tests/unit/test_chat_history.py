@@ -22,7 +22,7 @@ from langchain_mem0_scoped import (
     local_memory,
 )
 from langchain_mem0_scoped.backends.base import Backend
-from langchain_mem0_scoped.chat_history import _MAX_ATTEMPTS
+from langchain_mem0_scoped.pending_turn import MAX_ATTEMPTS
 from langchain_mem0_scoped.recall_text import is_recall, recall_message
 from tests.agents import FailingEmbeddings
 from tests.chat import (
@@ -60,6 +60,7 @@ class Talk:
     """Calls a history: sync, async in one thread, or async step by step as on clients whose async is real."""
 
     def __init__(self, mode: str) -> None:
+        self.mode = mode
         self._async = mode != "sync"
 
     def read(self, history: ScopedChatMessageHistory) -> list[BaseMessage]:
@@ -213,14 +214,15 @@ class TestCaps:
         ScopedChatMessageHistory(user, **bound, remember=False).add_messages(turn("word", 10))
         return user
 
-    @pytest.mark.parametrize("cap", [1, 3, 10, 99])
-    def test_by_count(self, bound: dict[str, Any], talk: Talk, user: str, cap: int) -> None:
+    @pytest.mark.parametrize(("cap", "expected", "after"), [(1, 2, 1), (3, 2, 3), (4, 4, 3), (10, 10, 9), (99, 10, 11)])
+    def test_by_count(self, bound: dict[str, Any], talk: Talk, user: str, cap: int, expected: int, after: int) -> None:
+        """It begins with a human message; a last turn that is longer than the cap is whole."""
         history = ScopedChatMessageHistory(user, **bound, max_messages=cap)
-        assert texts(talk.read(history)) == [f"word {n}" for n in range(10)][-cap:]
+        assert texts(talk.read(history)) == [f"word {n}" for n in range(10)][-expected:]
         talk.add(history, [HumanMessage("new")])
-        assert texts(talk.read(history)) == [*(f"word {n}" for n in range(10)), "new"][-cap:]
+        assert texts(talk.read(history)) == [*(f"word {n}" for n in range(10)), "new"][-after:]
 
-    @pytest.mark.parametrize(("cap", "expected"), [(1, 0), (2, 1), (7, 3), (20, 10)])
+    @pytest.mark.parametrize(("cap", "expected"), [(1, 2), (4, 2), (7, 2), (8, 4), (20, 10)])
     def test_by_tokens(self, bound: dict[str, Any], talk: Talk, user: str, cap: int, expected: int) -> None:
         def words(messages: list[BaseMessage]) -> int:
             return sum(len(message.text.split()) for message in messages)
@@ -235,14 +237,15 @@ class TestCaps:
         assert 1 <= len(talk.read(history)) < 5
 
     @pytest.mark.parametrize("cap", [{"max_messages": 2}, {"max_tokens": 2, "token_counter": len}])
-    def test_a_tool_message_is_cut_with_its_call(self, bound: dict[str, Any], talk: Talk, cap: dict[str, Any]) -> None:
+    def test_a_turn_is_not_cut(self, bound: dict[str, Any], talk: Talk, cap: dict[str, Any]) -> None:
         user = new_user()
         call = AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "c"}])
-        talk.add(
-            ScopedChatMessageHistory(user, **bound),
-            [HumanMessage("q"), call, ToolMessage("a", tool_call_id="c"), AIMessage("said")],
-        )
-        assert texts(talk.read(ScopedChatMessageHistory(user, **bound, **cap))) == ["said"]
+        last = [HumanMessage("q"), call, ToolMessage("a", tool_call_id="c"), AIMessage("said")]
+        talk.add(ScopedChatMessageHistory(user, **bound), turn("before"))
+        talk.add(ScopedChatMessageHistory(user, **bound), last)
+        assert texts(talk.read(ScopedChatMessageHistory(user, **bound, **cap, recall=0))) == ["q", "", "a", "said"]
+        talk.add(ScopedChatMessageHistory(user, **bound), turn("after"))
+        assert texts(talk.read(ScopedChatMessageHistory(user, **bound, **cap, recall=0))) == ["after 0", "after 1"]
 
     def test_the_recall_is_not_counted(self, bound: dict[str, Any], talk: Talk, user: str) -> None:
         ScopedMemory(user, client=bound["client"]).add("a word from elsewhere")
@@ -454,6 +457,77 @@ class TestRemembering:
         close_transcripts(client)
 
 
+class TestUnanswered:
+    """A run that failed or was stopped: its human messages are logged, and remembered with the next turn."""
+
+    def leave(self, talk: Talk, history: ScopedChatMessageHistory, *messages: BaseMessage, **options: Any) -> int:
+        if talk.mode == "sync":
+            return history.add_unanswered(messages, **options).messages
+        return asyncio.run(history.aadd_unanswered(messages, **options)).messages
+
+    def test_it_is_remembered_with_the_next_turn(self, bound: dict[str, Any], talk: Talk) -> None:
+        user = new_user()
+        talk.add(ScopedChatMessageHistory(user, **bound), turn("before"))
+        for number in range(2):
+            history = ScopedChatMessageHistory(user, **bound)
+            assert self.leave(talk, history, HumanMessage(f"stopped {number}"), AIMessage("partial")) == 1
+        memory = ScopedMemory(user, client=bound["client"])
+        assert sorted(texts_of(memory.get_all())) == ["before 0", "before 1"]
+        talk.add(ScopedChatMessageHistory(user, **bound), turn("after"))
+        said = ["before 0", "before 1", "stopped 0", "stopped 1", "after 0", "after 1"]
+        assert texts(talk.read(ScopedChatMessageHistory(user, **bound))) == said
+        assert sorted(texts_of(memory.get_all())) == sorted(said)
+        talk.add(ScopedChatMessageHistory(user, **bound), turn("later"))
+        assert sorted(texts_of(memory.get_all())) == sorted([*said, "later 0", "later 1"])
+
+    @pytest.mark.parametrize("message_id", [None, "h1"])
+    def test_a_retry_is_logged_and_remembered_once(
+        self, bound: dict[str, Any], talk: Talk, message_id: str | None
+    ) -> None:
+        user, message = new_user(), HumanMessage("tea", id=message_id)
+        assert [self.leave(talk, ScopedChatMessageHistory(user, **bound), message) for _ in range(3)] == [1, 0, 0]
+        talk.add(ScopedChatMessageHistory(user, **bound), [message, AIMessage("milk")])
+        assert texts(talk.read(ScopedChatMessageHistory(user, **bound))) == ["tea", "milk"]
+        assert sorted(texts_of(ScopedMemory(user, client=bound["client"]).get_all())) == ["milk", "tea"]
+
+    def test_a_history_shows_what_was_left_through_it(self, bound: dict[str, Any], talk: Talk) -> None:
+        history = ScopedChatMessageHistory(new_user(), **bound)
+        assert talk.read(history) == []
+        self.leave(talk, history, HumanMessage("one"))
+        self.leave(talk, history, HumanMessage("two"))
+        assert texts(talk.read(history)) == ["one", "two"]
+        assert history.run_input([HumanMessage("two")]).new == []
+
+    def test_nothing_is_logged_after_an_erasure(self, bound: dict[str, Any], talk: Talk) -> None:
+        user = new_user()
+        memory = ScopedMemory(user, client=bound["client"])
+        memory.add("old")
+        token = memory.scoped_client.erasure_token()
+        memory.delete_all()
+        if token is None:
+            pytest.skip("this client does not detect an erasure")
+        for options in ({"token": token}, {"token": list(token)}):
+            with pytest.raises(BackendError, match="erased"):
+                self.leave(talk, ScopedChatMessageHistory(user, **bound), HumanMessage("tea"), **options)
+            with pytest.raises(BackendError, match="erased"):
+                ScopedChatMessageHistory(user, **bound).add_turn(turn("t"), **options)
+        assert talk.read(ScopedChatMessageHistory(user, **bound)) == []
+
+    def test_it_is_not_remembered_where_nothing_is(self, bound: dict[str, Any], talk: Talk) -> None:
+        user = new_user()
+        self.leave(talk, ScopedChatMessageHistory(user, **bound), HumanMessage("secret"))
+        talk.add(ScopedChatMessageHistory(user, **bound, remember=lambda one: one.text != "secret"), turn("t"))
+        assert sorted(texts_of(ScopedMemory(user, client=bound["client"]).get_all())) == ["t 0", "t 1"]
+
+    def test_it_is_exported_and_erased_like_any_message(self, client: mem0.Memory, talk: Talk, tmp_path: Path) -> None:
+        self.leave(talk, ScopedChatMessageHistory("alice", client=client), HumanMessage("only-in-transcript"))
+        memory = ScopedMemory("alice", client=client)
+        memory.export_html(tmp_path / "a.html")
+        assert "only-in-transcript" in (tmp_path / "a.html").read_text(encoding="utf-8")
+        assert memory.delete_all().transcripts == 1
+        assert left_in(tmp_path / "m.db", "only-in-transcript") == []
+
+
 class TestConcurrentWrites:
     """On the embedded store, where another writer may store some of a turn's messages before the turn commits."""
 
@@ -489,9 +563,9 @@ class TestConcurrentWrites:
         with pytest.raises(BackendError, match="nothing was stored") as raised:
             talk.add(history, messages)
         assert raised.value.retryable
-        assert len(attempts) == _MAX_ATTEMPTS
+        assert len(attempts) == MAX_ATTEMPTS
         stored = ScopedChatMessageHistory("alice", client=client, recall=0).messages
-        assert texts(stored) == [f"m{number}" for number in range(_MAX_ATTEMPTS)]
+        assert texts(stored) == [f"m{number}" for number in range(MAX_ATTEMPTS)]
         assert ScopedMemory("alice", client=client).count() == 0
 
 

@@ -25,7 +25,10 @@ DOCUMENTS: Final = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
 ELSEWHERE: Final[dict[str, str]] = {
     "engine/__init__.py": "it loads mem0: test_mem0_compat.py",
     "engine/storage.py": "an interface: conformance/test_storage.py runs on every storage",
+    "pending_turn.py": "what a chat history stores with: test_chat_history.py",
     "sqlite/__init__.py": "it names local_memory(): sqlite/test_client.py",
+    "transcripts/base.py": "an interface: conformance/test_transcripts.py runs on every store",
+    "transcripts/appending.py": "what every store appends by: conformance/test_transcripts.py",
 }
 """Modules without a test file of their own: name -> where they are tested."""
 

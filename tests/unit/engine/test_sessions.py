@@ -1,4 +1,4 @@
-"""A session's rows: told apart by whole ids under the user's own key, appended in order, each message id once."""
+"""A session's rows: told apart by whole ids under the user's own key, appended in order, each turn once."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from langchain_core.messages import HumanMessage
 
 from langchain_mem0_scoped.engine import sessions
 from langchain_mem0_scoped.engine.storage import Partition, RowKind, Storage, WriteTransaction
-from langchain_mem0_scoped.transcripts.codec import StoredMessage
+from langchain_mem0_scoped.transcripts.codec import StoredMessage, dump_messages
 
 LOOK_ALIKES = ["s", "S", "s1", "s ", "s\x00", "1s", "\u015b", "s\u0301"]
 
@@ -27,20 +27,20 @@ def alice(transaction: WriteTransaction) -> Partition:
 def append(
     transaction: WriteTransaction, partition: Partition, session_id: str, messages: Sequence[StoredMessage]
 ) -> tuple[Partition, list[int]]:
-    rows, new = sessions.rows_to_append(transaction, partition, session_id, messages)
+    rows, appended = sessions.rows_to_append(transaction, partition, session_id, messages)
     partition = transaction.insert(partition, rows)
     transaction.bump_version(partition, searched=False, rewritten=False)
-    return partition, new
+    return partition, appended.new
 
 
 def messages(*texts: str, ids: Sequence[str | None] = ()) -> list[StoredMessage]:
     given = [*ids, *[None] * (len(texts) - len(ids))]
     said = zip(given, texts, strict=True)
-    return [StoredMessage(one, f'{{"said":"{text}"}}', HumanMessage(text)) for one, text in said]
+    return dump_messages([HumanMessage(text, id=one) for one, text in said])
 
 
 def read(transaction: WriteTransaction, partition: Partition, session_id: str, last: int | None = None) -> list[Any]:
-    return [body["said"] for body in sessions.read_session(transaction, partition, session_id, last)]
+    return [body["data"]["content"] for body in sessions.read_session(transaction, partition, session_id, last)]
 
 
 def test_a_session_is_made_with_its_first_message_and_then_found(
@@ -57,7 +57,7 @@ def test_a_session_is_made_with_its_first_message_and_then_found(
 
 
 def test_a_session_without_messages_is_not_made(transaction: WriteTransaction, alice: Partition) -> None:
-    assert sessions.rows_to_append(transaction, alice, "s1", []) == ([], [])
+    assert sessions.rows_to_append(transaction, alice, "s1", []) == ([], ([], []))
 
 
 def test_sessions_are_listed_in_the_order_of_their_first_messages(
@@ -95,38 +95,26 @@ def test_a_session_of_one_name_is_another_for_another_user(transaction: WriteTra
     bob = transaction.create("u_bob")
     alice, _ = append(transaction, alice, "s1", messages("hers", ids=["a"]))
     assert sessions.find_session(transaction, bob, "s1") is None
-    assert sessions.existing_ids(transaction, bob, "s1", {"a"}) == set()
     bob, new = append(transaction, bob, "s1", messages("his", ids=["a"]))
     assert new == [0]
     assert (read(transaction, alice, "s1"), read(transaction, bob, "s1")) == (["hers"], ["his"])
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_the_new_positions_are_those_that_are_appended(
-    transaction: WriteTransaction, alice: Partition, there: bool
-) -> None:
+def test_what_is_new_is_what_is_appended(transaction: WriteTransaction, alice: Partition, there: bool) -> None:
     if there:
-        alice, _ = append(transaction, alice, "s1", messages("before", ids=["a"]))
-    turn = messages("a", "b", "b again", "none", "none", ids=["a", "b", "b"])
-    expected = sessions.new_positions(transaction, alice, "s1", turn)
+        alice, _ = append(transaction, alice, "s1", messages("a", ids=["a"]))
+    turn = messages("a", "b", "none", "none", ids=["a", "b"])
+    expected = sessions.find_new_messages(transaction, alice, "s1", turn)
     alice, new = append(transaction, alice, "s1", turn)
-    assert expected == new == ([1, 3, 4] if there else [0, 1, 3, 4])
-    assert sessions.new_positions(transaction, alice, "s1", turn) == [3, 4]
+    assert expected.new == new == ([1, 2, 3] if there else [0, 1, 2, 3])
+    assert sessions.find_new_messages(transaction, alice, "s1", turn).new == [2, 3]
 
 
 def test_for_a_user_without_rows_everything_is_new(transaction: WriteTransaction) -> None:
-    turn = messages("a", "a again", "none", ids=["a", "a"])
-    assert sessions.new_positions(transaction, None, "s1", turn) == [0, 2]
-    assert sessions.existing_ids(transaction, None, "s1", {"a"}) == set()
+    turn = messages("a", "none", ids=["a"])
+    assert sessions.find_new_messages(transaction, None, "s1", turn).new == [0, 1]
     assert sessions.read_session(transaction, None, "s1", None) == []
-
-
-def test_ids_exist_in_their_session_only(transaction: WriteTransaction, alice: Partition) -> None:
-    alice, _ = append(transaction, alice, "s1", messages("x", "y", ids=["a", "A"]))
-    alice, _ = append(transaction, alice, "s2", messages("x", ids=["b"]))
-    assert sessions.existing_ids(transaction, alice, "s1", {"a", "A", "á", "b", "a "}) == {"a", "A"}
-    assert sessions.existing_ids(transaction, alice, "s2", {"a", "b"}) == {"b"}
-    assert sessions.existing_ids(transaction, alice, "s2", set()) == set()
 
 
 def test_row_ids_hold_no_text_of_a_user(transaction: WriteTransaction, alice: Partition) -> None:
@@ -135,8 +123,9 @@ def test_row_ids_hold_no_text_of_a_user(transaction: WriteTransaction, alice: Pa
     ids: list[bytes] = []
     for partition in (alice, bob):
         rows, _ = sessions.rows_to_append(transaction, partition, "chosen-session", turn)
-        ids += [row.id for row in rows]
-    assert len(set(ids)) == 4, "under another user's key a name is another id"
+        assert [row.id for row in rows[1:]] == [b""]
+        ids.append(rows[0].id)
+    assert len(set(ids)) == 2, "under another user's key a name is another id"
     assert all(len(one) == 16 for one in ids)
     assert not any(b"chosen" in one for one in ids)
     bob, _ = append(transaction, bob, "chosen-session", turn)

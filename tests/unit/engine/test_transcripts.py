@@ -289,7 +289,7 @@ class TestTurnProtocol:
     def test_messages_and_memories_are_there_when_the_block_ends(self, alice: ScopedClient, has_model: bool) -> None:
         with alice.turn("s1", alice.erasure_token()) as turn:
             assert not turn.appended
-            assert turn.append(messages("tea", "milk")) == [0, 1]
+            assert turn.append(messages("tea", "milk")).new == [0, 1]
             assert turn.appended
             assert self.stored(alice) == ((["tea", "milk"] if has_model else []), [])
             turn.remember(add_request(["tea", "milk"]))
@@ -299,12 +299,12 @@ class TestTurnProtocol:
     def test_ids_that_are_there_already_are_not_appended(self, alice: ScopedClient) -> None:
         for expected in ([0, 1], [1]):
             with alice.turn("s1", None) as turn:
-                assert turn.append(messages("tea", "milk", ids=["a", None])) == expected
+                assert turn.append(messages("tea", "milk", ids=["a", None])).new == expected
         assert self.stored(alice) == (["tea", "milk", "milk"], [])
 
     def test_an_empty_turn_stores_nothing(self, alice: ScopedClient, storage: Storage) -> None:
         with alice.turn("s1", None) as turn:
-            assert turn.append([]) == []
+            assert turn.append([]).new == []
         with alice.turn("s1", None):
             pass
         with storage.reading() as transaction:
@@ -371,7 +371,7 @@ class TestTurnProtocol:
         def fails() -> None:
             with other.turn("s1", other.erasure_token()) as turn:
                 turns.append(turn)
-                assert turn.append(messages("milk", ids=["a"])) == [0]
+                assert turn.append(messages("milk", ids=["a"])).new == [0]
                 turn.remember(add_request("milk", infer=False))
 
         with pytest.raises(BackendError, match="dimensions"):

@@ -42,7 +42,7 @@ async def test_appends_then_remembers(opened: OpenStore, client: EngineMemory) -
     memory = ScopedMemory("alice", client=client)
     one = separate_turn(opened, client, None)
     assert not one.appended
-    assert one.append(dump_messages(turn("t"))) == [0, 1]
+    assert one.append(dump_messages(turn("t"))).new == [0, 1]
     assert one.appended
     assert (opened.texts("alice"), memory.count()) == (["t 0", "t 1"], 0)
     one.remember(add_request("tea", session_id="s1"))

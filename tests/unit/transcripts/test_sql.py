@@ -115,10 +115,9 @@ class TestTable:
     def test_users_are_separate_in_a_database_that_ignores_case(self, engine: Engine) -> None:
         """MySQL and SQL Server ignore case by default; here SQLite does, by the collation of the table."""
         columns = ", ".join(
-            f"{name} TEXT COLLATE NOCASE"
-            for name in ("user_key", "session_key", "message_key", "user_id", "session_id")
+            f"{name} TEXT COLLATE NOCASE" for name in ("user_key", "session_key", "user_id", "session_id")
         )
-        unique = "UNIQUE (user_key, session_key, position), UNIQUE (user_key, session_key, message_key)"
+        unique = "UNIQUE (user_key, session_key, position)"
         with engine.begin() as connection:
             connection.execute(
                 text(f"CREATE TABLE {TABLE} (id INTEGER PRIMARY KEY, position INTEGER, body TEXT, {columns}, {unique})")

@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from sqlalchemy import create_engine
 from sqlalchemy.pool import StaticPool
 
-from langchain_mem0_scoped.transcripts.codec import StoredMessage
+from langchain_mem0_scoped.transcripts.codec import StoredMessage, dump_messages
 from langchain_mem0_scoped.transcripts.sql import SqlTranscripts
 from langchain_mem0_scoped.transcripts.window import TranscriptWindow
 from tests.chat import turn
@@ -65,14 +65,26 @@ class TestRead:
     def test_reads_further_back_until_the_window_is_full(
         self, store: RecordingStore, window: dict[str, int], reads: list[int | None], read: int
     ) -> None:
-        token, messages = TranscriptWindow(**window, token_counter=len).read(store, "u", "s")
-        assert token is None
+        token, messages, unanswered, is_whole = TranscriptWindow(**window, token_counter=len).read(store, "u", "s")
+        assert (token, unanswered, is_whole) == (None, 0, not window or read == 2_000)
         assert store.reads == reads
         assert [message.text for message in messages] == [f"m {number}" for number in range(2_000 - read, 2_000)]
 
     def test_an_empty_session_is_read_once(self, store: RecordingStore) -> None:
-        assert TranscriptWindow(max_tokens=9).read(store, "u", "empty") == (None, [])
+        assert TranscriptWindow(max_tokens=9).read(store, "u", "empty") == (None, [], 0, True)
         assert store.reads == [100]
+
+    @pytest.mark.parametrize(
+        ("window", "reads"), [({"max_messages": 3}, [3, 100, 400]), ({"max_tokens": 1}, [100, 400])]
+    )
+    def test_reads_back_to_the_beginning_of_the_last_turn(
+        self, store: RecordingStore, window: dict[str, int], reads: list[int]
+    ) -> None:
+        long = [HumanMessage("before"), AIMessage("x"), HumanMessage("q"), *[AIMessage("step")] * 150]
+        store.append("u", f"long {window}", dump_messages(long))
+        opened = TranscriptWindow(**window, token_counter=len)
+        assert opened.cut(opened.read(store, "u", f"long {window}").messages) == long[2:]
+        assert store.reads == reads
 
     @pytest.mark.parametrize("tokens", [350, 401, 1_999, 2_500])
     def test_what_is_cut_from_what_is_read_fills_the_window(self, store: RecordingStore, tokens: int) -> None:
@@ -85,13 +97,29 @@ class TestCut:
         messages: list[BaseMessage] = [ToolMessage("x", tool_call_id="c"), *turn("t")]
         assert TranscriptWindow().cut(messages) == messages
 
-    @pytest.mark.parametrize("window", [{"max_messages": 2}, {"max_tokens": 2}])
-    def test_a_tool_message_is_cut_with_its_call(self, window: dict[str, int]) -> None:
+    @pytest.mark.parametrize("cap", ["max_messages", "max_tokens"])
+    def test_it_begins_with_a_human_message_whatever_the_cap(self, cap: str) -> None:
         call = AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "c"}])
-        messages = [HumanMessage("q"), call, ToolMessage("a", tool_call_id="c"), AIMessage("said")]
-        assert TranscriptWindow(**window, token_counter=len).cut(messages) == messages[-1:]
+        step: list[BaseMessage] = [call, ToolMessage("a", tool_call_id="c")]
+        turns = [
+            [HumanMessage("q"), *step, AIMessage("said")],
+            [HumanMessage("one"), HumanMessage("two"), AIMessage("said")],
+            [HumanMessage("long"), *step * 3, AIMessage("said")],
+        ]
+        for last in range(3):
+            messages = [AIMessage("Welcome"), *(message for one in turns[: last + 1] for message in one)]
+            for limit in range(1, len(messages) + 2):
+                window = TranscriptWindow(**{cap: limit}, token_counter=len).cut(messages)
+                assert window == messages[len(messages) - len(window) :]
+                assert window[0].type == "human"
+                # The last turn is whole, even where it is longer than the cap; otherwise the cap is kept.
+                assert len(window) >= len(turns[last]) or window[0] is turns[last][1]
+                assert len(window) <= max(limit, len(turns[last]))
+
+    def test_what_no_human_has_said_is_left_out(self) -> None:
+        assert TranscriptWindow(max_messages=5).cut([AIMessage("Welcome")]) == []
 
     def test_the_messages_are_not_changed(self) -> None:
         messages = turn("t", 5)
-        TranscriptWindow(max_messages=1).cut(messages)
+        TranscriptWindow(max_messages=2).cut(messages)
         assert len(messages) == 5

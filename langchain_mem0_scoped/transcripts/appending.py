@@ -1,0 +1,65 @@
+"""What a turn adds to a transcript: decided in the transaction that appends it, by as few rows as it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from .codec import StoredMessage
+from .sameness import (
+    UNANSWERED,
+    Body,
+    Identity,
+    compare_with_end,
+    identity_of,
+    identity_of_stored,
+    split_turn,
+    unanswered_from,
+)
+
+
+class Appended(NamedTuple):
+    """What a turn added. Its `repr` leaves out what was said.
+
+    Attributes:
+        new: The positions, among the messages followed by the answers, of those that were appended.
+        unanswered: The messages just before them, of runs that failed or were stopped.
+    """
+
+    new: list[int]
+    unanswered: list[Body]
+
+    def __repr__(self) -> str:
+        return f"Appended(new={self.new!r}, unanswered={len(self.unanswered)})"
+
+
+def find_new(
+    read: Callable[[int], Sequence[Body]], messages: Sequence[StoredMessage], answers: Sequence[StoredMessage]
+) -> Appended:
+    """Find what of a turn a transcript lacks; see `sameness`.
+
+    Args:
+        read: Returns as many of the transcript's last messages.
+        messages: The turn. What it repeats is not new.
+        answers: They are new, whatever their ids.
+    """
+    given = split_turn([identity_of(one.message) for one in messages])
+    bodies: list[Body] = []
+
+    def end_of(last: int) -> list[Identity]:
+        bodies[:] = read(last)
+        return [identity_of_stored(body) for body in bodies]
+
+    compared, transcript = compare_with_end(given, end_of)
+    said_at, after_at = len(given.before), len(given.before) + len(given.said)
+    new = [
+        *range(compared.context, said_at),
+        *range(said_at + len(compared.repeated), after_at),
+        *range(after_at + compared.answered, len(messages) + len(answers)),
+    ]
+    return Appended(new, bodies[unanswered_from(transcript) :] if new else [])
+
+
+def as_unanswered(message: StoredMessage) -> StoredMessage:
+    """Return a message as it is stored for a run that failed or was stopped."""
+    return message._replace(text=f'{message.text[:-1]},"{UNANSWERED}":true}}')
