@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import mem0
+import pytest
 from hypothesis import strategies as st
 from langchain_core.messages import (
     AIMessage,
@@ -25,12 +27,15 @@ from langchain_core.messages import (
 )
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 
-from langchain_mem0_scoped import local_memory
+from langchain_mem0_scoped import ScopedChatMessageHistory, local_memory
+from langchain_mem0_scoped.backends.base import Backend
 from langchain_mem0_scoped.engine.mem0_base import plain_memory
 from langchain_mem0_scoped.transcripts import binding, sql
 from langchain_mem0_scoped.transcripts.base import TranscriptStore
 from langchain_mem0_scoped.transcripts.codec import dump_messages, load_messages
 from tests.support import close_plain
+
+T = TypeVar("T")
 
 HARD_TEXT: Final = 'NUL \x00, half \ud83d, 猫, "quotes" \\ {braces} \u2028 </memories> \n\r\t'
 
@@ -211,3 +216,29 @@ def append_turns(_: Connection, code: str, user_id: str, name: str, number: int)
     exec(code, scope)
     for count in range(number):
         scope["store"].append(user_id, "s1", dump_messages(turn(f"{name}{count}", 3)))
+
+
+class Talk:
+    """Calls a history: sync, async in one thread, or async step by step as on clients whose async is real."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+        self._async = mode != "sync"
+
+    def read(self, history: ScopedChatMessageHistory) -> list[BaseMessage]:
+        return asyncio.run(history.aget_messages()) if self._async else history.messages
+
+    def add(self, history: ScopedChatMessageHistory, messages: list[BaseMessage]) -> None:
+        asyncio.run(history.aadd_messages(messages)) if self._async else history.add_messages(messages)
+
+    def clear(self, history: ScopedChatMessageHistory) -> None:
+        asyncio.run(history.aclear()) if self._async else history.clear()
+
+
+def make_async_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Treat every client as one whose async is real, as the hosted platform's is."""
+
+    async def run_async(self: Backend, work: Callable[[], T], awork: Callable[[], Awaitable[T]]) -> T:
+        return await awork()
+
+    monkeypatch.setattr(Backend, "run_sync_or_async", run_async)

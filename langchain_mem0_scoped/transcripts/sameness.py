@@ -13,13 +13,13 @@ Content is compared with the role. The ids of answers are not compared in a cont
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from langchain_core.messages import BaseMessage, BaseMessageChunk, ChatMessage, message_chunk_to_message
 
-Body: TypeAlias = Mapping[str, Any]
+Body: TypeAlias = dict[str, Any]
 """A message as a store returns it: LangChain's "type" and "data", and perhaps `UNANSWERED`."""
 
 UNANSWERED: Final = "unanswered"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import mem0
 import pytest
@@ -21,25 +21,24 @@ from langchain_mem0_scoped import (
     ScopeError,
     local_memory,
 )
-from langchain_mem0_scoped.backends.base import Backend
 from langchain_mem0_scoped.pending_turn import MAX_ATTEMPTS
 from langchain_mem0_scoped.recall_text import is_recall, recall_message
 from tests.agents import FailingEmbeddings
 from tests.chat import (
     HARD_TEXT,
     MESSAGES,
+    Talk,
     all_at_once,
     assert_whole_turns,
     client_with_transcripts,
     close_transcripts,
     exactly,
+    make_async_real,
     turn,
 )
 from tests.models import extracting
 from tests.support import new_user, texts_of
 from tests.worlds import WordEmbeddings, left_in
-
-T = TypeVar("T")
 
 
 @pytest.fixture(scope="module", params=["embedded", "sql"])
@@ -56,37 +55,11 @@ def client(tmp_path: Path) -> Iterator[mem0.Memory]:
     client.close()
 
 
-class Talk:
-    """Calls a history: sync, async in one thread, or async step by step as on clients whose async is real."""
-
-    def __init__(self, mode: str) -> None:
-        self.mode = mode
-        self._async = mode != "sync"
-
-    def read(self, history: ScopedChatMessageHistory) -> list[BaseMessage]:
-        return asyncio.run(history.aget_messages()) if self._async else history.messages
-
-    def add(self, history: ScopedChatMessageHistory, messages: list[BaseMessage]) -> None:
-        asyncio.run(history.aadd_messages(messages)) if self._async else history.add_messages(messages)
-
-    def clear(self, history: ScopedChatMessageHistory) -> None:
-        asyncio.run(history.aclear()) if self._async else history.clear()
-
-
 @pytest.fixture(params=["sync", "async", "step by step"])
 def talk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Talk:
     if request.param == "step by step":
         make_async_real(monkeypatch)
     return Talk(request.param)
-
-
-def make_async_real(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Treat every client as one whose async is real, as the hosted platform's is."""
-
-    async def run_async(self: Backend, work: Callable[[], T], awork: Callable[[], Awaitable[T]]) -> T:
-        return await awork()
-
-    monkeypatch.setattr(Backend, "run_sync_or_async", run_async)
 
 
 def texts(messages: list[BaseMessage]) -> list[str]:
@@ -455,77 +428,6 @@ class TestRemembering:
             talk.add(history, turn("t"))
         assert len(client.vector_store.list(filters={"user_id": "alice"})[0]) == 0
         close_transcripts(client)
-
-
-class TestUnanswered:
-    """A run that failed or was stopped: its human messages are logged, and remembered with the next turn."""
-
-    def leave(self, talk: Talk, history: ScopedChatMessageHistory, *messages: BaseMessage, **options: Any) -> int:
-        if talk.mode == "sync":
-            return history.add_unanswered(messages, **options).messages
-        return asyncio.run(history.aadd_unanswered(messages, **options)).messages
-
-    def test_it_is_remembered_with_the_next_turn(self, bound: dict[str, Any], talk: Talk) -> None:
-        user = new_user()
-        talk.add(ScopedChatMessageHistory(user, **bound), turn("before"))
-        for number in range(2):
-            history = ScopedChatMessageHistory(user, **bound)
-            assert self.leave(talk, history, HumanMessage(f"stopped {number}"), AIMessage("partial")) == 1
-        memory = ScopedMemory(user, client=bound["client"])
-        assert sorted(texts_of(memory.get_all())) == ["before 0", "before 1"]
-        talk.add(ScopedChatMessageHistory(user, **bound), turn("after"))
-        said = ["before 0", "before 1", "stopped 0", "stopped 1", "after 0", "after 1"]
-        assert texts(talk.read(ScopedChatMessageHistory(user, **bound))) == said
-        assert sorted(texts_of(memory.get_all())) == sorted(said)
-        talk.add(ScopedChatMessageHistory(user, **bound), turn("later"))
-        assert sorted(texts_of(memory.get_all())) == sorted([*said, "later 0", "later 1"])
-
-    @pytest.mark.parametrize("message_id", [None, "h1"])
-    def test_a_retry_is_logged_and_remembered_once(
-        self, bound: dict[str, Any], talk: Talk, message_id: str | None
-    ) -> None:
-        user, message = new_user(), HumanMessage("tea", id=message_id)
-        assert [self.leave(talk, ScopedChatMessageHistory(user, **bound), message) for _ in range(3)] == [1, 0, 0]
-        talk.add(ScopedChatMessageHistory(user, **bound), [message, AIMessage("milk")])
-        assert texts(talk.read(ScopedChatMessageHistory(user, **bound))) == ["tea", "milk"]
-        assert sorted(texts_of(ScopedMemory(user, client=bound["client"]).get_all())) == ["milk", "tea"]
-
-    def test_a_history_shows_what_was_left_through_it(self, bound: dict[str, Any], talk: Talk) -> None:
-        history = ScopedChatMessageHistory(new_user(), **bound)
-        assert talk.read(history) == []
-        self.leave(talk, history, HumanMessage("one"))
-        self.leave(talk, history, HumanMessage("two"))
-        assert texts(talk.read(history)) == ["one", "two"]
-        assert history.run_input([HumanMessage("two")]).new == []
-
-    def test_nothing_is_logged_after_an_erasure(self, bound: dict[str, Any], talk: Talk) -> None:
-        user = new_user()
-        memory = ScopedMemory(user, client=bound["client"])
-        memory.add("old")
-        token = memory.scoped_client.erasure_token()
-        memory.delete_all()
-        if token is None:
-            pytest.skip("this client does not detect an erasure")
-        for options in ({"token": token}, {"token": list(token)}):
-            with pytest.raises(BackendError, match="erased"):
-                self.leave(talk, ScopedChatMessageHistory(user, **bound), HumanMessage("tea"), **options)
-            with pytest.raises(BackendError, match="erased"):
-                ScopedChatMessageHistory(user, **bound).add_turn(turn("t"), **options)
-        assert talk.read(ScopedChatMessageHistory(user, **bound)) == []
-
-    def test_it_is_not_remembered_where_nothing_is(self, bound: dict[str, Any], talk: Talk) -> None:
-        user = new_user()
-        self.leave(talk, ScopedChatMessageHistory(user, **bound), HumanMessage("secret"))
-        talk.add(ScopedChatMessageHistory(user, **bound, remember=lambda one: one.text != "secret"), turn("t"))
-        assert sorted(texts_of(ScopedMemory(user, client=bound["client"]).get_all())) == ["t 0", "t 1"]
-
-    def test_it_is_exported_and_erased_like_any_message(self, client: mem0.Memory, talk: Talk, tmp_path: Path) -> None:
-        self.leave(talk, ScopedChatMessageHistory("alice", client=client), HumanMessage("only-in-transcript"))
-        memory = ScopedMemory("alice", client=client)
-        memory.export_html(tmp_path / "a.html")
-        assert "only-in-transcript" in (tmp_path / "a.html").read_text(encoding="utf-8")
-        assert memory.delete_all().transcripts == 1
-        assert left_in(tmp_path / "m.db", "only-in-transcript") == []
 
 
 class TestConcurrentWrites:

@@ -282,9 +282,9 @@ class TestConfig:
         chat = Chat("messages", bound, max_messages=1, remember=False)
         for number in range(3):
             chat.say("invoke", f"turn {number}", user)
-        assert [message.text for message in chat.model.seen[-1]] == ["answer to turn 1", "turn 2"]
+        assert [message.text for message in chat.model.seen[-1]] == ["turn 1", "answer to turn 1", "turn 2"]
         assert len(said(user, bound)) == 6
         assert ScopedMemory(user, client=bound["client"]).count() == 0
         capped = Chat("messages", bound, max_tokens=1)
         capped.say("invoke", "alone", user)
-        assert [message.text for message in capped.model.seen[-1]] == ["alone"]
+        assert [message.text for message in capped.model.seen[-1]] == ["turn 2", "answer to turn 2", "alone"]

@@ -65,7 +65,7 @@ class TestIdentity:
     def test_what_is_not_text_counts(self) -> None:
         pictures = [HumanMessage([{"type": "image_url", "image_url": {"url": url}}]) for url in ("data:,x", "data:,y")]
         other = AIMessage("", tool_calls=[{"name": "f", "args": {"a": 2}, "id": "c"}])
-        mixed = HumanMessage([{"type": "text", "text": "hi"}, *pictures[0].content])  # type: ignore[list-item]
+        mixed = HumanMessage([{"type": "text", "text": "hi"}, *pictures[0].content])
         different = [*pictures, CALL, other, mixed, HumanMessage("hi"), AIMessage("hi")]
         assert len({identity_of(message) for message in different}) == len(different)
 
