@@ -351,7 +351,12 @@ class ScopedMemory:
     # -- views
 
     def as_retriever(
-        self, *, k: int = 5, threshold: float | None = None, filters: Mapping[str, Any] | None = None
+        self,
+        *,
+        k: int = 5,
+        threshold: float | None = None,
+        filters: Mapping[str, Any] | None = None,
+        max_characters: int | None = None,
     ) -> ScopedMemoryRetriever:
         """Return a LangChain retriever of this user's memories; see `ScopedMemoryRetriever`.
 
@@ -359,11 +364,17 @@ class ScopedMemory:
             k: As in `search`.
             threshold: As in `search`.
             filters: As in `search`.
+            max_characters: Maximum length of a document's text; None for whole texts.
         """
         from .retriever import ScopedMemoryRetriever
 
         return ScopedMemoryRetriever(
-            user_id=self.user_id, client=self._scoped_client.client, k=k, threshold=threshold, filters=filters
+            user_id=self.user_id,
+            client=self._scoped_client.client,
+            k=k,
+            threshold=threshold,
+            filters=filters,
+            max_characters=max_characters,
         )
 
     def chat_history(self, session_id: str, **options: Unpack[HistoryOptions]) -> ScopedChatMessageHistory:

@@ -150,8 +150,8 @@ class MemoryList(list[MemoryRecord]):
 
         Returns:
             For each memory, in order, a document with its text as `page_content` and its id as `id`. The document's
-            metadata holds the memory's metadata and its score, session, role and dates; these override metadata keys of
-            the same name.
+            metadata holds the memory's metadata, and its id, score, session, role and dates, which override metadata
+            keys of the same name.
 
         Example:
             >>> MemoryList().to_documents()
@@ -165,6 +165,7 @@ class MemoryList(list[MemoryRecord]):
                 page_content=memory["memory"],
                 metadata={
                     **memory["metadata"],
+                    "id": memory["id"],
                     "score": memory["score"],
                     "session_id": memory["session_id"],
                     "role": memory["role"],

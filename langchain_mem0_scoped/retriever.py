@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
@@ -11,8 +11,11 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableSerializable
 from pydantic import ConfigDict, Field, PrivateAttr
 
+from .alternatives import Alternative, of_one_user, only_user
 from .errors import ScopeError
 from .messages import validate_count, validate_threshold
+from .recall_text import cut_text
+from .records import MemoryList
 from .requests import SearchRequest, search_request
 from .scope import validate_filters
 from .scoped_client import ScopedClient
@@ -28,7 +31,13 @@ _FIXED_FIELDS: Final = frozenset({"user_id", "client"})
 class ScopedMemoryRetriever(BaseRetriever):
     """Finds the memories of one user that match a query best.
 
-    The user is fixed at construction. No copy, configurable field or argument of `invoke` changes it.
+    The user is fixed at construction. No copy, config, configurable field or argument of `invoke` changes it, whatever
+    is around the retriever. What it offers itself to a config, with `configurable_alternatives`, is of the same user.
+    A runnable of your own that offers retrievers of several users, such as a sequence with alternatives, chooses among
+    them as you wrote it: each of them searches its own user.
+
+    A document is a memory as a whole, however long; see `max_characters`. Its metadata holds the memory's id, as
+    `EnsembleRetriever(id_key="id")` needs it.
 
     Args:
         user_id: The user; see `ScopedMemory`.
@@ -36,11 +45,13 @@ class ScopedMemoryRetriever(BaseRetriever):
         k: Maximum number of documents; `invoke(query, k=…)` overrides it for one call.
         threshold: Lowest score, 0 to 1; None for the client's default, see `ScopedMemory.search`.
         filters: Conditions on metadata for every search; see `ScopedMemory.search`.
+        max_characters: Maximum length of a document's text; None for whole texts. A cut text ends with its full length.
         **base: `name`, `tags` and `metadata`, as for any LangChain runnable.
 
     Raises:
         ScopeError: The user_id or filters are refused. When it searches: the client returned another user's row.
-        InputError: k, threshold or client is invalid. When it searches: the query is empty, or k is below 1.
+        InputError: k, threshold, max_characters or client is invalid. When it searches: the query is empty, or k is
+            below 1.
         BackendError: When it searches: the client failed.
         pydantic.ValidationError: `base` has another name, or a field is assigned to.
 
@@ -59,6 +70,7 @@ class ScopedMemoryRetriever(BaseRetriever):
     k: int = 5
     threshold: float | None = None
     filters: dict[str, Any] | None = None
+    max_characters: int | None = None
 
     _scoped_client: ScopedClient = PrivateAttr()
 
@@ -70,6 +82,7 @@ class ScopedMemoryRetriever(BaseRetriever):
         k: int = 5,
         threshold: float | None = None,
         filters: Mapping[str, Any] | None = None,
+        max_characters: int | None = None,
         **base: Any,
     ) -> None:
         # Validated before pydantic, which would wrap a ScopeError in its own error and accept a str Enum as a str.
@@ -80,6 +93,7 @@ class ScopedMemoryRetriever(BaseRetriever):
             "k": validate_count(k, "k"),
             "threshold": validate_threshold(threshold),
             "filters": None if filters is None else validate_filters(filters),
+            "max_characters": None if max_characters is None else validate_count(max_characters, "max_characters"),
         }
         super().__init__(**fields, **base)
         self._scoped_client = scoped_client
@@ -90,15 +104,23 @@ class ScopedMemoryRetriever(BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        return self._checked_client().search(self._request(query, k)).to_documents()
+        return self._documents(self._checked_client().search(self._request(query, k)))
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        return (await self._checked_client().asearch(self._request(query, k))).to_documents()
+        return self._documents(await self._checked_client().asearch(self._request(query, k)))
 
     def _request(self, query: str, k: int | None) -> SearchRequest:
         return search_request(query, k=self.k if k is None else k, threshold=self.threshold, filters=self.filters)
+
+    def _documents(self, found: MemoryList) -> list[Document]:
+        documents = found.to_documents()
+        if self.max_characters is not None:
+            for document in documents:
+                text, cut = cut_text(document.page_content, self.max_characters)
+                document.page_content = f"{text} {cut}" if cut else text
+        return documents
 
     def _checked_client(self) -> ScopedClient:
         # pydantic can bypass __init__: model_construct() sets no client, copy(update=…) changes the user.
@@ -107,12 +129,14 @@ class ScopedMemoryRetriever(BaseRetriever):
             raise ScopeError(
                 "the retriever's user_id was changed after its construction; build a new retriever for that user"
             )
+        if only_user() not in (None, self.user_id):
+            _refuse()
         return client
 
     # -- copies and configuration keep the user
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> ScopedMemoryRetriever:
-        """Copy the retriever, with other `k`, `threshold` or `filters` if need be.
+        """Copy the retriever, with another `k`, `threshold`, `filters` or `max_characters` if need be.
 
         Args:
             update: Fields to change.
@@ -123,7 +147,7 @@ class ScopedMemoryRetriever(BaseRetriever):
 
         Raises:
             ScopeError: The update names the user or the client, or its filters are refused.
-            InputError: Its k or threshold is invalid.
+            InputError: Its k, threshold or max_characters is invalid.
             pydantic.ValidationError: It names an unknown field.
         """
         changes = dict(update or {})
@@ -154,24 +178,24 @@ class ScopedMemoryRetriever(BaseRetriever):
         *,
         default_key: str = "default",
         prefix_keys: bool = False,
-        **kwargs: Runnable[str, list[Document]] | Callable[[], Runnable[str, list[Document]]],
+        **kwargs: Alternative,
     ) -> RunnableSerializable[str, list[Document]]:
-        """Offer alternatives, as for any runnable. One that is built at call time is checked at call time.
+        """Offer alternatives, as for any runnable. A config must not choose the user, so they are of this one.
+
+        What can be seen now is refused now, also if it is bound, in a sequence or in another retriever. Anything else
+        is refused when it runs: while an alternative runs, a retriever of another user raises, however deep it is.
 
         Raises:
-            ScopeError: An alternative is another user's retriever: a config must not choose the user.
+            ScopeError: An alternative is, or contains, another user's retriever.
         """
-        alternatives = {key: self._same_user(alternative) for key, alternative in kwargs.items()}
+        alternatives = {key: of_one_user(one, self.user_id, self._refuse_foreign) for key, one in kwargs.items()}
         return super().configurable_alternatives(
             which, default_key=default_key, prefix_keys=prefix_keys, **alternatives
         )
 
-    def _same_user(self, alternative: Any) -> Any:
-        if isinstance(alternative, ScopedMemoryRetriever) and alternative.user_id != self.user_id:
+    def _refuse_foreign(self, runnable: Runnable[Any, Any]) -> None:
+        if isinstance(runnable, ScopedMemoryRetriever) and runnable.user_id != self.user_id:
             _refuse()
-        if isinstance(alternative, Runnable):
-            return alternative
-        return lambda: self._same_user(alternative())
 
 
 def _refuse() -> NoReturn:

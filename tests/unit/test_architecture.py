@@ -28,7 +28,10 @@ PURE: Final = {
 """Any module may import these. They import each other and nothing else of this package."""
 
 CHAINS: Final = {"chain", "chain_messages", "chain_prompt", "middleware", "run_config"}
-VIEWS: Final = {"chat_history", "pending_turn", "retriever", "tools", "store", "recall", "export", "notebook", "plots"}
+VIEWS: Final = {
+    "chat_history", "pending_turn", "alternatives", "retriever", "tools", "store", "recall", "export", "notebook",
+    "plots"
+}  # fmt: skip
 
 MAY_IMPORT: Final[dict[str, set[str]]] = {
     **{name: set[str]() for name in PURE},

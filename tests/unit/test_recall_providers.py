@@ -179,8 +179,12 @@ class TestChainsOfMessages:
 
     def test_wrapped_agent(self, client: mem0.Memory, user: str, providers: Any) -> None:
         model = constant()
-        keys = {"input_messages_key": "messages", "history_messages_key": "messages"}
-        chain = with_scoped_memory(create_agent(model, system_prompt="Be brief."), client=client, **keys)
+        chain = with_scoped_memory(
+            create_agent(model, system_prompt="Be brief."),
+            client=client,
+            input_messages_key="messages",
+            history_messages_key="messages",
+        )
         asked_twice(chain, {"messages": [HumanMessage(ASKED)]}, user)
         check(model.seen, providers)
 
@@ -215,7 +219,8 @@ def test_agent_with_the_middleware(client: mem0.Memory, user: str, providers: An
 def test_roles_alternate_after_merge_message_runs(client: mem0.Memory, user: str, prompt: str) -> None:
     """As the README says: for a provider that refuses two human messages in a row."""
     model = constant()
-    chain = ChatPromptTemplate.from_messages(PROMPTS[prompt]) | merge_message_runs() | model
+    merge: Any = merge_message_runs()
+    chain = ChatPromptTemplate.from_messages(PROMPTS[prompt]) | merge | model
     asked_twice(with_scoped_memory(chain, client=client), {"input": ASKED}, user)
     for messages in model.seen:
         roles = [message.type for message in messages if message.type != "system"]

@@ -156,6 +156,7 @@ class TestDocuments:
         assert (document.id, document.page_content) == (ROW["id"], "I am vegetarian")
         assert document.metadata == {
             "topic": "food",
+            "id": ROW["id"],
             "score": 0.25,
             "session_id": "s1",
             "role": "user",

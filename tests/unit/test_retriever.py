@@ -62,7 +62,17 @@ class TestConstruction:
             ScopedMemoryRetriever(user_id="u_alice", filters=filters)
 
     @pytest.mark.parametrize(
-        "fields", [{"k": 0}, {"k": "3"}, {"k": True}, {"threshold": 2}, {"threshold": "high"}, {"client": object()}]
+        "fields",
+        [
+            {"k": 0},
+            {"k": "3"},
+            {"k": True},
+            {"threshold": 2},
+            {"threshold": "high"},
+            {"client": object()},
+            {"max_characters": 0},
+            {"max_characters": "9"},
+        ],
     )
     def test_invalid_arguments_raise(self, fields: dict[str, Any]) -> None:
         with pytest.raises(InputError):
@@ -222,6 +232,7 @@ class TestSearching:
         assert 0 < best.metadata.pop("score") <= 1
         assert best.metadata == {
             "topic": "food",
+            "id": record["id"],
             "session_id": "s1",
             "role": "user",
             "created_at": record["created_at"],
@@ -236,6 +247,19 @@ class TestSearching:
         document = found.to_documents()[0]
         assert document.metadata["score"] == found[0]["score"] != 99
         assert document.metadata["topic"] == "hobby"
+
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_long_text_is_whole_or_cut_as_asked(self, client: mem0.Memory, mode: str) -> None:
+        log = "GET /index.html 200\n" * 20_000
+        memory = ScopedMemory(new_user(), client=client)
+        memory.add([log, "GET well soon"], infer=False)
+        whole = await ask(mode, memory.as_retriever(threshold=0), "GET index")
+        assert set(texts(whole)) == {log, "GET well soon"}
+        retriever = memory.as_retriever(threshold=0, max_characters=100)
+        for one in (retriever, copy.copy(retriever), retriever.model_copy(update={"k": 4})):
+            cut = await ask(mode, one, "GET index")
+            assert set(texts(cut)) == {f"{log[:99]} \u2026 (cut; 400,000 characters)", "GET well soon"}
+        assert [document.id for document in cut] == [document.id for document in whole]
 
     @pytest.mark.parametrize("mode", MODES)
     async def test_empty_query_raises(self, alice: ScopedMemory, mode: str) -> None:
