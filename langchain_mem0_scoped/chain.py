@@ -12,7 +12,8 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec
 from langchain_core.utils.pydantic import get_fields
 from pydantic import create_model
 
-from .chain_messages import MessageKeys, OutputAccumulator
+from .chain_messages import MessageKeys
+from .chain_output import OutputAccumulator, refuse_event_version
 from .chain_prompt import check_prompt, streams_whole_values
 from .chat_history import HISTORY_CONFIG, ScopedChatMessageHistory, history_factory
 from .errors import InputError
@@ -173,36 +174,63 @@ class ScopedRunnable(ConfigCheckedRunnable):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
         """Run the chain with its session's context, and save the turn."""
-        run = self._start(input, config)
-        output = self._chain.invoke(run.chain_input(run.context_messages()), run.config, **options)
-        run.save(OutputAccumulator(output))
-        return output
+        run, output = self._start(input, config), self._output()
+        value = self._chain.invoke(run.chain_input(run.context_messages()), output.watch(run.config), **options)
+        output.add(value)
+        run.save(output)
+        return value
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
         """Async twin of `invoke`."""
-        run = self._start(input, config)
-        output = await self._chain.ainvoke(run.chain_input(await run.acontext_messages()), run.config, **options)
-        await run.asave(OutputAccumulator(output))
-        return output
+        run, output = self._start(input, config), self._output()
+        given = run.chain_input(await run.acontext_messages())
+        value = await self._chain.ainvoke(given, output.watch(run.config), **options)
+        output.add(value)
+        await run.asave(output)
+        return value
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Iterator[Any]:
         """Stream the chain with its session's context, and save the turn after the last chunk."""
-        run, output = self._start(input, config), self._accumulator()
-        for chunk in self._chain.stream(run.chain_input(run.context_messages()), run.config, **options):
+        run, output = self._start(input, config), self._output(is_streamed=True)
+        given = run.chain_input(run.context_messages())
+        for chunk in self._chain.stream(given, output.watch(run.config), **options):
             output.add(chunk)
             yield chunk
         run.save(output)
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> AsyncIterator[Any]:
         """Async twin of `stream`."""
-        run, output = self._start(input, config), self._accumulator()
-        async for chunk in self._chain.astream(run.chain_input(await run.acontext_messages()), run.config, **options):
+        run, output = self._start(input, config), self._output(is_streamed=True)
+        given = run.chain_input(await run.acontext_messages())
+        async for chunk in self._chain.astream(given, output.watch(run.config), **options):
             output.add(chunk)
             yield chunk
         await run.asave(output)
 
-    def _accumulator(self) -> OutputAccumulator:
-        return OutputAccumulator(whole_values=streams_whole_values(self._chain))
+    def astream_events(
+        self, input: Any, config: RunnableConfig | None = None, *, version: str = "v2", **options: Any
+    ) -> Any:
+        """As in LangChain, but for version "v3".
+
+        Raises:
+            InputError: The version is "v3". LangChain gives it to chat models and graphs only.
+        """
+        refuse_event_version(version)
+        return super().astream_events(input, config, version=version, **options)
+
+    def stream_events(
+        self, input: Any, config: RunnableConfig | None = None, *, version: str = "v2", **options: Any
+    ) -> Any:
+        """Raise an error: LangChain gives events without async in version "v3" only; see `astream_events`.
+
+        Raises:
+            InputError: Always.
+        """
+        refuse_event_version(version, is_async=False)
+
+    def _output(self, *, is_streamed: bool = False) -> OutputAccumulator:
+        whole_values = is_streamed and streams_whole_values(self._chain)
+        return OutputAccumulator(whole_values=whole_values, chain=self._chain)
 
     def _start(self, chain_input: Any, config: RunnableConfig | None) -> _Run:
         history = self._history(*ids_from_config(config))
@@ -271,7 +299,7 @@ class _Run:
         """Save the turn; report it if that fails."""
         try:
             if self._saves:
-                self._history.add_turn(*self._keys.new_messages(self._turn, output))
+                self._history.add_turn(*self._keys.new_messages(self._turn, output, self._chain_input))
         except Exception as error:
             report_unsaved(error)
             callbacks = get_callback_manager_for_config(self.config)
@@ -281,7 +309,7 @@ class _Run:
         """Async twin of `save`."""
         try:
             if self._saves:
-                await self._history.aadd_turn(*self._keys.new_messages(self._turn, output))
+                await self._history.aadd_turn(*self._keys.new_messages(self._turn, output, self._chain_input))
         except Exception as error:
             report_unsaved(error)
             callbacks = get_async_callback_manager_for_config(self.config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
-from typing import Any, Final
+from typing import Any
 
 from langchain_core.messages import (
     AIMessage,
@@ -18,41 +18,10 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 from langchain_core.prompt_values import PromptValue
-from langchain_core.runnables.utils import AddableDict
 
+from .answers import ANSWER_KEYS, answer_messages
+from .chain_output import OutputAccumulator
 from .errors import InputError
-
-_ANSWER_KEYS: Final = ("output", "answer", "messages")
-"""Where in a dict output the answer is looked for, unless the caller names a key."""
-
-
-class OutputAccumulator:
-    """Adds up the chunks of a streamed output as LangChain does.
-
-    Args:
-        *chunks: The first chunks; a whole output is a single one.
-        whole_values: True if each chunk is the whole output so far, so that the last one counts.
-    """
-
-    def __init__(self, *chunks: Any, whole_values: bool = False) -> None:
-        self.value: Any = None
-        self.updates: list[Mapping[str, Any]] = []
-        self._whole_values = whole_values
-        for chunk in chunks:
-            self.add(chunk)
-
-    def add(self, chunk: Any) -> None:
-        """Add one chunk."""
-        if isinstance(chunk, Mapping) and not isinstance(chunk, AddableDict):
-            # A graph streams one plain dict per node. Dicts do not add up, so each is kept.
-            self.updates.append(chunk)
-        if self.value is None or self._whole_values:
-            self.value = chunk
-            return
-        try:
-            self.value = self.value + chunk
-        except TypeError:
-            self.value = chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +59,7 @@ class MessageKeys:
             value = chain_input[self.input_key]
         elif self.other_error:
             raise InputError(self.other_error)
-        turn = _to_messages(value, HumanMessage)
+        turn = _to_messages(value)
         if not turn:
             raise InputError("the input holds no message; expected a str, a message or a list of messages")
         return turn
@@ -112,7 +81,7 @@ class MessageKeys:
         return {**chain_input, self.history_key: messages} if is_dict else messages
 
     def new_messages(
-        self, turn: Sequence[BaseMessage], output: OutputAccumulator
+        self, turn: Sequence[BaseMessage], output: OutputAccumulator, chain_input: Any = None
     ) -> tuple[list[BaseMessage], list[BaseMessage]]:
         """Return what a run adds to the transcript: the turn and, apart from it, the answers that are surely new.
 
@@ -120,29 +89,45 @@ class MessageKeys:
         replaced the turn in the output, human and system messages are left out, since nobody said them; the remaining
         answers may include earlier ones, so they come with the turn, where a known id counts once.
 
+        Args:
+            turn: The `turn_messages`.
+            output: What the chain gave.
+            chain_input: What the chain was called with. What a dict output repeats of it is no answer.
+
         Raises:
             InputError: The output holds no answer.
         """
         dialog = without_instructions(turn)
-        answer = self._answer(output, dialog)
-        new = answer if len(answer) == 1 else _after_turn(dialog, answer)
-        if not any(map(_is_answer, answer if new is None else new)):
-            raise InputError("the output holds no answer; expected a str, or a message from a model or a tool")
-        if new is None:
-            return [*dialog, *filter(_is_answer, answer)], []
-        return dialog, new
+        for answer in self._answers(output, dialog, chain_input):
+            new = answer if len(answer) == 1 else _after_turn(dialog, answer)
+            if any(map(_is_answer, answer if new is None else new)):
+                return (dialog, new) if new is not None else ([*dialog, *filter(_is_answer, answer)], [])
+        raise InputError("the output holds no answer; expected a str, or a message from a model or a tool")
 
-    def _answer(self, output: OutputAccumulator, turn: Sequence[BaseMessage]) -> list[BaseMessage]:
-        if not isinstance(output.value, Mapping):
-            return _answer_messages(output.value, turn)
-        keys = _ANSWER_KEYS if self.output_key is None else (self.output_key,)
-        if (key := _first_key(output.value, keys)) is not None:
-            return _answer_messages(output.value[key], turn)
-        if from_nodes := list(_node_answers(output.updates, keys, turn)):
-            return from_nodes
-        raise InputError(
-            f"the output has none of the keys {', '.join(keys)}; name the key of the answer: output_messages_key=…"
-        )
+    def _answers(
+        self, output: OutputAccumulator, turn: Sequence[BaseMessage], chain_input: Any
+    ) -> Iterator[list[BaseMessage]]:
+        """Yield what may be the answer; the first that holds a new message is."""
+        keys = ANSWER_KEYS if self.output_key is None else (self.output_key,)
+        repeated = [message.content for message in turn]
+        value = output.value
+        has_key = isinstance(value, Mapping) and any(value.get(key) is not None for key in keys)
+        if not has_key and (from_nodes := _node_answers(output.updates, keys, repeated)):
+            yield from_nodes
+        if not isinstance(value, Mapping):
+            yield answer_messages(value, keys=keys, repeated=repeated)
+            return
+        if self.output_key is not None and self.output_key not in value:
+            raise InputError(
+                f"the output has no key {self.output_key!r}; name the key of the answer: output_messages_key=…"
+            )
+        if has_key:
+            yield answer_messages(value, keys=keys, repeated=repeated)
+        # A chain that adds to its input passes on what it was given, even under one of the keys.
+        given = chain_input if isinstance(chain_input, Mapping) else {}
+        passed_on = {*keys, self.input_key, self.history_key}
+        rest = {key: value[key] for key in value if key not in passed_on and not _repeats(value, given, key)}
+        yield answer_messages(rest, keys=keys, repeated=repeated)
 
 
 def without_instructions(turn: Sequence[BaseMessage]) -> list[BaseMessage]:
@@ -150,37 +135,33 @@ def without_instructions(turn: Sequence[BaseMessage]) -> list[BaseMessage]:
     return list(dropwhile(lambda message: isinstance(message, SystemMessage), turn))
 
 
-def _first_key(value: Mapping[str, Any], keys: Sequence[str]) -> str | None:
-    return next((key for key in keys if key in value), None)
+def _repeats(value: Mapping[str, Any], given: Mapping[str, Any], key: str) -> bool:
+    # Values of other types, such as arrays, are compared element by element, or fail.
+    return key in given and (value[key] is given[key] or (isinstance(value[key], str) and value[key] == given[key]))
 
 
 def _node_answers(
-    updates: Sequence[Mapping[str, Any]], keys: Sequence[str], turn: Sequence[BaseMessage]
-) -> Iterator[BaseMessage]:
-    """Yield the answers in what a graph streams: one `{node: {key: …}}` per step."""
+    updates: Sequence[Mapping[str, Any]], keys: Sequence[str], repeated: Sequence[Any]
+) -> list[BaseMessage]:
+    """Return the answers in what a graph streams: one `{node: {key: …}}` per step. The last one of an id counts."""
+    found: dict[Any, BaseMessage] = {}
     for update in updates:
         for added in update.values():
-            if isinstance(added, Mapping) and (key := _first_key(added, keys)) is not None:
-                yield from filter(_is_answer, _answer_messages(added[key], turn))
+            for part in added if isinstance(added, (list, tuple)) else [added]:
+                if not isinstance(part, Mapping) or not any(part.get(key) is not None for key in keys):
+                    continue
+                for message in filter(_is_answer, answer_messages(part, keys=keys, repeated=repeated)):
+                    found[message.id or len(found)] = message
+    return list(found.values())
 
 
 def _is_answer(message: BaseMessage) -> bool:
     return isinstance(message, (AIMessage, ToolMessage, ChatMessage, FunctionMessage))
 
 
-def _answer_messages(value: Any, turn: Sequence[BaseMessage]) -> list[BaseMessage]:
-    # LangChain reads a str in a list as a human message. In an answer it is the model's, unless it repeats the turn.
-    if isinstance(value, (list, tuple)) and value:
-        if all(isinstance(item, str) for item in value):
-            return [AIMessage("\n".join(value))]
-        contents = [message.content for message in turn]
-        value = [AIMessage(item) if isinstance(item, str) and item not in contents else item for item in value]
-    return _to_messages(value, AIMessage)
-
-
-def _to_messages(value: Any, type_of_text: type[BaseMessage]) -> list[BaseMessage]:
+def _to_messages(value: Any) -> list[BaseMessage]:
     if isinstance(value, str):
-        return [type_of_text(value)]
+        return [HumanMessage(value)]
     if isinstance(value, BaseMessage):
         return [value]
     if isinstance(value, PromptValue):

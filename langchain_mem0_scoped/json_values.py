@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel
+from pydantic_core import to_json
 
 MARKER_KEY: Final = "langchain_mem0_scoped"
 NOT_JSON: Final = "not JSON"
@@ -42,8 +43,19 @@ def to_json_value(value: object) -> Any:
 
 
 def to_json_text(value: object) -> str:
-    """Return a value as JSON text; see `to_json_value`."""
-    return json.dumps(to_json_value(value), ensure_ascii=False)
+    """Return a value as JSON to be read: a date, a UUID or a Decimal as its text, a set as a list.
+
+    What has no such form is described; see `to_json_value`.
+
+    Example:
+        >>> from datetime import date
+        >>> to_json_text({"day": date(2026, 1, 1), "more": {1}})
+        '{"day":"2026-01-01","more":[1]}'
+    """
+    try:
+        return to_json(value, inf_nan_mode="strings").decode()
+    except Exception:
+        return json.dumps(to_json_value(value), ensure_ascii=False)
 
 
 def fields_of(value: object) -> dict[str, Any] | None:

@@ -27,7 +27,9 @@ PURE: Final = {
 }
 """Any module may import these. They import each other and nothing else of this package."""
 
-CHAINS: Final = {"chain", "chain_messages", "chain_prompt", "middleware", "run_config"}
+CHAINS: Final = {
+    "answers", "chain", "chain_messages", "chain_output", "chain_prompt", "graph_runs", "middleware", "run_config",
+}  # fmt: skip
 VIEWS: Final = {
     "chat_history", "pending_turn", "alternatives", "retriever", "tools", "store", "recall", "export", "notebook",
     "plots"

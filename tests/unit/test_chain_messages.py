@@ -18,7 +18,8 @@ from langchain_core.messages import (
 from langchain_core.runnables.utils import AddableDict
 
 from langchain_mem0_scoped import InputError
-from langchain_mem0_scoped.chain_messages import MessageKeys, OutputAccumulator, without_instructions
+from langchain_mem0_scoped.chain_messages import MessageKeys, without_instructions
+from langchain_mem0_scoped.chain_output import OutputAccumulator
 from tests.support import label
 
 TURN = [HumanMessage("hi")]
@@ -160,7 +161,7 @@ class TestNewMessages:
         output = {"messages": "three", "answer": "two", "output": "one", "result": "four"}
         assert new(output)[1] == [("ai", "one")]
         assert new(output, output_key="result")[1] == [("ai", "four")]
-        with pytest.raises(InputError, match="has none of the keys result; name the key of the answer"):
+        with pytest.raises(InputError, match="has no key 'result'; name the key of the answer"):
             new({"output": "one"}, output_key="result")
 
 

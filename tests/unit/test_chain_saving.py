@@ -85,7 +85,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("within", [True, False])
     async def test_failed_save_is_among_the_events(self, client: mem0.Memory, within: bool) -> None:
-        wrapped = with_scoped_memory(RunnableLambda(lambda _: 7), client=client)
+        wrapped = with_scoped_memory(RunnableLambda(lambda _: object()), client=client)
         chain = wrapped | RunnableLambda(str) if within else wrapped
         events = [event async for event in chain.astream_events("hi", config_of(new_user()), version="v2")]
         (told,) = (event for event in events if event["event"] == "on_custom_event")
@@ -105,7 +105,7 @@ class TestFailures:
         assert transcript_texts(client, user) == [("human", "look"), ("ai", ""), ("tool", "ok"), ("ai", "a key")]
 
     @pytest.mark.parametrize("mode", MODES)
-    @pytest.mark.parametrize("output", [7, None, {"text": "ok"}, [object()], {"answer": 7}], ids=label)
+    @pytest.mark.parametrize("output", [object(), None, b"ok", {"answer": iter(["ok"])}, {}, []], ids=label)
     async def test_output_of_another_type_is_returned_and_reported(
         self, client: mem0.Memory, mode: str, output: Any
     ) -> None:
@@ -120,11 +120,11 @@ class TestFailures:
         self, client: mem0.Memory, caplog: pytest.LogCaptureFixture, way: str
     ) -> None:
         user = new_user()
-        chain = with_scoped_memory(RunnableLambda(lambda _: {"result": self.SECRET}), client=client)
-        await run(way, chain, {"input": self.SECRET}, config_of(user))
-        assert (
-            "is not remembered: the output has none of the keys output, answer, messages; name the key" in caplog.text
+        chain = with_scoped_memory(
+            RunnableLambda(lambda _: {"result": self.SECRET}), client=client, output_messages_key="reply"
         )
+        await run(way, chain, {"input": self.SECRET}, config_of(user))
+        assert "is not remembered: the output has no key 'reply'; name the key" in caplog.text
         assert "output_messages_key=…" in caplog.text
         assert "hunter2" not in caplog.text
         assert user not in caplog.text

@@ -1,0 +1,137 @@
+"""The output of a run of a chain, whether it is given whole or streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.utils import AddableDict
+
+from .errors import InputError
+from .graph_runs import INTERRUPT, GraphRun, StreamPart, graph_output, stream_part
+from .messages import text_of
+
+
+def refuse_event_version(version: str, *, is_async: bool = True) -> None:
+    """Refuse a version of LangChain's stream of events that cannot be had of a wrapped chain.
+
+    Raises:
+        InputError: It is such a version.
+    """
+    if version == "v3" or not is_async:
+        method = "astream_events" if is_async else "stream_events"
+        raise InputError(
+            f"a chain with memory has no {method}(version={version!r}); use astream_events(version='v2') or stream()"
+        )
+
+
+class OutputAccumulator:
+    """Collects the chunks of an output and adds them up as LangChain does.
+
+    Args:
+        *chunks: The first chunks; a whole output is a single one.
+        whole_values: True if each chunk is the whole output so far, so that the last one counts.
+        chain: The chain that is run; None for any.
+    """
+
+    def __init__(self, *chunks: Any, whole_values: bool = False, chain: Runnable[Any, Any] | None = None) -> None:
+        self._whole_values = whole_values
+        self._graph_run = GraphRun(chain)
+        self._chunks: list[Any] = []
+        self._parts: list[StreamPart] = []
+        self._has_interrupt = False
+        for chunk in chunks:
+            self.add(chunk)
+
+    def watch(self, config: RunnableConfig) -> RunnableConfig:
+        """Return the config with which the chain is to be run, so that a graph's final state is seen."""
+        return self._graph_run.watch(config)
+
+    def add(self, chunk: Any) -> None:
+        """Add one chunk."""
+        if isinstance(chunk, list) and chunk and all(stream_part(part) is not None for part in chunk):
+            # What a graph's invoke(stream_mode=…) returns.
+            for part in chunk:
+                self.add(part)
+            return
+        chunk, has_interrupt = graph_output(chunk)
+        part = stream_part(chunk)
+        data = chunk if part is None else part.data
+        self._has_interrupt |= has_interrupt or (isinstance(data, Mapping) and INTERRUPT in data)
+        if part is None or (part.mode is None and not part.is_inner):
+            self._chunks.append(data)
+        elif not part.is_inner:
+            self._parts.append(part)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the chain is a graph that waits to be resumed."""
+        return self._graph_run.is_interrupted or self._has_interrupt
+
+    @property
+    def value(self) -> Any:
+        """The whole output: a graph's final state where it is known, else what the chunks add up to."""
+        if self._graph_run.state is not None:
+            return self._graph_run.state
+        if states := self._data_of("values"):
+            return states[-1]
+        if self._data_of("updates"):
+            return None
+        if streamed := self._data_of("messages"):
+            return _join_by_id([message for message, _ in streamed])
+        return _sum(self._chunks, self._whole_values)
+
+    @property
+    def updates(self) -> list[Mapping[str, Any]]:
+        """What may be the updates that a graph streams: plain dicts, one `{node: {key: …}}` per step.
+
+        Dicts do not add up, so `value` holds only the last one.
+        """
+        if self._graph_run.state is not None or self._whole_values:
+            return []
+        chunks = [*self._data_of("updates"), *self._chunks]
+        if len(chunks) == 1 and isinstance(chunks[0], list):
+            # What a graph's invoke(stream_mode="updates") returns.
+            (chunks,) = chunks
+        return [chunk for chunk in chunks if isinstance(chunk, Mapping) and not isinstance(chunk, AddableDict)]
+
+    def _data_of(self, mode: str) -> list[Any]:
+        return [part.data for part in self._parts if part.mode == mode]
+
+
+def _sum(chunks: Sequence[Any], whole_values: bool) -> Any:
+    if whole_values:
+        return chunks[-1] if chunks else None
+    if all(isinstance(chunk, AIMessageChunk) for chunk in chunks):
+        return _join(chunks)
+    value: Any = None
+    for chunk in chunks:
+        if value is None:
+            value = chunk
+            continue
+        try:
+            value = value + chunk
+        except TypeError:
+            value = chunk
+    return value
+
+
+def _join_by_id(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Return the messages of a stream of chunks and messages, in the order in which they begin."""
+    by_id: dict[Any, list[BaseMessage]] = {}
+    for message in messages:
+        by_id.setdefault(message.id or len(by_id), []).append(message)
+    return [_join(chunks) for chunks in by_id.values()]
+
+
+def _join(chunks: Sequence[Any]) -> Any:
+    """Return the message that chunks add up to. Adding all of them at once is much faster than one by one."""
+    if len(chunks) < 2:
+        return chunks[0] if chunks else None
+    try:
+        return chunks[0] + list(chunks[1:])
+    except (TypeError, ValueError):
+        # Metadata that cannot be added must not cost the text.
+        return AIMessage("".join(map(text_of, chunks)), id=chunks[0].id)
