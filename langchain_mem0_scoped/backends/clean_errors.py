@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from ..errors import BackendError, ScopedMemoryError
+from ..provider_errors import describe
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,11 +37,9 @@ def call_mem0(operation: str, call: Callable[P, T], *args: P.args, **kwargs: P.k
 
 
 def _backend_error(operation: str, error: BaseException) -> BackendError:
-    chain = [error]
-    while (cause := chain[-1].__cause__) is not None and cause not in chain:
-        chain.append(cause)
-    names = " from ".join(type(link).__name__ for link in chain)
-    retryable = any(isinstance(link, (ConnectionError, TimeoutError)) for link in chain)
+    failure = describe(error)
     return BackendError(
-        f"mem0's {operation} failed: {names} (its text is withheld because it may quote a memory)", retryable=retryable
+        f"mem0's {operation} failed: {failure.summary} (its text is withheld because it may quote a memory)",
+        retryable=failure.retryable,
+        retry_after=failure.retry_after,
     )

@@ -8,6 +8,7 @@ from typing import Any, Final
 from langchain_core.documents import BaseDocumentCompressor, Document
 
 from ..errors import BackendError
+from ..provider_errors import describe
 
 _CANDIDATES_PER_ROW: Final = 4
 """How many rows are passed to the compressor for each that is wanted; mem0 fetches as many to choose from."""
@@ -50,14 +51,18 @@ class Reranker:
         if not rows:
             return []
         given = [Document(id=row["id"], page_content=row["memory"], metadata=_metadata(row)) for row in rows]
-        failure, answer = "", []
+        failure, answer = None, []
         try:
             answer = list(self._compressor.compress_documents(given, query))
         except Exception as error:
-            failure, retryable = type(error).__name__, isinstance(error, (ConnectionError, TimeoutError))
-        if failure:
+            failure = describe(error)
+        if failure is not None:
             # Raised here, where nothing of the error, which may quote a memory, is chained to it.
-            raise BackendError(f"the reranker failed: {failure}", retryable=retryable)
+            raise BackendError(
+                f"the reranker failed: {failure.summary}",
+                retryable=failure.retryable,
+                retry_after=failure.retry_after,
+            )
         by_id = {row["id"]: row for row in rows}
         chosen: dict[str, Document] = {}
         for document in answer:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..provider_errors import describe
 from ..errors import BackendError, ScopedMemoryError
 from ..requests import ErasureToken
 from ..transcripts.appending import Appended
@@ -138,9 +139,9 @@ class UnitOfWork:
         if isinstance(error, ScopedMemoryError):
             self.failure = error.with_traceback(None)
         else:
-            retryable = isinstance(error, (ConnectionError, TimeoutError))
-            text = f"{operation} failed: {type(error).__name__}; nothing of this call was stored"
-            self.failure = BackendError(text, retryable=retryable)
+            failure = describe(error)
+            text = f"{operation} failed: {failure.summary}; nothing of this call was stored"
+            self.failure = BackendError(text, retryable=failure.retryable, retry_after=failure.retry_after)
 
     def check(self) -> None:
         """Raise the recorded failure, if there is one.

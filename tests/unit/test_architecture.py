@@ -15,15 +15,16 @@ MODULES: Final = modules_of(PACKAGE)
 
 PURE: Final = {
     "errors",
-    "scope",
-    "records",
-    "messages",
-    "recall_text",
     "filters",
-    "requests",
-    "tables",
     "fork",
     "json_values",
+    "messages",
+    "provider_errors",
+    "recall_text",
+    "records",
+    "requests",
+    "scope",
+    "tables",
 }
 """Any module may import these. They import each other and nothing else of this package."""
 
