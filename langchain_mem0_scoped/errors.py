@@ -26,7 +26,10 @@ class InputError(ScopedMemoryError, ValueError):
 
 
 class MemoryNotFoundError(ScopedMemoryError, LookupError):
-    """This user has no memory with that id. Raised alike for ids that do not exist and ids of another user."""
+    """This user has no memory with that id. Raised alike for ids that do not exist and ids of another user.
+
+    Also raised for the correction of an expired memory that would stay hidden; see `ScopedMemory.update`.
+    """
 
 
 class ErasureError(ScopedMemoryError):

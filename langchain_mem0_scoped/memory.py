@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from functools import partial
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from .backends import check_client
@@ -161,7 +162,12 @@ class ScopedMemory:
         return await self._scoped_client.aadd(request)
 
     def update(
-        self, memory_id: str, text: str | None = None, *, metadata: Mapping[str, Any] | None = None
+        self,
+        memory_id: str,
+        text: str | None = None,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        expires_on: date | str | EllipsisType | None = ...,
     ) -> MemoryRecord:
         """Correct a memory, and remove its old text from its history, entities and the messages mem0 keeps.
 
@@ -171,24 +177,34 @@ class ScopedMemory:
             memory_id: A record's "id".
             text: The new text; None to keep it.
             metadata: Values to merge into the memory's metadata.
+            expires_on: The new last day (UTC) on which the memory is found; None for no last day. If it is left out,
+                the last day stays. An expired memory is found again with None or a day to come.
 
         Returns:
             The memory as it is now.
 
         Raises:
-            MemoryNotFoundError: This user has no memory of that id.
+            MemoryNotFoundError: This user has no memory of that id. Or it has expired and `expires_on` was left out, so
+                no search would find the correction.
             ScopeError: The id is not a UUID, or the metadata would forge the scope.
-            InputError: Neither text nor metadata was passed, or the text cannot be stored.
+            InputError: Nothing to change was passed, or a value cannot be stored.
             ErasureError: The correction is stored, but some of the old text is left.
             BackendError: The client failed.
         """
-        return self._scoped_client.update(update_request(memory_id, text, metadata=metadata))
+        request = update_request(memory_id, text, metadata=metadata, expires_on=expires_on)
+        return self._scoped_client.update(request)
 
     async def aupdate(
-        self, memory_id: str, text: str | None = None, *, metadata: Mapping[str, Any] | None = None
+        self,
+        memory_id: str,
+        text: str | None = None,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        expires_on: date | str | EllipsisType | None = ...,
     ) -> MemoryRecord:
         """Async twin of `update`."""
-        return await self._scoped_client.aupdate(update_request(memory_id, text, metadata=metadata))
+        request = update_request(memory_id, text, metadata=metadata, expires_on=expires_on)
+        return await self._scoped_client.aupdate(request)
 
     def delete(self, memory_id: str) -> None:
         """Delete a memory with its history, its entity links and the messages mem0 keeps. Transcripts stay.

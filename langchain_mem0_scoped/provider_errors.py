@@ -1,4 +1,4 @@
-"""What an error of a model, an embedding or a connection says to a caller: its classes, status and code, never its text.
+"""What a caller may know of an error of a model, an embedding or a connection: classes, status, code, never the text.
 
 Errors are recognised by their attributes and class names, as OpenAI's, Anthropic's, Google's and httpx's classes have
 them. None of these packages is imported.

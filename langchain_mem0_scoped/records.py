@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict, TypeVar, overload
 
 from . import tables
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from langchain_core.documents import Document
 
-_TEXTS = ("id", "memory", "user_id", "session_id", "role")
+_TEXTS = ("id", "memory", "user_id", "session_id", "role", "expires_on")
 _COLUMNS = ("memory", "session_id", "role", "score", "metadata", "created_at")
 _KINDS = ("memories", "history", "messages", "entities", "transcripts")
 
@@ -29,11 +29,15 @@ class MemoryRecord(TypedDict):
         memory: The text.
         user_id: The user it belongs to: always the scope's user.
         session_id: The session it was stored with; None if it has none.
-        role: "user" or "assistant" for text stored verbatim; None for an extracted fact.
+        role: "user" or "assistant" for text stored verbatim; None for an extracted fact, and where the client does not
+            return it.
         score: The score of the search, 0 to 1, higher is better; None outside a search.
         metadata: The metadata stored with it, without the session.
         created_at: ISO 8601: the `at` passed to `add()`, or the time it was stored.
         updated_at: ISO 8601: the time it was last stored.
+        expires_on: YYYY-MM-DD: the last day (UTC) on which searches and lists return it; None for no last day.
+        extracted: Whether a model wrote the text: a fact extracted from messages. False for text stored verbatim, also
+            where a model's answer could not be read. A correction does not change it.
     """
 
     id: str
@@ -45,6 +49,33 @@ class MemoryRecord(TypedDict):
     metadata: dict[str, Any]
     created_at: str | None
     updated_at: str | None
+    expires_on: str | None
+    extracted: bool
+
+
+def last_day(expiration_date: object) -> str | None:
+    """Return the last day of a memory as YYYY-MM-DD, as mem0 reads it; None for no last day.
+
+    Args:
+        expiration_date: mem0's value of that name. Other code may have written anything: mem0 ignores what is no date.
+    """
+    if not expiration_date:
+        return None
+    try:
+        return date.fromisoformat(str(expiration_date)).isoformat()
+    except ValueError:
+        return None
+
+
+def is_expired(expiration_date: object, today: date) -> bool:
+    """Return whether mem0 hides a memory: its last day lies before today.
+
+    Args:
+        expiration_date: As in `last_day`.
+        today: The date in UTC.
+    """
+    day = last_day(expiration_date)
+    return day is not None and day < today.isoformat()
 
 
 def record_from(row: Mapping[str, Any]) -> MemoryRecord:
@@ -67,6 +98,9 @@ def record_from(row: Mapping[str, Any]) -> MemoryRecord:
         metadata=metadata,
         created_at=_str_or_none(row.get("created_at")),
         updated_at=_str_or_none(row.get("updated_at")),
+        expires_on=last_day(row.get("expiration_date")),
+        # mem0 keeps the speaker of verbatim text, and none of a fact. Where a client does not, its backend says it.
+        extracted=bool(row.get("extracted", row.get("role") is None)),
     )
 
 
@@ -150,8 +184,8 @@ class MemoryList(list[MemoryRecord]):
 
         Returns:
             For each memory, in order, a document with its text as `page_content` and its id as `id`. The document's
-            metadata holds the memory's metadata, and its id, score, session, role and dates, which override metadata
-            keys of the same name.
+            metadata holds the memory's metadata and the other fields of `MemoryRecord` except the user; these override
+            metadata keys of the same name.
 
         Example:
             >>> MemoryList().to_documents()
@@ -171,6 +205,8 @@ class MemoryList(list[MemoryRecord]):
                     "role": memory["role"],
                     "created_at": memory["created_at"],
                     "updated_at": memory["updated_at"],
+                    "expires_on": memory["expires_on"],
+                    "extracted": memory["extracted"],
                 },
             )
             for memory in self
@@ -204,7 +240,7 @@ class MemoryList(list[MemoryRecord]):
             naive = [timestamp and timestamp.replace(tzinfo=None) for timestamp in timestamps]
             frame[column] = pd.to_datetime(np.array(naive, dtype="datetime64[us]"), utc=True)
         text = pd.Series([""]).dtype
-        return frame.astype({**dict.fromkeys(_TEXTS, text), "score": float, "metadata": object})
+        return frame.astype({**dict.fromkeys(_TEXTS, text), "score": float, "metadata": object, "extracted": bool})
 
 
 def memory_table(memories: MemoryList, caption: str = "") -> tables.Table:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from types import EllipsisType
 from typing import Any, Final, TypeAlias
 
 from .errors import InputError
@@ -106,11 +107,13 @@ class UpdateRequest:
         memory_id: A UUID in lower case.
         text: The new text; None to keep it.
         metadata: Values to merge into the metadata; None to keep them.
+        expires_on: The new last day as YYYY-MM-DD; None for no last day, `...` to keep it.
     """
 
     memory_id: str
     text: str | None = field(repr=False)
     metadata: Mapping[str, Any] | None = field(repr=False)
+    expires_on: str | EllipsisType | None = ...
 
 
 def add_request(
@@ -194,20 +197,27 @@ def list_request(
 
 
 def update_request(
-    memory_id: str, text: str | None = None, *, metadata: Mapping[str, Any] | None = None
+    memory_id: str,
+    text: str | None = None,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    expires_on: date | str | EllipsisType | None = ...,
 ) -> UpdateRequest:
     """Validate the arguments of `ScopedMemory.update`.
 
     Raises:
         ScopeError: The id is not a UUID, or the metadata would forge the scope.
-        InputError: Neither text nor metadata was passed, or the text cannot be stored.
+        InputError: Nothing to change was passed, or a value cannot be stored.
     """
-    if text is None and metadata is None:
-        raise InputError("update needs a new text, metadata, or both; got neither")
+    if text is None and metadata is None and expires_on is ...:
+        raise InputError("update needs a new text, metadata or expires_on; got none of them")
+    if expires_on is not None and expires_on is not ...:
+        expires_on = validate_date(expires_on, "expires_on")
     return UpdateRequest(
         validate_memory_id(memory_id),
         None if text is None else validate_text(text, "text"),
         None if metadata is None else validate_metadata(metadata),
+        expires_on,
     )
 
 

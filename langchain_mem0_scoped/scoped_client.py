@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 from . import backends
 from .backends.base import Changes, Paths, Row, Rows
 from .errors import MemoryNotFoundError
-from .records import ErasureReceipt, MemoryList, MemoryRecord, record_from
+from .records import ErasureReceipt, MemoryList, MemoryRecord, is_expired, record_from
 from .requests import AddRequest, ErasureToken, ListRequest, SearchRequest, UpdateRequest
 from .scope import Scope, validate_memory_id
 from .transcripts import binding
@@ -112,13 +113,15 @@ class ScopedClient:
     def update(self, request: UpdateRequest) -> MemoryRecord:
         """Correct a memory; see `ScopedMemory.update`."""
         backend = self._backend
-        self._found(backend.get(self.user_id, request.memory_id))
+        memory = self._found(backend.get(self.user_id, request.memory_id))
+        _check_correctable(memory["expires_on"], request)
         return self._found(backend.update(self.user_id, request))
 
     async def aupdate(self, request: UpdateRequest) -> MemoryRecord:
         """Async twin of `update`."""
         backend = await self._abackend()
-        self._found(await backend.aget(self.user_id, request.memory_id))
+        memory = self._found(await backend.aget(self.user_id, request.memory_id))
+        _check_correctable(memory["expires_on"], request)
         return self._found(await backend.aupdate(self.user_id, request))
 
     def delete(self, memory_id: str) -> None:
@@ -299,6 +302,14 @@ class HasScopedClient(Protocol):
     @property
     def scoped_client(self) -> ScopedClient:
         """The user and the backend it works on."""
+
+
+def _check_correctable(last_day: str | None, request: UpdateRequest) -> None:
+    if request.expires_on is ... and is_expired(last_day, datetime.now(UTC).date()):
+        raise MemoryNotFoundError(
+            "this memory is past its last day, so no search would find the correction: pass expires_on=None or a day "
+            "to come, and it is found again"
+        )
 
 
 def _require_deleted(existed: bool) -> None:

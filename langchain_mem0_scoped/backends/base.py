@@ -217,9 +217,15 @@ def added_rows(user_id: str, request: AddRequest, results: Rows, created_at: str
             "metadata": dict(request.metadata),
             "created_at": created_at,
             "updated_at": created_at,
+            "expiration_date": request.expires_on,
         }
         for result in results
     ]
+
+
+def expiration_of(request: UpdateRequest) -> dict[str, str | None]:
+    """Return the last day of a correction as an argument of mem0's update; none to keep the day there is."""
+    return {} if request.expires_on is ... else {"expiration_date": request.expires_on}
 
 
 def fetch_sizes(k: int) -> Iterator[int]:

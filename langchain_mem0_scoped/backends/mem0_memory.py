@@ -6,7 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary, ref
@@ -14,9 +14,10 @@ from weakref import WeakKeyDictionary, ref
 from ..errors import BackendError, ErasureError
 from ..fork import INIT_LOCK
 from ..messages import TextMessage
+from ..records import is_expired, last_day
 from ..requests import AddRequest, ErasureToken, ListRequest, SearchRequest, UpdateRequest, uses_model
 from ..scope import Scope
-from .base import Backend, Changes, Paths, Row, Rows, added_rows
+from .base import Backend, Changes, Paths, Row, Rows, added_rows, expiration_of
 from .clean_errors import call_mem0
 from .mem0_history import Mem0History, mem0_history_of
 
@@ -126,8 +127,8 @@ class Mem0Backend(Backend):
     def list(self, request: ListRequest) -> Rows:
         """See `Backend.list`. All rows are read also for a limit: mem0 does not list the latest first."""
         today = datetime.now(UTC).date()
-        unexpired = [row for row in self._list_all(request.filters) if not _expired(row, today)]
-        return _latest_first(unexpired)[: request.limit]
+        rows = self._list_all(request.filters)
+        return _latest_first(row for row in rows if not is_expired(row.get("expiration_date"), today))[: request.limit]
 
     def list_including_expired(self, user_id: str) -> Rows:
         """See `Backend.list_including_expired`."""
@@ -168,11 +169,22 @@ class Mem0Backend(Backend):
             raise BackendError(
                 "mem0 reported a successful update, but the memory still has its old text: check its vector store"
             )
+        if row is not None and request.expires_on not in (..., last_day(row.get("expiration_date"))):
+            raise BackendError(
+                "mem0 reported a successful update, but the memory still has its old last day: check its vector store"
+            )
         return row
 
     def _update_row(self, request: UpdateRequest) -> None:
         self._open_entity_store()
-        self._call("update", self._client.update, request.memory_id, text=request.text, metadata=request.metadata)
+        self._call(
+            "update",
+            self._client.update,
+            request.memory_id,
+            text=request.text,
+            metadata=request.metadata,
+            **expiration_of(request),
+        )
 
     def delete(self, user_id: str, memory_id: str) -> bool:
         """See `Backend.delete`."""
@@ -321,15 +333,8 @@ def _kinds_of(left: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(kind for kind, rows in left.items() if rows)
 
 
-def _latest_first(rows: Rows) -> Rows:
+def _latest_first(rows: Iterable[Row]) -> Rows:
     return sorted(rows, key=lambda row: (row.get("created_at") or "", row["id"]), reverse=True)
-
-
-def _expired(row: Row, today: date) -> bool:
-    try:
-        return date.fromisoformat(str(row.get("expiration_date"))) < today
-    except ValueError:
-        return False
 
 
 def _linked_ids(entity: Any) -> Iterable[str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from ..backends.base import Backend, Changes, Paths, Row, Rows, added_rows
+from ..backends.base import Backend, Changes, Paths, Row, Rows, added_rows, expiration_of
 from ..backends.clean_errors import call_mem0
 from ..errors import MemoryNotFoundError
 from ..filters import matches_filters
@@ -90,7 +90,13 @@ class EngineBackend(Backend):
             with self._units.unit(user_id, memory_ids=[memory_id]) as unit:
                 if self._engine.vector_store.get_of(user_id, memory_id) is None:
                     return None
-                self._engine.update(memory_id, text=request.text, metadata=request.metadata, user_id=user_id)
+                self._engine.update(
+                    memory_id,
+                    text=request.text,
+                    metadata=request.metadata,
+                    user_id=user_id,
+                    **expiration_of(request),
+                )
         except MemoryNotFoundError:
             # Another call has removed it meanwhile.
             return None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any, Final
 
+from .. import records
 from ..errors import ScopeError
 from ..scope import validate_id
 
@@ -39,13 +40,7 @@ def is_expired(payload: Mapping[str, Any], today: date) -> bool:
         payload: mem0's payload.
         today: The date in UTC.
     """
-    expiration_date = payload.get(_EXPIRATION_DATE)
-    if not expiration_date:
-        return False
-    try:
-        return date.fromisoformat(str(expiration_date)) < today
-    except ValueError:
-        return False
+    return records.is_expired(payload.get(_EXPIRATION_DATE), today)
 
 
 _PROMOTED: Final = frozenset({"user_id", "agent_id", "run_id", "actor_id", "role", "attributed_to", _EXPIRATION_DATE})

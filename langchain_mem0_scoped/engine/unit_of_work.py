@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..provider_errors import describe
 from ..errors import BackendError, ScopedMemoryError
+from ..provider_errors import describe
 from ..requests import ErasureToken
 from ..transcripts.appending import Appended
 from ..transcripts.codec import StoredMessage

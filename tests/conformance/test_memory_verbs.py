@@ -30,6 +30,9 @@ class TestAdd:
         assert record["created_at"] is not None
         assert before <= datetime.fromisoformat(record["created_at"]) <= datetime.now(UTC)
         assert record["score"] is None
+        assert record["expires_on"] is None
+        # The stand-in of the hosted platform takes every message for a fact.
+        assert record["extracted"] is kind.extracts
         assert call(memory, "get", record["id"]) == record
         assert call(memory, "get_all") == [record]
         (hit,) = call(memory, "search", TEXTS[0])
@@ -88,7 +91,10 @@ class TestAdd:
         assert call(memory, "get", memory_id)["memory"] == text
 
     def test_infer_false_keeps_the_text(self, memory: ScopedMemory, call: Call) -> None:
-        assert texts_of(call(memory, "add", "hello", infer=False)) == ["hello"]
+        (record,) = call(memory, "add", "hello", infer=False, expires_on="2999-01-02")
+        assert (record["memory"], record["extracted"], record["expires_on"]) == ("hello", False, "2999-01-02")
+        for found in (call(memory, "get_all"), call(memory, "search", "hello"), [call(memory, "get", record["id"])]):
+            assert [(one["extracted"], one["expires_on"]) for one in found] == [(False, "2999-01-02")]
 
     def test_infer_without_a_model_is_rejected(self, memory: ScopedMemory, call: Call, client: Any, kind: Kind) -> None:
         if kind.extracts:

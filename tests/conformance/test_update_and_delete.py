@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -33,10 +34,40 @@ class TestUpdate:
         assert texts_of(memory.search("spare key")) == [NEW]
 
     def test_keeps_the_day_it_expires(self, memory: ScopedMemory, call: Call) -> None:
-        memory_id = memory.add(OLD, expires_on="2001-01-01")[0]["id"]
-        call(memory, "update", memory_id, NEW)
-        assert call(memory, "get_all") == []
-        assert call(memory, "get", memory_id)["memory"] == NEW
+        (before,) = memory.add(OLD, expires_on="2999-01-01")
+        after = call(memory, "update", before["id"], NEW)
+        assert (before["expires_on"], after["expires_on"]) == ("2999-01-01", "2999-01-01")
+        assert call(memory, "get_all") == [after]
+
+    @pytest.mark.parametrize("last_day", [None, "2999-12-31", date(2999, 12, 31)], ids=str)
+    def test_sets_and_removes_the_last_day(self, memory: ScopedMemory, call: Call, last_day: Any) -> None:
+        expected = None if last_day is None else "2999-12-31"
+        (expired,) = memory.add(OLD, expires_on="2001-01-01", metadata={"topic": "home"})
+        assert expired["expires_on"] == "2001-01-01"
+        revived = call(memory, "update", expired["id"], expires_on=last_day)
+        assert (revived["memory"], revived["expires_on"], revived["metadata"]) == (OLD, expected, {"topic": "home"})
+        assert texts_of(call(memory, "search", OLD)) == [OLD]
+        assert call(memory, "get_all") == [call(memory, "get", expired["id"])] == [revived]
+        ended = call(memory, "update", expired["id"], NEW, expires_on="2001-01-01", metadata={"n": 1})
+        assert (ended["memory"], ended["expires_on"]) == (NEW, "2001-01-01")
+        assert ended["metadata"] == {"topic": "home", "n": 1}
+        assert call(memory, "get_all") == call(memory, "search", NEW) == []
+
+    @pytest.mark.parametrize("change", [{"text": NEW}, {"metadata": {"n": 1}}], ids=str)
+    def test_of_an_expired_memory_needs_a_new_last_day(self, memory: ScopedMemory, call: Call, change: Any) -> None:
+        (expired,) = memory.add(OLD, expires_on="2001-01-01")
+        # Memory tools answer it as they do for a memory that no search finds.
+        with pytest.raises(MemoryNotFoundError, match="expires_on=None") as refused:
+            call(memory, "update", expired["id"], **change)
+        assert OLD not in str(refused.value)
+        assert call(memory, "get", expired["id"])["memory"] == OLD
+        after = call(memory, "update", expired["id"], **change, expires_on=None)
+        assert call(memory, "get_all") == [after]
+
+    def test_on_the_last_day_is_as_on_any_other(self, memory: ScopedMemory, call: Call) -> None:
+        memory_id = memory.add(OLD, expires_on=datetime.now(UTC).date())[0]["id"]
+        assert call(memory, "update", memory_id, NEW)["memory"] == NEW
+        assert texts_of(call(memory, "get_all")) == [NEW]
 
     def test_the_same_text_again(self, memory: ScopedMemory, call: Call) -> None:
         memory_id = memory.add(OLD)[0]["id"]

@@ -48,7 +48,7 @@ def recalled(*texts: str) -> list[MemoryRecord]:
     return [
         MemoryRecord(
             id="i", memory=text, user_id="u", session_id=None, role=None, score=None, metadata={}, created_at=None,
-            updated_at=None,
+            updated_at=None, expires_on=None, extracted=False,
         )
         for text in texts
     ]  # fmt: skip

@@ -6,14 +6,15 @@ import copy
 import dataclasses
 import json
 import sys
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar
 
+import mem0
 import pandas as pd
 import pytest
 from IPython import lib
 
-from langchain_mem0_scoped.records import ErasureReceipt, MemoryList, MemoryRecord, record_from
+from langchain_mem0_scoped.records import ErasureReceipt, MemoryList, MemoryRecord, is_expired, record_from
 from tests.support import texts_of
 
 ROW: dict[str, Any] = {
@@ -45,6 +46,8 @@ class TestRecord:
             "metadata": {"topic": "food"},
             "created_at": ROW["created_at"],
             "updated_at": ROW["updated_at"],
+            "expires_on": "2999-01-01",
+            "extracted": False,
         }
 
     def test_row_is_not_changed(self) -> None:
@@ -67,6 +70,35 @@ class TestRecord:
         assert record["session_id"] == str(value)
         assert [record[name] for name in names] == [str(value)] * 3  # type: ignore[literal-required]
         assert str(MemoryList([record]))
+
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            (None, None),
+            ("", None),
+            ("2026-02-28", "2026-02-28"),
+            ("20260228", "2026-02-28"),
+            (date(2026, 2, 28), "2026-02-28"),
+            ("2026-02-30", None),
+            ("2026-02-28T10:00:00", None),
+            ("soon", None),
+            (7, None),
+            ({"a": 1}, None),
+        ],
+    )
+    def test_last_day_is_what_mem0_compares(self, given: Any, expected: str | None) -> None:
+        assert record_from(ROW | {"expiration_date": given})["expires_on"] == expected
+        hidden = mem0.memory.main._payload_is_expired({"expiration_date": given})
+        assert is_expired(given, datetime.now(UTC).date()) is hidden
+
+    def test_text_without_a_speaker_was_extracted_unless_the_client_says_otherwise(self) -> None:
+        for row, expected in [
+            ({"role": "user"}, False),
+            ({"role": None}, True),
+            ({"role": None, "extracted": False}, False),
+            ({"role": "user", "extracted": True}, True),
+        ]:
+            assert record_from(ROW | row)["extracted"] is expected
 
     def test_empty_session_is_kept(self) -> None:
         assert record_from(ROW | {"metadata": {"session_id": ""}})["session_id"] == ""
@@ -162,6 +194,8 @@ class TestDocuments:
             "role": "user",
             "created_at": ROW["created_at"],
             "updated_at": ROW["updated_at"],
+            "expires_on": "2999-01-01",
+            "extracted": False,
         }
 
     def test_no_memories_are_no_documents(self) -> None:
@@ -195,7 +229,9 @@ class TestPandas:
         assert types["score"] == "float64"
         assert types["created_at"] == types["updated_at"] == "datetime64[us, UTC]"
         assert types["metadata"] == "object"
-        assert {*types[["id", "memory", "user_id", "session_id", "role"]]} == {str(pd.Series(["text"]).dtype)}
+        assert types["extracted"] == "bool"
+        texts = ["id", "memory", "user_id", "session_id", "role", "expires_on"]
+        assert {*types[texts]} == {str(pd.Series(["text"]).dtype)}
         assert list(frame["session_id"].isna()) == ["metadata" not in row for row in rows]
 
     def test_missing_pandas_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:

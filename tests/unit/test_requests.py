@@ -220,7 +220,7 @@ class TestUpdate:
             update_request(memory_id, "tea")
 
     def test_of_nothing_is_refused(self) -> None:
-        with pytest.raises(InputError, match="a new text, metadata, or both; got neither"):
+        with pytest.raises(InputError, match="a new text, metadata or expires_on; got none of them"):
             update_request(NOBODYS_ID)
 
 

@@ -237,6 +237,8 @@ class TestSearching:
             "role": "user",
             "created_at": record["created_at"],
             "updated_at": record["updated_at"],
+            "expires_on": None,
+            "extracted": False,
         }
         assert str(record["created_at"]).startswith("2026-03-01")
 

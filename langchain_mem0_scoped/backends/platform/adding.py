@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
-from uuid import uuid4
 
 from ...errors import BackendError
 from ...requests import AddRequest
@@ -32,7 +31,7 @@ def add(user_id: str, request: AddRequest) -> Steps[Rows]:
     Raises:
         BackendError: The platform refused or failed, or it is not known whether it stored the messages.
     """
-    dedup_id = uuid4().hex
+    dedup_id = requests.new_dedup_id(request)
     lost: BackendError | None = None
     for attempt in range(_ATTEMPTS):
         try:

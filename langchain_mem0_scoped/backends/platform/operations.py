@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from ...errors import BackendError, ErasureError, InputError
 from ...filters import matches_filters
+from ...records import last_day
 from ...requests import ListRequest, SearchRequest, UpdateRequest
 from ...scope import Scope
 from ..base import Changes, Row, Rows, exclude_session, fetch_sizes
@@ -237,12 +238,16 @@ def update(user_id: str, request: UpdateRequest) -> Steps[Row | None]:
     if metadata is not None:
         # The platform replaces metadata as a whole.
         metadata = {**(before.get("metadata") or {}), **metadata}
-    if (yield requests.update(memory_id, request.text, metadata)) is None:
+    if (yield requests.update(memory_id, request.text, metadata, request.expires_on)) is None:
         return None
     row = yield from get(memory_id)
     if row is not None and request.text is not None and row["memory"] != request.text:
         raise BackendError(
             "mem0's platform reported a successful update, but the memory still has its old text; call update again"
+        )
+    if row is not None and request.expires_on not in (..., last_day(row["expiration_date"])):
+        raise BackendError(
+            "mem0's platform reported a successful update, but the memory still has its old last day; call update again"
         )
     return row
 

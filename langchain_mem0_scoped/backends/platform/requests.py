@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import EllipsisType
 from typing import Any, Final
 from urllib.parse import quote
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from ...errors import ScopeError
 from ...requests import AddRequest, SearchRequest
@@ -22,6 +23,9 @@ MAX_TOP_K: Final = 1_000
 
 DEDUP_KEY: Final = "langchain_mem0_scoped"
 """The metadata key that holds an add's random id, by which a lost add is found. No record shows it."""
+
+_VERBATIM: Final = "verbatim-"
+"""How the dedup id of text that is stored verbatim begins: the platform tells it of no row."""
 
 _PATH_SAFE = re.compile(r"[A-Za-z0-9_@+:~-][A-Za-z0-9_@+:.~-]*")
 """User ids that stay one segment of a path, even if a proxy decodes the path."""
@@ -71,6 +75,16 @@ def add(user_id: str, request: AddRequest, dedup_id: str) -> Request:
     return Request("add", "POST", "/v3/memories/add/", body=body, idempotent=False)
 
 
+def new_dedup_id(request: AddRequest) -> str:
+    """Return a new id for an add, from which `is_verbatim` reads whether its text is kept as it is."""
+    return f"{_VERBATIM if request.infer is False else ''}{uuid4().hex}"
+
+
+def is_verbatim(dedup_id: object) -> bool:
+    """Return whether a row was stored verbatim, by the id of its add."""
+    return isinstance(dedup_id, str) and dedup_id.startswith(_VERBATIM)
+
+
 def search(request: SearchRequest, top_k: int) -> Request:
     """Search for rows; `top_k` may be more than the request's k."""
     body: dict[str, Any] = {"query": request.query, "filters": filters_of(request.filters), "top_k": top_k}
@@ -105,9 +119,16 @@ def get(memory_id: str, operation: str = "get") -> Request:
     return Request(operation, "GET", f"/v1/memories/{_uuid(memory_id)}/", may_be_gone=True)
 
 
-def update(memory_id: str, text: str | None, metadata: Mapping[str, Any] | None) -> Request:
-    """Change one row. Metadata replaces the row's metadata as a whole."""
+def update(
+    memory_id: str,
+    text: str | None,
+    metadata: Mapping[str, Any] | None,
+    expires_on: str | EllipsisType | None = ...,
+) -> Request:
+    """Change one row. Metadata replaces the row's metadata as a whole; a last day of None removes the row's."""
     body: dict[str, Any] = {} if text is None else {"text": text}
+    if expires_on is not ...:
+        body["expiration_date"] = expires_on
     if metadata is not None:
         body["metadata"] = dict(metadata)
     return Request("update", "PUT", f"/v1/memories/{_uuid(memory_id)}/", body=body, may_be_gone=True)

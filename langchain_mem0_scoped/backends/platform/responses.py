@@ -12,7 +12,7 @@ from ...errors import BackendError
 from ...requests import AddRequest
 from ...scope import Scope
 from ..base import Changes, Row, Rows
-from .requests import DEDUP_KEY
+from .requests import DEDUP_KEY, is_verbatim
 
 _WORD = re.compile(r"\w+")
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`|“[^”]*”|«[^»]*»|\{.*\}|\[.*\]", flags=re.DOTALL)
@@ -69,7 +69,7 @@ def parse_row(answer: Any) -> Row:
         raise unexpected_response("a memory whose text is a str")
     given = answer.get("metadata")
     metadata = dict(given) if isinstance(given, Mapping) else {}
-    metadata.pop(DEDUP_KEY, None)
+    dedup_id = metadata.pop(DEDUP_KEY, None)
     return {
         "id": answer["id"],
         "memory": answer.get("memory") or "",
@@ -79,6 +79,7 @@ def parse_row(answer: Any) -> Row:
         "created_at": _to_utc(answer.get("created_at")),
         "updated_at": _to_utc(answer.get("updated_at")),
         "expiration_date": answer.get("expiration_date"),
+        "extracted": not is_verbatim(dedup_id),
     }
 
 
@@ -98,6 +99,7 @@ def pending_rows(user_id: str, request: AddRequest, event_id: str | None) -> Row
             "user_id": user_id,
             "role": message.role,
             "metadata": {**request.metadata, **status},
+            "expiration_date": request.expires_on,
         }
         for message in request.messages
     ]
