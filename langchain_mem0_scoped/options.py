@@ -19,7 +19,8 @@ class HistoryOptions(TypedDict, total=False):
     `ScopedMemoryMiddleware` takes `recall` and `remember`. It keeps no transcript: an agent has a checkpointer.
 
     Attributes:
-        recall: Maximum number of memories from other sessions given to the model; 0 for none. The default is 5.
+        recall: Maximum number of memories from other sessions given to the model; 0 for none. The default is 5. A long
+            memory is cut, and a long recall leaves out the rest; see `recall_text.format_memories`.
         remember: Which messages of a turn become memories; see `memory_filter.Remember`. The default is True: what the
             user and the assistant said. The transcript keeps every message either way.
         max_messages: Maximum number of messages returned, the last of the transcript; None, the default, for all.

@@ -10,9 +10,17 @@ import mem0
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
-from langchain_mem0_scoped import MemoryList, MemoryRecord, ScopedMemory, local_memory
+from langchain_mem0_scoped import (
+    MemoryList,
+    MemoryRecord,
+    ScopedMemory,
+    ScopedMemoryMiddleware,
+    local_memory,
+    with_scoped_memory,
+)
 from langchain_mem0_scoped.messages import MAX_QUERY
 from langchain_mem0_scoped.recall import (
     arecall_other_sessions,
@@ -21,6 +29,8 @@ from langchain_mem0_scoped.recall import (
     recall_other_sessions,
 )
 from langchain_mem0_scoped.recall_text import recall_message
+from tests.agents import config_of
+from tests.models import constant
 from tests.support import MODES, new_user, texts_of
 from tests.worlds import WordEmbeddings
 
@@ -137,6 +147,23 @@ class TestRecallOtherSessions:
         alice, bob = (ScopedMemory(new_user(), client=client) for _ in range(2))
         alice.add("tea", session_id="s1")
         assert await found(bob, "tea", "s2", 5) == await found(bob, "", "s2", 5) == []
+
+    @pytest.mark.parametrize("way", ["chain", "history", "agent"])
+    def test_a_pasted_log_fills_no_prompt(self, client: mem0.Memory, way: str) -> None:
+        user, model = new_user(), constant()
+        log = "GET /tea.html 200 in 12 ms\n" * 18_000
+        ScopedMemory(user, client=client).add([log, "the tea is green", *[f"{n} {log}" for n in range(4)]], infer=False)
+        if way == "chain":
+            with_scoped_memory(model, client=client).invoke("tea?", config_of(user))
+        elif way == "history":
+            model.invoke([*ScopedMemory(user, client=client).chat_history("s").messages, HumanMessage("tea?")])
+        else:
+            agent: Any = create_agent(model, middleware=[ScopedMemoryMiddleware(client=client)])
+            agent.invoke({"messages": [HumanMessage("tea?")]}, context={"user_id": user})
+        prompt = "".join(message.text for message in model.seen[0])
+        assert "GET /tea.html" in prompt
+        assert "characters)" in prompt
+        assert len(prompt) < 7_000
 
 
 async def found_all(memory: ScopedMemory, query: str, session_id: str) -> Any:

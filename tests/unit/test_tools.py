@@ -11,7 +11,7 @@ import mem0
 import pytest
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from langchain_mem0_scoped import (
     InputError,
@@ -200,6 +200,27 @@ class TestFailures:
         )
         with pytest.raises(ScopeError):
             await ask(mode, tools_of(alice)["list_memories"], {})
+        client.close()
+
+    async def test_programming_error_raises(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+        """LangChain passes any validation error of a call to the tool, as if it were of the arguments."""
+        client = local_memory(tmp_path / "m.db")
+
+        class Elsewhere(BaseModel):
+            number: int
+
+        def fails(*_: Any) -> Any:
+            return Elsewhere.model_validate({"number": "none"})
+
+        monkeypatch.setattr(client.backend, "list", fails)
+        monkeypatch.setattr(client.backend, "search", lambda _: [][0])
+        tools = tools_of(ScopedMemory("u_alice", client=client))
+        for name, arguments, error in (
+            ("list_memories", {}, ValidationError),
+            ("search_memory", {"query": "x"}, IndexError),
+        ):
+            with pytest.raises(error):
+                await ask(mode, tools[name], arguments)
         client.close()
 
     async def test_remember_stores_the_text_without_extraction(self, tmp_path: Path, mode: str) -> None:
