@@ -255,6 +255,58 @@ class TestForeignEntities:
             call(memory, "delete", memory.get_all()[0]["id"])
 
 
+class TestErasureBesideOtherWriters:
+    """Other calls write while rows are deleted one by one."""
+
+    def erase_while(
+        self, plain: mem0.Memory, memory: ScopedMemory, call: Call, meanwhile: Callable[[str], None]
+    ) -> Any:
+        """Erase, and call `meanwhile` with the id of the first row before it is deleted."""
+        delete, first = plain.delete, [True]
+
+        def deleting(memory_id: str) -> Any:
+            if first:
+                first.clear()
+                meanwhile(memory_id)
+            return delete(memory_id)
+
+        with shadowed(plain, "delete", deleting):
+            return call(memory, "delete_all")
+
+    def test_names_that_are_added_meanwhile_are_erased(self, plain: mem0.Memory, call: Call) -> None:
+        memory = ScopedMemory("u_alice", client=plain)
+        memory.add(SECRET)
+
+        def add_name(memory_id: str) -> None:
+            plain.entity_store.insert(
+                vectors=[plain.embedding_model.embed("Frieda", "add")],
+                payloads=[{"data": "Frieda", "user_id": "u_alice", "linked_memory_ids": []}],
+                ids=["00000000-0000-4000-8000-000000000001"],
+            )
+
+        assert self.erase_while(plain, memory, call, add_name).entities == 1
+        assert plain.entity_store.list(filters={"user_id": "u_alice"})[0] == []
+
+    def test_the_history_of_a_row_that_is_deleted_meanwhile_is_erased(self, plain: mem0.Memory, call: Call) -> None:
+        memory = ScopedMemory("u_alice", client=plain)
+        memory.add([SECRET, *TEXTS])
+        self.erase_while(plain, memory, call, plain.vector_store.delete)
+        assert plain.db.connection.execute("SELECT count(*) FROM history").fetchone() == (0,)
+
+
+def test_update_cleans_names_that_mem0_has_not_opened(plain: mem0.Memory, call: Call) -> None:
+    memory = ScopedMemory("u_alice", client=plain)
+    memory_id = memory.add(SECRET)[0]["id"]
+    plain.entity_store.insert(
+        vectors=[plain.embedding_model.embed("Frieda", "add")],
+        payloads=[{"data": "Frieda", "user_id": "u_alice", "linked_memory_ids": [memory_id]}],
+        ids=["00000000-0000-4000-8000-000000000001"],
+    )
+    plain._entity_store = None  # As in a process that has just started.
+    call(memory, "update", memory_id, "nobody sings")
+    assert plain.entity_store.list(filters={"user_id": "u_alice"})[0] == []
+
+
 @pytest.mark.parametrize("verb", ["update", "delete"])
 def test_a_row_that_is_deleted_meanwhile_is_not_found(plain: mem0.Memory, call: Call, verb: str) -> None:
     memory = ScopedMemory("u_alice", client=plain)
