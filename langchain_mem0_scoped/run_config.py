@@ -2,7 +2,7 @@
 
 LangChain moves every key of a config that it does not know into `configurable`, where it replaces the value that the
 server put there: `{"configurable": {"user_id": "u_bob"}, "user_id": "u_alice"}` is a run of Alice. So ids outside
-`configurable` are refused, before LangChain has seen the config. A runnable around the wrapped chain, such as a
+`configurable` are refused, before LangChain has seen the config. Another runnable around the wrapped chain, such as a
 sequence or `with_retry()`, moves the keys first, and nothing in its config shows it any more.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
+from langchain_core.runnables.base import RunnableBinding, RunnableBindingBase
 
 from .errors import ScopeError
 
@@ -54,15 +55,40 @@ def refuse_ids_outside_configurable(config: Any) -> None:
 
 
 class ConfigCheckedRunnable(Runnable[Any, Any]):
-    """A runnable that refuses ids outside `configurable` wherever LangChain would move them first.
+    """A runnable that refuses ids outside `configurable` before LangChain moves them, also once it is bound.
 
-    The methods that a subclass writes itself get the config as it was passed: they call `ids_from_config` with it.
+    A subclass that writes `invoke`, `stream` or their async twins itself calls `ids_from_config` with what it is given.
     """
 
-    def with_config(self, config: RunnableConfig | None = None, **options: Any) -> Runnable[Any, Any]:
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
         """As in LangChain."""
-        refuse_ids_outside_configurable([config, options])
-        return super().with_config(config, **options)
+        refuse_ids_outside_configurable(config)
+        return super().invoke(input, config, **options)  # type: ignore[safe-super]
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
+        """As in LangChain."""
+        refuse_ids_outside_configurable(config)
+        return await super().ainvoke(input, config, **options)
+
+    def stream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Iterator[Any]:
+        """As in LangChain."""
+        refuse_ids_outside_configurable(config)
+        return super().stream(input, config, **options)
+
+    def astream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> AsyncIterator[Any]:
+        """As in LangChain."""
+        refuse_ids_outside_configurable(config)
+        return super().astream(input, config, **options)
+
+    def transform(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Iterator[Any]:
+        """As in LangChain."""
+        refuse_ids_outside_configurable(config)
+        return super().transform(input, config, **options)
+
+    def atransform(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> AsyncIterator[Any]:
+        """As in LangChain."""
+        refuse_ids_outside_configurable(config)
+        return super().atransform(input, config, **options)
 
     def batch(self, inputs: Any, config: Any = None, **options: Any) -> list[Any]:
         """As in LangChain."""
@@ -93,3 +119,43 @@ class ConfigCheckedRunnable(Runnable[Any, Any]):
         """As in LangChain."""
         refuse_ids_outside_configurable(config)
         return super().astream_events(input, config, **options)
+
+    # -- what is bound is checked as well
+
+    def with_config(self, config: RunnableConfig | None = None, **options: Any) -> Runnable[Any, Any]:
+        """As in LangChain."""
+        refuse_ids_outside_configurable([config, options])
+        return _checked(super().with_config(config, **options))
+
+    def bind(self, **options: Any) -> Runnable[Any, Any]:
+        """As in LangChain."""
+        return _checked(super().bind(**options))
+
+    def with_listeners(self, **listeners: Any) -> Runnable[Any, Any]:
+        """As in LangChain."""
+        return _checked(super().with_listeners(**listeners))
+
+    def with_alisteners(self, **listeners: Any) -> Runnable[Any, Any]:
+        """As in LangChain."""
+        return _checked(super().with_alisteners(**listeners))
+
+    def with_types(self, input_type: Any = None, output_type: Any = None) -> Runnable[Any, Any]:
+        """As in LangChain."""
+        return _checked(super().with_types(input_type=input_type, output_type=output_type))
+
+
+class ConfigCheckedBinding(ConfigCheckedRunnable, RunnableBinding[Any, Any]):
+    """What LangChain's `with_config`, `bind` and the like return, for a `ConfigCheckedRunnable`."""
+
+
+def _checked(binding: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    if isinstance(binding, ConfigCheckedBinding) or not isinstance(binding, RunnableBindingBase):
+        return binding
+    return ConfigCheckedBinding(
+        bound=binding.bound,
+        kwargs=binding.kwargs,
+        config=binding.config,
+        config_factories=binding.config_factories,
+        custom_input_type=binding.custom_input_type,
+        custom_output_type=binding.custom_output_type,
+    )

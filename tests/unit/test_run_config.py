@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import pytest
-from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableBinding, RunnableLambda, RunnableParallel, RunnablePassthrough
 
 from langchain_mem0_scoped import ScopedMemory, ScopeError, local_memory, with_scoped_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
@@ -75,9 +75,24 @@ OTHER_WAYS: Final[dict[str, Calling]] = {
 
 
 async def called(way: str, chain: Runnable[Any, Any], config: Any) -> None:
-    answer = OTHER_WAYS[way](chain, config)
+    answer = run(way, chain, "safe?", config) if way in WAYS else OTHER_WAYS[way](chain, config)
     if inspect.isawaitable(answer):
         await answer
+
+
+BINDINGS: Final[dict[str, Callable[[Runnable[Any, Any]], Runnable[Any, Any]]]] = {
+    "with_config": lambda chain: chain.with_config(tags=["t"]),
+    "with_config twice": lambda chain: chain.with_config(tags=["t"]).with_config({"run_name": "chat"}),
+    "bind": lambda chain: chain.bind(),
+    "with_listeners": lambda chain: chain.with_listeners(on_end=lambda run: None),
+    "with_alisteners": lambda chain: chain.with_alisteners(on_end=_listener),
+    "with_types": lambda chain: chain.with_types(input_type=str),
+    "several": lambda chain: chain.bind().with_types(input_type=str).with_listeners(on_end=lambda run: None).bind(),
+}
+
+
+async def _listener(run: Any) -> None:
+    pass
 
 
 class TestIdsAtTheTopLevel:
@@ -118,6 +133,32 @@ class TestIdsAtTheTopLevel:
         await called(way, chain, {**config_of(bob), "metadata": {"user_id": alice}, "tags": ["t"]})
         assert transcript_texts(client, bob)[:2] == [("human", "safe?"), ("ai", "ok")]
         assert transcript_texts(client, alice) == []
+
+    @pytest.mark.filterwarnings("ignore:astream_log is deprecated")
+    @pytest.mark.filterwarnings("ignore:astream_events version='v1' is deprecated")
+    @pytest.mark.parametrize("binding", BINDINGS)
+    async def test_refused_by_a_bound_chain(self, client: EngineMemory, users: tuple[str, str], binding: str) -> None:
+        alice, bob = users
+        model = constant()
+        chain = BINDINGS[binding](with_scoped_memory(model, client=client))
+        for way in (*WAYS, *OTHER_WAYS):
+            if way != "with_config and invoke":
+                with pytest.raises(ScopeError, match="top level"):
+                    await called(way, chain, {**config_of(bob), "user_id": alice})
+        assert model.seen == []
+        answers = [await run(way, chain, "safe?", config_of(bob, f"s{way}")) for way in WAYS if way != "astream_events"]
+        assert {getattr(answer, "text", answer) for answer in answers} == {"ok"}
+        assert transcript_texts(client, bob, "sinvoke") == [("human", "safe?"), ("ai", "ok")]
+        assert transcript_texts(client, alice) == []
+
+    def test_a_bound_chain_keeps_what_is_bound(self, client: EngineMemory, users: tuple[str, str]) -> None:
+        seen: list[Any] = []
+        chain = with_scoped_memory(RunnableLambda(lambda given, config: str(config["tags"])), client=client)
+        bound = chain.with_config(tags=["t"]).with_listeners(on_end=lambda run: seen.append(run.name))
+        assert bound.invoke("safe?", config_of(users[1])) == "['t']"
+        assert isinstance(bound, RunnableBinding)
+        assert seen
+        assert bound.config_specs == chain.config_specs
 
     def test_langchain_moves_it_before_the_chain_sees_it(self, client: EngineMemory, users: tuple[str, str]) -> None:
         """What is documented as impossible to see. If this fails, LangChain has changed: refuse it there as well."""
