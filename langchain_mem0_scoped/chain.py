@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, Unpack
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
-from langchain_core.messages import BaseMessage
-from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
-from langchain_core.runnables.config import get_async_callback_manager_for_config, get_callback_manager_for_config
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 from langchain_core.utils.pydantic import get_fields
 from pydantic import create_model
 
+from .chain_checkpoint import find_checkpoint
 from .chain_messages import MessageKeys
 from .chain_output import OutputAccumulator, refuse_event_version
 from .chain_prompt import check_prompt, streams_whole_values
+from .chain_run import ChainRun
 from .chat_history import HISTORY_CONFIG, ScopedChatMessageHistory, history_factory
 from .errors import InputError
-from .memory_filter import NOT_SAVED, report_unsaved
 from .options import HistoryOptions, HistorySettings
-from .recall import arecall_other_sessions, last_human_text, recall_other_sessions
-from .recall_text import recall_message
 from .run_config import ConfigCheckedRunnable, ids_from_config
 
 if TYPE_CHECKING:
@@ -28,15 +27,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from .backends import Client
-    from .records import MemoryList
 
 _HistoryFactory: TypeAlias = Callable[[str, str], ScopedChatMessageHistory]
 
-_SAVED_BY_OUTER: Final = "__scoped_memory_saved_by_outer"
-"""The key in `configurable` under which a chain names the sessions whose turn it saves, for the chains inside it.
-
-LangChain keeps keys that begin with "__" out of traces.
-"""
+logger = logging.getLogger(__name__)
 
 
 def with_scoped_memory(
@@ -57,9 +51,15 @@ def with_scoped_memory(
     top level replace the one in `configurable`. That is refused, but not where another runnable is around the wrapped
     chain, since LangChain has moved the key by then.
 
-    A turn is saved when the chain has finished. A run that fails, or a stream that is abandoned, stores nothing. If
-    saving fails, the answer is returned all the same: the failure is logged and sent to callbacks as the custom event
-    `scoped_memory_not_saved`. If recall fails, the run fails: an answer without memories would look like one with them.
+    A turn is saved when the chain has finished. Of a run that fails, or a stream that is closed early, the user's
+    messages are logged and not yet remembered: the next turn of the session remembers them with its own. A partial
+    answer is not stored. If saving fails, the answer is returned all the same: the failure is logged and sent to
+    callbacks as the custom event `scoped_memory_not_saved`, with what was saved and what was not. If recall fails, the
+    run fails: an answer without memories would look like one with them.
+
+    A caller may pass the whole conversation, its last messages, or what is said now alone. The model gets each message
+    once, and only what the transcript lacks is stored; see `transcripts.sameness`. The last turn with the same ids and
+    text is that turn again: its answer is added to it.
 
     An answer is a str, a message or a list of messages. A list of strs, such as an output parser returns, is saved as
     one answer with one line for each. An output without an answer is returned, and its turn is reported as not saved.
@@ -118,7 +118,7 @@ def with_scoped_memory(
 class ScopedRunnable(ConfigCheckedRunnable):
     """A chain whose every run gets its session's context, and is saved when it has finished.
 
-    It adds no LangChain run: callbacks and traces see the chain.
+    Callbacks and traces see it as a run around three others: the recall, the chain and the save.
 
     Args:
         chain: The chain.
@@ -134,6 +134,12 @@ class ScopedRunnable(ConfigCheckedRunnable):
         self._keys = keys
         self._history = history
         self._recall = recall
+        self._checkpoint = find_checkpoint(chain)
+        if self._checkpoint is not None and recall:
+            logger.warning(
+                "the wrapped graph has a checkpointer, which would keep recalled memories, so it gets none: give the "
+                "agent ScopedMemoryMiddleware, or pass recall=0"
+            )
 
     # -- introspection
 
@@ -174,38 +180,87 @@ class ScopedRunnable(ConfigCheckedRunnable):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
         """Run the chain with its session's context, and save the turn."""
-        run, output = self._start(input, config), self._output()
-        value = self._chain.invoke(run.chain_input(run.context_messages()), output.watch(run.config), **options)
-        output.add(value)
-        run.save(output)
-        return value
+        run = self._start(input, config)
+
+        def call(_: Any, config: RunnableConfig) -> Any:
+            output = self._output()
+            value = self._chain.invoke(run.given(config), output.watch(run.chain_config(config)), **options)
+            output.add(value)
+            run.save(output, config)
+            return value
+
+        try:
+            return self._call_with_config(call, input, config)
+        except BaseException:
+            run.log_unanswered()
+            raise
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
         """Async twin of `invoke`."""
-        run, output = self._start(input, config), self._output()
-        given = run.chain_input(await run.acontext_messages())
-        value = await self._chain.ainvoke(given, output.watch(run.config), **options)
-        output.add(value)
-        await run.asave(output)
-        return value
+        run = self._start(input, config)
+
+        async def call(_: Any, config: RunnableConfig) -> Any:
+            given, output = await run.agiven(config), self._output()
+            value = await self._chain.ainvoke(given, output.watch(run.chain_config(config)), **options)
+            output.add(value)
+            await run.asave(output, config)
+            return value
+
+        try:
+            return await self._acall_with_config(call, input, config)
+        except BaseException:
+            await run.alog_unanswered()
+            raise
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Iterator[Any]:
-        """Stream the chain with its session's context, and save the turn after the last chunk."""
-        run, output = self._start(input, config), self._output(is_streamed=True)
-        given = run.chain_input(run.context_messages())
-        for chunk in self._chain.stream(given, output.watch(run.config), **options):
-            output.add(chunk)
-            yield chunk
-        run.save(output)
+        """Stream the chain with its session's context, and save the turn after the last chunk.
 
-    async def astream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> AsyncIterator[Any]:
+        The ids and the input are validated by the call itself, before the first chunk is asked for.
+        """
+        return self._stream(self._start(input, config), input, config, options)
+
+    def _stream(
+        self, run: ChainRun, chain_input: Any, config: RunnableConfig | None, options: Mapping[str, Any]
+    ) -> Iterator[Any]:
+        def chunks(_: Iterator[Any], config: RunnableConfig) -> Iterator[Any]:
+            given, output = run.given(config), self._output(is_streamed=True)
+            for chunk in self._chain.stream(given, output.watch(run.chain_config(config)), **options):
+                output.add(chunk)
+                yield chunk
+            run.save(output, config)
+
+        streamed = self._transform_stream_with_config(iter([chain_input]), chunks, config)
+        try:
+            yield from streamed
+        except BaseException:
+            run.log_unanswered()
+            raise
+
+    def astream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> AsyncIterator[Any]:
         """Async twin of `stream`."""
-        run, output = self._start(input, config), self._output(is_streamed=True)
-        given = run.chain_input(await run.acontext_messages())
-        async for chunk in self._chain.astream(given, output.watch(run.config), **options):
-            output.add(chunk)
-            yield chunk
-        await run.asave(output)
+        return self._astream(self._start(input, config), input, config, options)
+
+    async def _astream(
+        self, run: ChainRun, chain_input: Any, config: RunnableConfig | None, options: Mapping[str, Any]
+    ) -> AsyncIterator[Any]:
+        async def inputs() -> AsyncIterator[Any]:
+            yield chain_input
+
+        async def chunks(_: AsyncIterator[Any], config: RunnableConfig) -> AsyncIterator[Any]:
+            given, output = await run.agiven(config), self._output(is_streamed=True)
+            async for chunk in self._chain.astream(given, output.watch(run.chain_config(config)), **options):
+                output.add(chunk)
+                yield chunk
+            await run.asave(output, config)
+
+        streamed = self._atransform_stream_with_config(inputs(), chunks, config)
+        try:
+            async with aclosing(streamed):
+                async for chunk in streamed:
+                    yield chunk
+        except BaseException:
+            await run.alog_unanswered()
+            raise
 
     def astream_events(
         self, input: Any, config: RunnableConfig | None = None, *, version: str = "v2", **options: Any
@@ -232,89 +287,6 @@ class ScopedRunnable(ConfigCheckedRunnable):
         whole_values = is_streamed and streams_whole_values(self._chain)
         return OutputAccumulator(whole_values=whole_values, chain=self._chain)
 
-    def _start(self, chain_input: Any, config: RunnableConfig | None) -> _Run:
+    def _start(self, chain_input: Any, config: RunnableConfig | None) -> ChainRun:
         history = self._history(*ids_from_config(config))
-        return _Run(chain_input, self._keys, history, self._recall, ensure_config(config))
-
-
-class _Run:
-    """One run of the chain: reads its context, builds the chain's input and config, saves the turn.
-
-    Args:
-        chain_input: What the wrapped chain was called with.
-        keys: Where it holds messages.
-        history: The session's history.
-        recall: Maximum number of memories; 0 for none.
-        outer: The config of the call.
-
-    Attributes:
-        config: The config for the chain: that of the call, and which session's turn is saved here.
-    """
-
-    def __init__(
-        self,
-        chain_input: Any,
-        keys: MessageKeys,
-        history: ScopedChatMessageHistory,
-        recall: int,
-        outer: RunnableConfig,
-    ) -> None:
-        self._chain_input = chain_input
-        self._keys = keys
-        self._turn = keys.turn_messages(chain_input)
-        self._history = history
-        self._client = history.scoped_client
-        self._recall = recall
-        configurable = outer.get("configurable", {})
-        saved_by_outer: tuple[tuple[int, str, str], ...] = configurable.get(_SAVED_BY_OUTER, ())
-        session = (id(self._client.client), history.user_id, history.session_id)
-        self._saves = session not in saved_by_outer
-        self.config: RunnableConfig = {
-            **outer,
-            "configurable": {**configurable, _SAVED_BY_OUTER: (*saved_by_outer, session)},
-        }
-
-    def context_messages(self) -> list[BaseMessage]:
-        """Return the messages before the turn: the recalled memories, then the history."""
-        # The history is read first, and the erasure token with it: an erasure from here on stops the turn.
-        messages = self._history.messages
-        return _with_recall(messages, recall_other_sessions(self._client, *self._query()))
-
-    async def acontext_messages(self) -> list[BaseMessage]:
-        """Async twin of `context_messages`."""
-        return await self._client.run_sync_or_async(self.context_messages, self._acontext_messages)
-
-    async def _acontext_messages(self) -> list[BaseMessage]:
-        messages = await self._history.aget_messages()
-        return _with_recall(messages, await arecall_other_sessions(self._client, *self._query()))
-
-    def _query(self) -> tuple[str, str, int]:
-        return last_human_text(self._turn), self._history.session_id, self._recall
-
-    def chain_input(self, context: list[BaseMessage]) -> Any:
-        """Return the chain's input with the context in it."""
-        return self._keys.with_context(self._chain_input, self._turn, context)
-
-    def save(self, output: OutputAccumulator) -> None:
-        """Save the turn; report it if that fails."""
-        try:
-            if self._saves:
-                self._history.add_turn(*self._keys.new_messages(self._turn, output, self._chain_input))
-        except Exception as error:
-            report_unsaved(error)
-            callbacks = get_callback_manager_for_config(self.config)
-            callbacks.on_custom_event(NOT_SAVED, {"error": type(error).__name__}, callbacks.parent_run_id)
-
-    async def asave(self, output: OutputAccumulator) -> None:
-        """Async twin of `save`."""
-        try:
-            if self._saves:
-                await self._history.aadd_turn(*self._keys.new_messages(self._turn, output, self._chain_input))
-        except Exception as error:
-            report_unsaved(error)
-            callbacks = get_async_callback_manager_for_config(self.config)
-            await callbacks.on_custom_event(NOT_SAVED, {"error": type(error).__name__}, callbacks.parent_run_id)
-
-
-def _with_recall(messages: list[BaseMessage], memories: MemoryList) -> list[BaseMessage]:
-    return [recall_message(memories), *messages] if memories else messages
+        return ChainRun(chain_input, self._keys, history, self._recall, config, self._checkpoint)

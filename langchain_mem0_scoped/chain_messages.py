@@ -64,6 +64,10 @@ class MessageKeys:
             raise InputError("the input holds no message; expected a str, a message or a list of messages")
         return turn
 
+    def with_turn(self, chain_input: Any, turn: Sequence[BaseMessage]) -> Any:
+        """Return the chain's input with another turn in it."""
+        return {**chain_input, self.input_key: list(turn)} if isinstance(chain_input, Mapping) else list(turn)
+
     def with_context(self, chain_input: Any, turn: Sequence[BaseMessage], context: list[BaseMessage]) -> Any:
         """Return the chain's input with the context in it: the memories and the history.
 

@@ -1,11 +1,8 @@
-"""Which messages of a turn become memories (`remember=`), and the report of a turn that could not be saved."""
+"""Which messages of a turn become memories (`remember=`)."""
 
 from __future__ import annotations
 
-import logging
-import traceback
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
@@ -21,11 +18,6 @@ turn, of any type. It returns True to remember the message's text, a str to reme
 a card number removed), and False or None to skip the message. A tool's output is skipped unless the function selects
 it; it is then remembered as the assistant's words. To pause remembering, return False for as long as you like.
 """
-
-logger = logging.getLogger(__name__)
-
-NOT_SAVED: Final = "scoped_memory_not_saved"
-"""The custom event that callbacks receive when a turn could not be saved. Its data names the error's type."""
 
 
 def validate_remember(remember: object) -> Remember:
@@ -83,21 +75,3 @@ def _selected_text(message: BaseMessage, remember: Remember) -> str:
 def _storable(text: str) -> str:
     """Remove what a memory cannot hold. The transcript keeps the message exactly."""
     return text.replace("\x00", "").encode("utf-8", "ignore").decode()[:MAX_TEXT]
-
-
-def report_unsaved(error: Exception) -> None:
-    """Log that a turn was answered but not saved. The log line holds nothing of the turn."""
-    kind, detail = type(error).__name__, _safe_text(error)
-    logger.error("a turn could not be saved (%s): the answer was given, but is not remembered%s", kind, detail)
-
-
-def _safe_text(error: Exception) -> str:
-    """Return an error's text where it surely quotes nothing of the turn, else "".
-
-    That is an InputError raised by this package, which names types and arguments only. An InputError raised by a
-    caller's function may quote the turn, and a BackendError may quote the hosted platform.
-    """
-    if type(error) is not InputError:
-        return ""
-    raised_in = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return f": {error}" if raised_in and raised_in[-1].startswith(f"{__package__}.") else ""

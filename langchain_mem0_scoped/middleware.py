@@ -14,9 +14,10 @@ from langchain_core.tools import BaseTool
 
 from .backends import check_client
 from .errors import InputError, ScopeError
-from .memory_filter import NOT_SAVED, Remember, report_unsaved, select_messages
+from .memory_filter import Remember, select_messages
 from .messages import TextMessage
 from .options import HistorySettings
+from .pending_turn import TurnOutcome
 from .recall import arecall_other_sessions, last_human_text, recall_other_sessions
 from .recall_text import format_memories
 from .records import MemoryList
@@ -24,6 +25,7 @@ from .requests import AddRequest, ErasureToken
 from .scope import SESSION_KEY, validate_id
 from .scoped_client import ScopedClient
 from .tools import ACTIONS, MemoryAction
+from .unsaved import NOT_SAVED, report_unsaved
 
 try:
     from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
@@ -205,8 +207,8 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
             if request := self._add_request(client, state):
                 client.add(request)
         except Exception as error:
-            report_unsaved(error)
-            dispatch_custom_event(NOT_SAVED, {"error": type(error).__name__})
+            outcome = TurnOutcome(in_transcript=False, remembered=False, error=error)
+            dispatch_custom_event(NOT_SAVED, report_unsaved(outcome))
             return None
         return self._saved_update(state)
 
@@ -217,8 +219,8 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
             if request := self._add_request(client, state):
                 await client.aadd(request)
         except Exception as error:
-            report_unsaved(error)
-            await adispatch_custom_event(NOT_SAVED, {"error": type(error).__name__})
+            outcome = TurnOutcome(in_transcript=False, remembered=False, error=error)
+            await adispatch_custom_event(NOT_SAVED, report_unsaved(outcome))
             return None
         return self._saved_update(state)
 

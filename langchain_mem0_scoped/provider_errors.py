@@ -56,11 +56,15 @@ class Failure(NamedTuple):
         summary: The classes of the error and its causes, the HTTP status and the provider's code.
         retryable: Whether the same call may succeed later.
         retry_after: Seconds to wait before the next attempt, if the provider named them.
+        status: The HTTP status, if there is one.
+        code: The provider's code, if it named one beside the status.
     """
 
     summary: str
     retryable: bool
     retry_after: float | None
+    status: int | None = None
+    code: str | None = None
 
 
 def describe(error: BaseException) -> Failure:
@@ -78,7 +82,7 @@ def describe(error: BaseException) -> Failure:
     code = _code_of(decisive)
     retryable = _is_retryable_answer(decisive, status or 0)
     summary = f"{names}, status {status}" + ("" if code is None else f", code {code}")
-    return Failure(summary, retryable, _retry_after(decisive) if retryable else None)
+    return Failure(summary, retryable, _retry_after(decisive) if retryable else None, status, code)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -70,6 +70,12 @@ class EventRecorder(BaseCallbackHandler):
         self.events.append((name, data))
 
 
+def not_saved(error: str, *, transcript: bool = False) -> tuple[str, dict[str, Any]]:
+    """Return the custom event of a turn that was not saved, or, with `transcript`, not remembered."""
+    data = {"error": error, "transcript": transcript, "memories": False, "status": None, "code": None}
+    return "scoped_memory_not_saved", data
+
+
 class Together:
     """A barrier as a step of a chain: it waits until several threads have reached it."""
 

@@ -42,4 +42,6 @@ def _backend_error(operation: str, error: BaseException) -> BackendError:
         f"mem0's {operation} failed: {failure.summary} (its text is withheld because it may quote a memory)",
         retryable=failure.retryable,
         retry_after=failure.retry_after,
+        status=failure.status,
+        code=failure.code,
     )

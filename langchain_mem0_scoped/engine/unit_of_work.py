@@ -141,7 +141,13 @@ class UnitOfWork:
         else:
             failure = describe(error)
             text = f"{operation} failed: {failure.summary}; nothing of this call was stored"
-            self.failure = BackendError(text, retryable=failure.retryable, retry_after=failure.retry_after)
+            self.failure = BackendError(
+                text,
+                retryable=failure.retryable,
+                retry_after=failure.retry_after,
+                status=failure.status,
+                code=failure.code,
+            )
 
     def check(self) -> None:
         """Raise the recorded failure, if there is one.

@@ -19,12 +19,14 @@ class RunInput:
         new: What of the turn is not stored yet.
         answered_again: How many messages of the transcript's end belong to the turn, which is answered again.
         other_words: What else the user said in that turn.
+        has_unknown_context: Whether the turn begins with answers and what they answer, which the transcript lacks.
     """
 
     turn: list[BaseMessage] = field(repr=False)
     new: list[BaseMessage] = field(repr=False)
     answered_again: int = 0
     other_words: list[BaseMessage] = field(default_factory=list, repr=False)
+    has_unknown_context: bool = False
 
     def context(self, transcript: Sequence[BaseMessage]) -> list[BaseMessage]:
         """Return what of the transcript comes before the turn."""
@@ -53,7 +55,7 @@ def split_run_input(
     compared, _ = compare_with_end(given, identities)
     turn = list(messages[compared.context :])
     if not compared.repeated:
-        return RunInput(turn, turn)
+        return RunInput(turn, turn, has_unknown_context=compared.context < len(given.before))
     start = compared.repeated[0]
     # An earlier answer of this turn is no context; what else the user said in it is.
     others = [message for place, message in enumerate(transcript) if place > start and place not in compared.repeated]

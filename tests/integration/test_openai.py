@@ -27,7 +27,18 @@ from langchain_mem0_scoped import (
     local_memory,
     with_scoped_memory,
 )
-from tests.agents import WAYS, EventRecorder, ask, config_of, remembered, run, text_of, transcript, transcript_texts
+from tests.agents import (
+    WAYS,
+    EventRecorder,
+    ask,
+    config_of,
+    not_saved,
+    remembered,
+    run,
+    text_of,
+    transcript,
+    transcript_texts,
+)
 from tests.integration.openai_server import KEY, OpenAIServer, echo
 from tests.support import MODES, Call, texts_of
 
@@ -132,7 +143,7 @@ class TestChains:
         chain = with_scoped_memory(model, client=client, recall=0)
         answer = await ask(mode, chain, "hello", config_of("u_ann", callbacks=[recorder]))
         assert answer.text == "I was given: hello"
-        assert recorder.events == [("scoped_memory_not_saved", {"error": "BackendError"})]
+        assert recorder.events == [not_saved("BackendError")]
         assert len(transcript_texts(client, "u_ann")) == 2
 
     @pytest.mark.parametrize("way", WAYS)

@@ -6,11 +6,9 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import mem0
 import pytest
-from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import FakeListLLM
 from langchain_core.messages import (
     AIMessage,
@@ -29,7 +27,7 @@ from langchain_core.runnables import (
 )
 from langchain_core.runnables.config import merge_configs
 
-from langchain_mem0_scoped import ScopedMemory, local_memory, with_scoped_memory
+from langchain_mem0_scoped import InputError, ScopedMemory, ScopeError, local_memory, with_scoped_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.recall_text import is_recall
 from tests.agents import (
@@ -38,6 +36,7 @@ from tests.agents import (
     Together,
     ask,
     config_of,
+    not_saved,
     remembered,
     run,
     text_of,
@@ -176,45 +175,15 @@ class TestStreaming:
         assert "".join(told) == "one two"
         assert len(told) >= 2
 
-    async def test_abandoned_stream_stores_nothing(self, client: mem0.Memory) -> None:
-        user = new_user()
-        chain = with_scoped_memory(PROMPT | constant("one two three"), client=client)
-        parts = chain.stream({"input": "go"}, config_of(user))
-        assert next(parts).text == "one "
-        parts.close()  # type: ignore[attr-defined]
-        aparts = chain.astream({"input": "go"}, config_of(user))
-        assert (await anext(aparts)).text == "one "
-        await aparts.aclose()  # type: ignore[attr-defined]
-        assert transcript_texts(client, user) == []
-        assert remembered(client, user) == []
-
-    @pytest.mark.parametrize("way", WAYS)
-    async def test_failed_run_stores_nothing(self, client: mem0.Memory, way: str) -> None:
-        user = new_user()
-
-        def fail(number: int) -> None:
-            if number == 1 or way not in ("stream", "astream", "astream_events"):
-                raise ConnectionError("the model is gone")
-
-        model = ScriptedModel(says=lambda _: "one two three", before=fail)
-        with pytest.raises(ConnectionError):
-            await run(way, with_scoped_memory(PROMPT | model, client=client), {"input": "go"}, config_of(user))
-        assert transcript_texts(client, user) == []
-        assert remembered(client, user) == []
-
-    def test_failure_in_a_batch_leaves_the_others(self, client: mem0.Memory) -> None:
-        def failing(given: Any) -> str:
-            if given["input"] == "bad":
-                raise ConnectionError("the model is gone")
-            return "ok"
-
-        users = [new_user(), new_user()]
-        chain = with_scoped_memory(RunnableLambda(failing), client=client)
-        given = [{"input": "bad"}, {"input": "good"}]
-        answers = chain.batch(given, [config_of(user) for user in users], return_exceptions=True)
-        assert isinstance(answers[0], ConnectionError)
-        assert answers[1] == "ok"
-        assert [transcript_texts(client, user) for user in users] == [[], [("human", "good"), ("ai", "ok")]]
+    async def test_the_first_chunk_needs_no_valid_ids_to_be_refused(self, client: mem0.Memory) -> None:
+        """A server validates by the call, before it begins a response with status 200."""
+        chain = with_scoped_memory(constant(), client=client)
+        for config in (config_of("a b"), config_of("u", ""), {}):
+            for stream in (chain.stream, chain.astream):
+                with pytest.raises(ScopeError):
+                    stream("hi", config)
+                with pytest.raises(InputError):
+                    stream([], config_of("u"))
 
 
 class TestUserAndSession:
@@ -274,7 +243,7 @@ class TestUserAndSession:
         # The recall embeds the question: by then the history has been read.
         answer = await ask(mode, chain, "What opens the safe?", config_of("u_alice", callbacks=[recorder]))
         assert "4711" in answer.text
-        assert recorder.events == [("scoped_memory_not_saved", {"error": "BackendError"})]
+        assert recorder.events == [not_saved("BackendError")]
         assert transcript_texts(client, "u_alice") == []
         assert remembered(client, "u_alice") == []
         client.close()
@@ -327,19 +296,6 @@ class TestRunnableInterface:
         chain: Runnable[Any, str] = with_scoped_memory(RunnableLambda(answer), client=client)
         chain.bind(stop=["."]).invoke("hi", config_of(new_user()))
         assert heard == [{"stop": ["."]}]
-
-    @pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
-    async def test_adds_no_run_of_its_own(self, client: mem0.Memory, way: str) -> None:
-        started: list[tuple[str, Any, Any]] = []
-
-        class StartRecorder(BaseCallbackHandler):
-            def on_chain_start(self, *_: Any, **run: Any) -> None:
-                started.append((run["name"], run["run_id"], run["parent_run_id"]))
-
-        run_id, chain = uuid4(), with_scoped_memory(RunnableLambda(lambda _: "ok"), client=client)
-        config = config_of(new_user(), callbacks=[StartRecorder()], run_name="talk", run_id=run_id)
-        await run(way, chain, "hi", config)
-        assert started == [("talk", run_id, None)]
 
     def test_schemas_are_the_chains_without_the_history(self, client: mem0.Memory) -> None:
         chain, bare = self.chain(client), PROMPT | ScriptedModel() | StrOutputParser()

@@ -33,6 +33,7 @@ from tests.agents import (
     ask,
     calls,
     config_of,
+    not_saved,
     remembered,
     run,
     text_of,
@@ -76,8 +77,8 @@ class TestFailures:
         with caplog.at_level(logging.DEBUG):
             answer = await run(way, chain, {"input": self.SECRET}, config_of(user, callbacks=[recorder]))
         assert text_of(answer) == f"I was given: {self.SECRET}"
-        assert recorder.events == [("scoped_memory_not_saved", {"error": "BackendError"})]
-        assert "could not be saved (BackendError)" in caplog.text
+        assert recorder.events == [not_saved("BackendError", transcript=True)]
+        assert "is in the transcript, but is not remembered (BackendError)" in caplog.text
         assert "hunter2" not in caplog.text
         # The transcript is stored first: a failure to remember does not lose it.
         assert len(transcript_texts(failing, user)) == 2
@@ -89,11 +90,11 @@ class TestFailures:
         chain = wrapped | RunnableLambda(str) if within else wrapped
         events = [event async for event in chain.astream_events("hi", config_of(new_user()), version="v2")]
         (told,) = (event for event in events if event["event"] == "on_custom_event")
-        assert (told["name"], told["data"]) == ("scoped_memory_not_saved", {"error": "InputError"})
-        # Alone, the chain's run has ended by then, and the event belongs to no run.
-        assert (told["run_id"] == events[0]["run_id"]) == within
+        assert (told["name"], told["data"]) == not_saved("InputError")
+        (run_id,) = {event["run_id"] for event in events if event["name"] == "ScopedMemory"}
+        assert told["run_id"] == run_id
         assert events[0]["event"] == "on_chain_start"
-        assert sum(event["event"] == "on_chain_end" for event in events) == (3 if within else 1)
+        assert (events[0]["run_id"] == run_id) == (not within)
 
     @pytest.mark.parametrize("way", WAYS)
     async def test_value_that_is_not_json_keeps_its_turn(self, client: mem0.Memory, way: str) -> None:
@@ -124,7 +125,7 @@ class TestFailures:
             RunnableLambda(lambda _: {"result": self.SECRET}), client=client, output_messages_key="reply"
         )
         await run(way, chain, {"input": self.SECRET}, config_of(user))
-        assert "is not remembered: the output has no key 'reply'; name the key" in caplog.text
+        assert "nor remembered: the output has no key 'reply'; name the key" in caplog.text
         assert "output_messages_key=…" in caplog.text
         assert "hunter2" not in caplog.text
         assert user not in caplog.text
@@ -137,7 +138,7 @@ class TestFailures:
         user, recorder = new_user(), EventRecorder()
         chain = with_scoped_memory(constant(), client=client, remember=predicate)
         assert (await ask(mode, chain, "go", config_of(user, callbacks=[recorder]))).text == "ok"
-        assert recorder.events == [("scoped_memory_not_saved", {"error": "KeyError"})]
+        assert recorder.events == [not_saved("KeyError", transcript=True)]
         assert len(transcript_texts(client, user)) == 2
 
     @pytest.mark.parametrize("way", WAYS)

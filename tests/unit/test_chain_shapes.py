@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel,
 from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_mem0_scoped import InputError, ScopedMemory, ScopeError, local_memory, with_scoped_memory
-from tests.agents import WAYS, EventRecorder, ask, calls, config_of, remembered, run, transcript_texts
+from tests.agents import WAYS, EventRecorder, ask, calls, config_of, not_saved, remembered, run, transcript_texts
 from tests.models import ScriptedModel, constant
 from tests.support import MODES, Spy, label, new_user
 
@@ -141,8 +141,8 @@ async def test_output_without_an_answer_is_returned_and_reported(
     user, recorder = new_user(), EventRecorder()
     chain = with_scoped_memory(RunnableLambda(lambda _: output), client=client)
     assert await ask(mode, chain, {"input": "hi"}, config_of(user, callbacks=[recorder])) == output
-    assert recorder.events == [("scoped_memory_not_saved", {"error": "InputError"})]
-    assert "is not remembered: the output holds no answer" in caplog.text
+    assert recorder.events == [not_saved("InputError")]
+    assert "nor remembered: the output holds no answer" in caplog.text
     assert "I am the user" not in caplog.text
     assert transcript_texts(client, user) == []
     assert remembered(client, user) == []

@@ -55,6 +55,12 @@ def test_backend_error_has_retry_attributes() -> None:
     assert (str(error), error.retryable, error.retry_after) == ("busy", True, 1.5)
 
 
+def test_backend_error_has_the_providers_answer() -> None:
+    assert (BackendError("x").status, BackendError("x").code) == (None, None)
+    error = BackendError("x", status=429, code="insufficient_quota")
+    assert (error.status, error.code) == (429, "insufficient_quota")
+
+
 def test_erasure_error_has_kinds() -> None:
     assert ErasureError("x").kinds == ()
     assert ErasureError("x", kinds=("history", "bytes")).kinds == ("history", "bytes")

@@ -1,4 +1,4 @@
-"""Which messages of a turn become memories, and the report of a turn that could not be saved."""
+"""Which messages of a turn become memories."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from langchain_mem0_scoped import BackendError, InputError, ScopedChatMessageHistory, ScopeError, history_factory
-from langchain_mem0_scoped.memory_filter import report_unsaved, select_messages, validate_remember
+from langchain_mem0_scoped import InputError, ScopedChatMessageHistory, history_factory
+from langchain_mem0_scoped.memory_filter import select_messages, validate_remember
 from langchain_mem0_scoped.messages import MAX_NAME, MAX_TEXT, to_text_messages
 from langchain_mem0_scoped.recall_text import recall_message
 from langchain_mem0_scoped.requests import add_request
@@ -117,35 +117,6 @@ class TestRefused:
     def test_another_type_of_remember_is_refused_at_once(self, remember: Any, take: Callable[[Any], object]) -> None:
         with pytest.raises(InputError, match="remember must be"):
             take(remember)
-
-
-class TestReport:
-    UNSAVED = "a turn could not be saved ({}): the answer was given, but is not remembered{}"
-
-    def reported(self, caplog: pytest.LogCaptureFixture, fails: Callable[[], object]) -> str:
-        try:
-            fails()
-        except Exception as error:
-            report_unsaved(error)
-        (record,) = caplog.records
-        assert record.levelname == "ERROR"
-        return record.getMessage()
-
-    def test_quotes_an_input_error_of_this_package(self, caplog: pytest.LogCaptureFixture) -> None:
-        wrong = self.reported(caplog, lambda: selected(HumanMessage("secret"), remember=lambda _: 7))
-        assert wrong == self.UNSAVED.format("InputError", ": remember() must return a bool, a str or None, got int")
-
-    @pytest.mark.parametrize("kind", [InputError, ScopeError, BackendError, KeyError, type("Mine", (InputError,), {})])
-    def test_does_not_quote_other_errors(self, caplog: pytest.LogCaptureFixture, kind: type[Exception]) -> None:
-        def quoting(message: BaseMessage) -> bool:
-            raise kind(message.text)
-
-        told = self.reported(caplog, lambda: selected(HumanMessage("secret"), remember=quoting))
-        assert told == self.UNSAVED.format(kind.__name__, "")
-
-    def test_does_not_quote_an_error_that_was_never_raised(self, caplog: pytest.LogCaptureFixture) -> None:
-        report_unsaved(InputError("secret"))
-        assert "secret" not in caplog.text
 
 
 def test_a_recall_is_not_selected_by_default() -> None:

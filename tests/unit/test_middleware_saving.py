@@ -27,6 +27,7 @@ from tests.agents import (
     calls,
     human,
     look,
+    not_saved,
     remembered,
     system,
     thread,
@@ -86,7 +87,7 @@ class TestSaving:
                 mode, one, human("my password is hunter2"), {"callbacks": [recorder]}, context={"user_id": "carol"}
             )
         assert answer["messages"][-1].text == "the answer"
-        assert recorder.events == [("scoped_memory_not_saved", {"error": "BackendError"})]
+        assert recorder.events == [not_saved("BackendError")]
         assert "could not be saved (BackendError)" in caplog.text
         assert "hunter2" not in caplog.text
         assert remembered(client, "carol") == []
@@ -107,7 +108,7 @@ class TestSaving:
         one, _ = agent(client, "ok", remember=lambda message: 7)
         answer = await ask(mode, one, human("hello"), {"callbacks": [recorder]}, context={"user_id": "carol"})
         assert answer["messages"][-1].text == "ok"
-        assert recorder.events == [("scoped_memory_not_saved", {"error": "InputError"})]
+        assert recorder.events == [not_saved("InputError")]
 
     async def test_interrupted_and_resumed_run_is_one_turn(self, client: mem0.Memory, mode: str) -> None:
         approval = HumanInTheLoopMiddleware(interrupt_on={"look": True})

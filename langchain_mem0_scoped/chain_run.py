@@ -1,0 +1,211 @@
+"""ChainRun: one run of a wrapped chain. What the chain is given, and what is stored of the run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import RunnableConfig, ensure_config
+
+from .chain_checkpoint import Checkpoint
+from .chain_messages import MessageKeys, without_instructions
+from .chain_output import OutputAccumulator
+from .chat_history import ScopedChatMessageHistory
+from .pending_turn import TurnOutcome
+from .recall import arecall_other_sessions, last_human_text, recall_other_sessions
+from .recall_text import recall_message
+from .tracing import asend_event, atraced, send_event, traced
+from .transcripts.run_input import RunInput
+from .transcripts.sameness import identity_of, known_prefix
+from .unsaved import NOT_SAVED, report_unlogged, report_unsaved
+
+_SAVED_BY_OUTER: Final = "__scoped_memory_saved_by_outer"
+"""The key in `configurable` under which a chain names the sessions whose turn it saves, for the chains inside it.
+
+LangChain keeps keys that begin with "__" out of traces.
+"""
+
+
+class ChainRun:
+    """One run of a wrapped chain.
+
+    Args:
+        chain_input: What the wrapped chain was called with.
+        keys: Where it holds messages.
+        history: The session's history; no other run uses it.
+        recall: Maximum number of memories; 0 for none.
+        config: The config of the call.
+        checkpoint: Where the chain keeps its conversation itself; None if it does not.
+
+    Raises:
+        InputError: The input holds no message, or the chain's prompt cannot take such an input.
+    """
+
+    def __init__(
+        self,
+        chain_input: Any,
+        keys: MessageKeys,
+        history: ScopedChatMessageHistory,
+        recall: int,
+        config: RunnableConfig | None,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        self._chain_input = chain_input
+        self._keys = keys
+        messages = keys.turn_messages(chain_input)
+        self._said = without_instructions(messages)
+        self._instructions = messages[: len(messages) - len(self._said)]
+        self._history = history
+        self._client = history.scoped_client
+        self._recall = recall
+        self._checkpoint = checkpoint
+        self._context: list[BaseMessage] = []
+        self._split = RunInput(self._said, self._said)
+        self._is_over = False
+        saved_by_outer = (ensure_config(config).get("configurable") or {}).get(_SAVED_BY_OUTER, ())
+        session = (id(self._client.client), history.user_id, history.session_id)
+        self._saves = session not in saved_by_outer
+        self._saved_here: tuple[tuple[int, str, str], ...] = (*saved_by_outer, session)
+
+    def chain_config(self, config: RunnableConfig) -> RunnableConfig:
+        """Return the config for the chain: that of this run, and which session's turn is saved here."""
+        return {**config, "configurable": {**config.get("configurable", {}), _SAVED_BY_OUTER: self._saved_here}}
+
+    # -- what the chain is given
+
+    def given(self, config: RunnableConfig) -> Any:
+        """Return the chain's input: with the recalled memories and the history before the turn.
+
+        Args:
+            config: The config inside this run.
+        """
+        if self._checkpoint is not None:
+            self._read()
+            return self._beside_checkpoint(self._checkpoint.has_conversation(config))
+        return self._given(config)
+
+    async def agiven(self, config: RunnableConfig) -> Any:
+        """Async twin of `given`."""
+        if self._checkpoint is not None:
+            await asyncio.to_thread(self._read)
+            return self._beside_checkpoint(await self._checkpoint.ahas_conversation(config))
+        return await self._client.run_sync_or_async(lambda: self._given(config), lambda: self._agiven(config))
+
+    def _given(self, config: RunnableConfig) -> Any:
+        # The history is read first, and the erasure token with it: an erasure from here on stops the turn.
+        self._read()
+        with traced("recall", config, self._recall_inputs()) as outputs:
+            memories = recall_other_sessions(self._client, *self._query())
+            outputs.update(_recall_outputs(memories))
+        return self._input([recall_message(memories), *self._context] if memories else self._context)
+
+    async def _agiven(self, config: RunnableConfig) -> Any:
+        await asyncio.to_thread(self._read)
+        async with atraced("recall", config, self._recall_inputs()) as outputs:
+            memories = await arecall_other_sessions(self._client, *self._query())
+            outputs.update(_recall_outputs(memories))
+        return self._input([recall_message(memories), *self._context] if memories else self._context)
+
+    def _beside_checkpoint(self, has_conversation: bool) -> Any:
+        """Return the input of a graph that keeps what it is given: no recall, and the history only once."""
+        return self._input([] if has_conversation else self._context)
+
+    def _read(self) -> None:
+        self._split = self._history.run_input(self._said)
+        self._context = self._history.context(self._split)
+
+    def _query(self) -> tuple[str, str, int]:
+        return last_human_text(self._split.turn), self._history.session_id, self._recall
+
+    def _recall_inputs(self) -> dict[str, Any]:
+        return {"session_id": self._history.session_id, "k": self._recall}
+
+    def _input(self, context: list[BaseMessage]) -> Any:
+        turn = [*self._instructions, *self._split.turn]
+        chain_input = self._chain_input
+        if len(self._split.turn) < len(self._said):
+            # What the caller repeats of the transcript is in the context.
+            chain_input = self._keys.with_turn(chain_input, turn)
+        return self._keys.with_context(chain_input, turn, context)
+
+    # -- what is stored of the run
+
+    def save(self, output: OutputAccumulator, config: RunnableConfig) -> None:
+        """Save the turn; report it if that fails.
+
+        Args:
+            output: What the chain gave.
+            config: The config inside this run.
+        """
+        self._is_over = True
+        if not self._saves:
+            return
+        with traced("save", config, {"session_id": self._history.session_id}) as outputs:
+            try:
+                outcome = self._history.save_turn(*self._messages_to_save(output))
+            except Exception as error:
+                outcome = TurnOutcome(in_transcript=False, remembered=False, error=error)
+            outputs.update(_save_outputs(outcome))
+        if outcome.error is not None:
+            send_event(config, NOT_SAVED, report_unsaved(outcome))
+
+    async def asave(self, output: OutputAccumulator, config: RunnableConfig) -> None:
+        """Async twin of `save`."""
+        self._is_over = True
+        if not self._saves:
+            return
+        async with atraced("save", config, {"session_id": self._history.session_id}) as outputs:
+            try:
+                outcome = await self._history.asave_turn(*self._messages_to_save(output))
+            except Exception as error:
+                outcome = TurnOutcome(in_transcript=False, remembered=False, error=error)
+            outputs.update(_save_outputs(outcome))
+        if outcome.error is not None:
+            await asend_event(config, NOT_SAVED, report_unsaved(outcome))
+
+    def _messages_to_save(self, output: OutputAccumulator) -> tuple[list[BaseMessage], list[BaseMessage]]:
+        """Return what the transcript may have already, and what is surely new."""
+        turn = self._split.turn
+        messages, answers = self._keys.new_messages(turn, output, self._chain_input)
+        # Where a summary has replaced the turn in an agent's output, the history may be in it too.
+        perhaps_old = messages[len(turn) :]
+        known = known_prefix(
+            [identity_of(one) for one in perhaps_old[:-1]], [identity_of(one) for one in self._context]
+        )
+        answers = [*perhaps_old[known:], *answers]
+        if self._split.has_unknown_context:
+            return [], [*self._split.new, *answers]
+        return self._split.new, answers
+
+    def log_unanswered(self) -> None:
+        """Log the human messages of a run that failed or was stopped; report it if that fails, and raise nothing."""
+        if self._saves and not self._is_over:
+            self._is_over = True
+            try:
+                self._history.add_unanswered(self._split.new)
+            except Exception as error:
+                report_unlogged(error)
+
+    async def alog_unanswered(self) -> None:
+        """Async twin of `log_unanswered`. It goes on where the run is cancelled once more."""
+        if self._saves and not self._is_over:
+            self._is_over = True
+            try:
+                await self._history.aadd_unanswered(self._split.new)
+            except Exception as error:
+                report_unlogged(error)
+
+
+def _recall_outputs(memories: Sequence[Any]) -> dict[str, Any]:
+    return {"memories": len(memories), "memory_ids": [memory["id"] for memory in memories]}
+
+
+def _save_outputs(outcome: TurnOutcome) -> dict[str, Any]:
+    return {
+        "messages": outcome.messages,
+        "transcript": outcome.in_transcript,
+        "memories": outcome.remembered,
+        "memory_ids": list(outcome.memory_ids),
+    }
