@@ -19,6 +19,7 @@ from .chain_prompt import check_prompt, streams_whole_values
 from .chain_run import ChainRun
 from .chat_history import HISTORY_CONFIG, ScopedChatMessageHistory, history_factory
 from .errors import InputError
+from .graph_runs import resumes
 from .options import HistoryOptions, HistorySettings
 from .run_config import ConfigCheckedRunnable, ids_from_config
 
@@ -289,4 +290,5 @@ class ScopedRunnable(ConfigCheckedRunnable):
 
     def _start(self, chain_input: Any, config: RunnableConfig | None) -> ChainRun:
         history = self._history(*ids_from_config(config))
-        return ChainRun(chain_input, self._keys, history, self._recall, config, self._checkpoint)
+        is_resumed = resumes(self._chain, chain_input)
+        return ChainRun(chain_input, self._keys, history, self._recall, config, self._checkpoint, is_resumed)

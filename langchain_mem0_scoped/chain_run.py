@@ -38,6 +38,7 @@ class ChainRun:
         recall: Maximum number of memories; 0 for none.
         config: The config of the call.
         checkpoint: Where the chain keeps its conversation itself; None if it does not.
+        resumes: Whether the input resumes a graph that was interrupted, and holds no messages.
 
     Raises:
         InputError: The input holds no message, or the chain's prompt cannot take such an input.
@@ -51,10 +52,12 @@ class ChainRun:
         recall: int,
         config: RunnableConfig | None,
         checkpoint: Checkpoint | None,
+        resumes: bool,
     ) -> None:
         self._chain_input = chain_input
         self._keys = keys
-        messages = keys.turn_messages(chain_input)
+        self._resumes = resumes
+        messages = [] if resumes else keys.turn_messages(chain_input)
         self._said = without_instructions(messages)
         self._instructions = messages[: len(messages) - len(self._said)]
         self._history = history
@@ -81,6 +84,9 @@ class ChainRun:
         Args:
             config: The config inside this run.
         """
+        if self._resumes:
+            self._read()
+            return self._chain_input
         if self._checkpoint is not None:
             self._read()
             return self._beside_checkpoint(self._checkpoint.has_conversation(config))
@@ -88,6 +94,9 @@ class ChainRun:
 
     async def agiven(self, config: RunnableConfig) -> Any:
         """Async twin of `given`."""
+        if self._resumes:
+            await asyncio.to_thread(self._read)
+            return self._chain_input
         if self._checkpoint is not None:
             await asyncio.to_thread(self._read)
             return self._beside_checkpoint(await self._checkpoint.ahas_conversation(config))
@@ -113,7 +122,7 @@ class ChainRun:
         return self._input([] if has_conversation else self._context)
 
     def _read(self) -> None:
-        self._split = self._history.run_input(self._said)
+        self._split = self._history.resumed_input() if self._resumes else self._history.run_input(self._said)
         self._context = self._history.context(self._split)
 
     def _query(self) -> tuple[str, str, int]:
@@ -135,6 +144,8 @@ class ChainRun:
     def save(self, output: OutputAccumulator, config: RunnableConfig) -> None:
         """Save the turn; report it if that fails.
 
+        Of a turn that was interrupted, only what the user said is logged: the run that resumes it saves the rest.
+
         Args:
             output: What the chain gave.
             config: The config inside this run.
@@ -142,9 +153,12 @@ class ChainRun:
         self._is_over = True
         if not self._saves:
             return
-        with traced("save", config, {"session_id": self._history.session_id}) as outputs:
+        with traced("save", config, self._save_inputs()) as outputs:
             try:
-                outcome = self._history.save_turn(*self._messages_to_save(output))
+                if output.is_interrupted:
+                    outcome = self._history.save_unanswered(self._split.new)
+                else:
+                    outcome = self._history.save_turn(*self._messages_to_save(output))
             except Exception as error:
                 outcome = TurnOutcome(in_transcript=False, remembered=False, error=error)
             outputs.update(_save_outputs(outcome))
@@ -156,14 +170,20 @@ class ChainRun:
         self._is_over = True
         if not self._saves:
             return
-        async with atraced("save", config, {"session_id": self._history.session_id}) as outputs:
+        async with atraced("save", config, self._save_inputs()) as outputs:
             try:
-                outcome = await self._history.asave_turn(*self._messages_to_save(output))
+                if output.is_interrupted:
+                    outcome = await self._history.asave_unanswered(self._split.new)
+                else:
+                    outcome = await self._history.asave_turn(*self._messages_to_save(output))
             except Exception as error:
                 outcome = TurnOutcome(in_transcript=False, remembered=False, error=error)
             outputs.update(_save_outputs(outcome))
         if outcome.error is not None:
             await asend_event(config, NOT_SAVED, report_unsaved(outcome))
+
+    def _save_inputs(self) -> dict[str, Any]:
+        return {"session_id": self._history.session_id}
 
     def _messages_to_save(self, output: OutputAccumulator) -> tuple[list[BaseMessage], list[BaseMessage]]:
         """Return what the transcript may have already, and what is surely new."""

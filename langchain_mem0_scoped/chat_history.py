@@ -22,7 +22,7 @@ from .scope import validate_id
 from .scoped_client import ScopedClient
 from .transcripts.appending import as_unanswered
 from .transcripts.codec import dump_messages
-from .transcripts.run_input import RunInput, split_run_input
+from .transcripts.run_input import RunInput, resumed_run_input, split_run_input
 from .transcripts.sameness import Identity, identity_of, repeated_within
 from .transcripts.window import ReadTranscript
 
@@ -187,6 +187,14 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         """
         return split_run_input(messages, self._end_of_transcript)
 
+    def resumed_input(self) -> RunInput:
+        """Return the input of a run that goes on where an earlier one of this session was interrupted.
+
+        Raises:
+            BackendError: As in `messages`.
+        """
+        return resumed_run_input(self._read_transcript(), self._unanswered)
+
     def context(self, given: RunInput) -> list[BaseMessage]:
         """Return what comes before the turn of a run: of the transcript as much as the options allow."""
         return self._settings.window.cut(given.context(self._read_transcript()))
@@ -266,13 +274,13 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
             InputError: As in `add_messages`.
             BackendError: As in `add_messages`.
         """
-        return _raised(self._save_unanswered(messages, token))
+        return _raised(self.save_unanswered(messages, token=token))
 
     async def aadd_unanswered(
         self, messages: Sequence[BaseMessage], *, token: ErasureToken | None = None
     ) -> TurnOutcome:
         """Async twin of `add_unanswered`. Once begun it goes on when it is cancelled."""
-        return _raised(await _uninterrupted(asyncio.to_thread(self._save_unanswered, messages, token)))
+        return _raised(await self.asave_unanswered(messages, token=token))
 
     def save_turn(
         self,
@@ -328,7 +336,8 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
             failure = error
         return await asyncio.to_thread(self._finish, pending, failure)
 
-    def _save_unanswered(self, messages: Sequence[BaseMessage], token: ErasureToken | None) -> TurnOutcome:
+    def save_unanswered(self, messages: Sequence[BaseMessage], *, token: ErasureToken | None = None) -> TurnOutcome:
+        """As `add_unanswered`, and return what failed instead of raising it."""
         pending: PendingTurn | None = None
         failure: Exception | None = None
         try:
@@ -345,6 +354,12 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         if failure is None:
             self._unanswered = unanswered + outcome.messages
         return outcome
+
+    async def asave_unanswered(
+        self, messages: Sequence[BaseMessage], *, token: ErasureToken | None = None
+    ) -> TurnOutcome:
+        """Async twin of `save_unanswered`. Once begun it goes on when it is cancelled."""
+        return await _uninterrupted(asyncio.to_thread(lambda: self.save_unanswered(messages, token=token)))
 
     def _prepare(
         self, messages: Sequence[BaseMessage], answers: Sequence[BaseMessage], token: ErasureToken | None

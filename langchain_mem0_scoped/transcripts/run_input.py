@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from .sameness import Identity, compare_with_end, identity_of, split_input
+from .sameness import Identity, compare_with_end, identity_of, last_turn_from, split_input
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +66,17 @@ def split_run_input(
         len(transcript) - start,
         [message for message in others if isinstance(message, HumanMessage)],
     )
+
+
+def resumed_run_input(transcript: Sequence[BaseMessage], unanswered: int) -> RunInput:
+    """Return the input of a run that goes on where an earlier one was interrupted: what it has not answered yet.
+
+    Where nothing is unanswered, it is what the last turn answered: that turn is answered again.
+
+    Args:
+        transcript: The end of the transcript, with its last turn.
+        unanswered: How many of its last messages no run has answered.
+    """
+    start = len(transcript) - unanswered if unanswered else last_turn_from([one.type for one in transcript])
+    turn = list(takewhile(lambda message: isinstance(message, HumanMessage), transcript[start:]))
+    return RunInput(turn, [], len(transcript) - start)

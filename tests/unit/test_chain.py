@@ -178,7 +178,8 @@ class TestStreaming:
     async def test_the_first_chunk_needs_no_valid_ids_to_be_refused(self, client: mem0.Memory) -> None:
         """A server validates by the call, before it begins a response with status 200."""
         chain = with_scoped_memory(constant(), client=client)
-        for config in (config_of("a b"), config_of("u", ""), {}):
+        configs: list[Any] = [config_of("a b"), config_of("u", ""), {}]
+        for config in configs:
             for stream in (chain.stream, chain.astream):
                 with pytest.raises(ScopeError):
                     stream("hi", config)
