@@ -127,7 +127,7 @@ def test_error_is_found_anywhere_in_its_chain(wrappers: list[Callable[..., BaseE
 def test_outermost_answer_decides() -> None:
     refused = of_httpx(401, {})
     refused.__context__ = of_httpx(429, {"retry-after": "1"})
-    assert describe(refused) == ("HTTPStatusError from HTTPStatusError, status 401", False, None)
+    assert describe(refused)[:3] == ("HTTPStatusError from HTTPStatusError, status 401", False, None)
 
 
 def test_code_of_the_provider_is_named_if_it_can_be_nothing_else() -> None:
@@ -224,7 +224,7 @@ def test_google_names_the_delay_in_its_answer() -> None:
     info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}
     for details in ([info], [{"@type": "other"}, info]):
         error = google.ClientError(429, {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": details}})
-        assert describe(error) == ("ClientError, status 429, code RESOURCE_EXHAUSTED", True, 34.5)
+        assert describe(error)[:3] == ("ClientError, status 429, code RESOURCE_EXHAUSTED", True, 34.5)
     for body in ({"error": {"details": [{"retryDelay": 3}]}}, {"error": SECRET}, [], {}):
         assert describe(google.ClientError(429, body if isinstance(body, dict) else {})).retry_after is None
 
@@ -254,7 +254,7 @@ class Odd(Exception):
 
 def test_other_errors_are_not_retryable() -> None:
     for error in (ValueError(SECRET), OSError(SECRET), Odd(SECRET), KeyError("429")):
-        assert describe(error) == (type(error).__name__, False, None)
+        assert describe(error)[:3] == (type(error).__name__, False, None)
 
 
 def test_chain_in_a_circle_ends_and_a_long_one_is_cut() -> None:

@@ -57,7 +57,7 @@ async def test_a_recall_and_a_save_are_runs_with_counts_and_ids(client: mem0.Mem
     memory = ScopedMemory(user, client=client)
     memory.add(SECRET, session_id="s0")
     chain = with_scoped_memory(RunnableLambda(lambda _: "Zephyrine"), client=client)
-    alone = {"run_id": run_id} if way not in ("batch", "abatch") else {}
+    alone: dict[str, Any] = {"run_id": run_id} if way not in ("batch", "abatch") else {}
     await run(way, chain, "What is my cat called?", config_of(user, callbacks=[recorder], run_name="talk", **alone))
     assert [one[:2] for one in recorder.runs.values()] == [
         ["talk", None],
