@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +41,15 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 collect_ignore = [] if importlib.util.find_spec("playwright") else ["browser"]
 
 
+_numbers = count()
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is imported and collected out of every later garbage collection: it stays until the end."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 
@@ -57,11 +68,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No key chooses a client unseen, and the embedded default is a file of this test alone."""
     monkeypatch.delenv("MEM0_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setenv("LANGCHAIN_MEM0_SCOPED_PATH", str(tmp_path / "memory.db"))
+    # Not in tmp_path, which would make two directories for each test, thousands of which have no file.
+    monkeypatch.setenv("LANGCHAIN_MEM0_SCOPED_PATH", str(Path(_HOME, "default", str(next(_numbers)), "memory.db")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unsynced() -> Iterator[None]:
+    """No commit of the embedded store waits for the disk: no test sees what survives a power cut."""
+    from tests.worlds import unsynced
+
+    with pytest.MonkeyPatch.context() as patch:
+        unsynced(patch)
+        yield
 
 
 @pytest.fixture(scope="module", params=["embedded", "qdrant"])

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, wraps
 from hashlib import blake2b
 from pathlib import Path
 
@@ -99,15 +99,21 @@ def extract_entities(patch: pytest.MonkeyPatch) -> None:
 
 
 def unsynced(patch: pytest.MonkeyPatch) -> None:
-    """Turn off fsync, for tests of what is written and not of what survives a power cut."""
+    """Turn off fsync; `synced` is the way back."""
     connect = Database._connect
 
+    @wraps(connect)
     def connected(self: Database) -> sqlite3.Connection:
         connection = connect(self)
         connection.execute("PRAGMA synchronous=OFF")
         return connection
 
     patch.setattr(Database, "_connect", connected)
+
+
+def synced(patch: pytest.MonkeyPatch) -> None:
+    """Connect as the package does, for a test of that."""
+    patch.setattr(Database, "_connect", Database._connect.__wrapped__)  # type: ignore[attr-defined]
 
 
 def files_of(path: Path) -> list[Path]:

@@ -17,7 +17,6 @@ from langchain_mem0_scoped.errors import BackendError
 from langchain_mem0_scoped.requests import ErasureToken
 from tests.memory_storage import MemoryStorage
 from tests.storages import STORAGES, Connected, erase, row_id
-from tests.worlds import unsynced
 
 USERS = ("u_alice", "u_bob", "u_carol")
 PARENTS = (0, 1)
@@ -103,8 +102,6 @@ def compared(open_storage: Callable[[Path], Connected]) -> type[RuleBasedStateMa
         def __init__(self) -> None:
             super().__init__()
             self.folder = tempfile.TemporaryDirectory()
-            self.patch = pytest.MonkeyPatch()
-            unsynced(self.patch)
             self.connected = open_storage(Path(self.folder.name))
             self.model = MemoryStorage()
             self.versions: list[tuple[str, Version, Version]] = []
@@ -184,7 +181,6 @@ def compared(open_storage: Callable[[Path], Connected]) -> type[RuleBasedStateMa
 
         def teardown(self) -> None:
             self.connected.close()
-            self.patch.undo()
             self.folder.cleanup()
 
     return SameAsInMemory

@@ -23,7 +23,7 @@ from tests import children
 from tests.children import erase_in_another_process
 from tests.faults import Child
 from tests.models import extracting
-from tests.worlds import WordEmbeddings, entities, left_in, names_in, unsynced
+from tests.worlds import WordEmbeddings, entities, left_in, names_in
 
 Counts = tuple[int, int, int, int, int]
 """memories, history, messages, entities, transcripts"""
@@ -36,8 +36,7 @@ _KEPT = 10
 
 
 @pytest.fixture(autouse=True)
-def _entities_without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    unsynced(monkeypatch)
+def _entities() -> Iterator[None]:
     with entities():
         yield
 

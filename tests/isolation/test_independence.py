@@ -26,7 +26,7 @@ from langchain_mem0_scoped.engine.row_search import RowQuery, RowSearch
 from langchain_mem0_scoped.records import MemoryRecord
 from langchain_mem0_scoped.sqlite.storage import SqliteStorage
 from tests.models import ScriptedModel, extracting
-from tests.worlds import WordEmbeddings, extract_entities, unsynced
+from tests.worlds import WordEmbeddings, extract_entities
 
 _TEXTS = [
     "I am vegetarian",
@@ -130,8 +130,7 @@ def crowd(world: World, users: Sequence[str], each: int, seed: int) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _entities_without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    unsynced(monkeypatch)
+def _entities(monkeypatch: pytest.MonkeyPatch) -> None:
     extract_entities(monkeypatch)
 
 
@@ -140,7 +139,6 @@ def crowded_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with 3,000 rows of fifty others; copied, never opened again."""
     path = tmp_path_factory.mktemp("crowded") / "memory.db"
     with pytest.MonkeyPatch.context() as patch:
-        unsynced(patch)
         extract_entities(patch)
         world = World.at(path)
         crowd(world, [*_OTHERS, *(f"u_{number}" for number in range(43))], 60, seed=1)

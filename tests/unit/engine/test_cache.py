@@ -14,14 +14,9 @@ from langchain_mem0_scoped.engine.cache import SearchRows
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.engine.storage import RowKind, Storage
 from tests.models import extracting
-from tests.worlds import WordEmbeddings, entities, unsynced
+from tests.worlds import WordEmbeddings, entities
 
 _HERE = "Xenobia is here"
-
-
-@pytest.fixture(autouse=True)
-def _without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    unsynced(monkeypatch)
 
 
 @pytest.fixture

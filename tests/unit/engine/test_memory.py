@@ -15,7 +15,7 @@ from langchain_mem0_scoped import BackendError, InputError, ScopedMemory, ScopeE
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.engine.storage import Storage
 from tests.models import ScriptedModel, extracting
-from tests.worlds import WordEmbeddings, entities, left_in, unsynced, vector_of
+from tests.worlds import WordEmbeddings, entities, left_in, vector_of
 
 _ALICE = {"user_id": "u_alice"}
 
@@ -359,10 +359,7 @@ def test_threads_share_one_client(client: EngineMemory) -> None:
             assert texts == sorted(expected | {f"{user_id} changed likes coffee"})
 
 
-def test_a_text_of_a_megabyte_is_kept_whole(
-    client: EngineMemory, storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unsynced(monkeypatch)
+def test_a_text_of_a_megabyte_is_kept_whole(client: EngineMemory, storage: Storage) -> None:
     alice = ScopedMemory("u_alice", client=client)
     text = "zyzzogeton " * 90_000
     (row,) = alice.add(text, infer=False)

@@ -22,7 +22,7 @@ from langchain_mem0_scoped.sqlite.database_file import APPLICATION_ID, SCHEMA_VE
 from tests import children
 from tests.faults import Child, assert_sound, files_beside, store
 from tests.support import database_of, run_python
-from tests.worlds import left_in
+from tests.worlds import left_in, synced
 
 
 @pytest.fixture
@@ -41,7 +41,8 @@ def filled(path: Path) -> Path:
 
 
 class TestConnections:
-    def test_every_connection_has_its_pragmas(self, path: Path) -> None:
+    def test_every_connection_has_its_pragmas(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        synced(monkeypatch)
         pragmas = {"secure_delete": 1, "synchronous": 2, "temp_store": 2, "journal_mode": "wal", "page_size": 8192}
         with store(path) as client:
             database = database_of(client)

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from langchain_mem0_scoped.sqlite import text_table as texts
 from langchain_mem0_scoped.sqlite.database import Database
-from tests.worlds import left_in, unsynced
+from tests.worlds import left_in
 
 
 @pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    unsynced(monkeypatch)
+def database(tmp_path: Path) -> Iterator[Database]:
     database = Database(tmp_path / "memory.db", "tests")
     yield database
     database.close()
