@@ -38,11 +38,10 @@ class Child:
     As a context manager, it has ended when the block ends.
     """
 
-    def __init__(self, work: Callable[..., None], *args: Any, start_method: str = "forkserver") -> None:
-        context = PROCESSES if start_method == "forkserver" else multiprocessing.get_context(start_method)
+    def __init__(self, work: Callable[..., None], *args: Any) -> None:
         self._killed = False
-        self._pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_run_child, args=(work, theirs, args))  # type: ignore[attr-defined]
+        self._pipe, theirs = PROCESSES.Pipe()
+        self.process = PROCESSES.Process(target=_run_child, args=(work, theirs, args))
         self.process.start()
         theirs.close()  # so that the pipe ends with the process
 

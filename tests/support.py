@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +25,7 @@ from langchain_mem0_scoped.engine.mem0_base import plain_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.sqlite.database import Database
 from langchain_mem0_scoped.sqlite.storage import SqliteStorage
+from tests.interpreters import Interpreters
 
 if TYPE_CHECKING:
     from langchain_mem0_scoped.backends import Client
@@ -193,19 +196,35 @@ def texts_of(records: Any) -> list[str]:
     return [record["memory"] for record in records]
 
 
+@cache
+def _interpreters() -> Interpreters:
+    interpreters = Interpreters()
+    atexit.register(interpreters.close)
+    return interpreters
+
+
 def run_python(code: str, **environment: str | None) -> str:
-    """Run code in a fresh interpreter; return both its outputs. A variable given as None is taken away."""
-    env = os.environ | {name: value for name, value in environment.items() if value is not None}
-    for name in (name for name, value in environment.items() if value is None):
-        env.pop(name, None)
-    done = subprocess.run(
-        [sys.executable, "-W", "error::ResourceWarning", "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=env,
-        cwd=ROOT,
-    )
+    """Run code in an interpreter that has loaded neither this package nor mem0; return both its outputs.
+
+    A variable given as None is taken away. It is forked from one that has imported what takes long
+    (tests/interpreters.py).
+    """
+    if not hasattr(os, "fork"):
+        return run_fresh_python(code, **environment)
+    return _output(_interpreters().run(textwrap.dedent(code), _environment(environment)))
+
+
+def run_fresh_python(code: str, **environment: str | None) -> str:
+    """As `run_python`, in an interpreter that starts anew: for code that looks at what is imported."""
+    command = [sys.executable, "-W", "error::ResourceWarning", "-c", textwrap.dedent(code)]
+    env = _environment(environment)
+    return _output(subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env, cwd=ROOT))
+
+
+def _environment(changes: dict[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in (os.environ | changes).items() if value is not None}
+
+
+def _output(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr

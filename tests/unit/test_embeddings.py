@@ -2,9 +2,7 @@
 
 import math
 import os
-import subprocess
 import sys
-import textwrap
 import threading
 from functools import cache
 
@@ -16,6 +14,7 @@ from langchain_core.embeddings import Embeddings
 
 from langchain_mem0_scoped import embeddings as module
 from langchain_mem0_scoped.embeddings import MAX_EMBEDDED_CHARS, OfflineEmbeddings
+from tests.support import run_python
 
 unicode_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 
@@ -23,15 +22,6 @@ unicode_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 @pytest.fixture(scope="module")
 def embeddings() -> OfflineEmbeddings:
     return OfflineEmbeddings()
-
-
-def run(code: str) -> str:
-    """Runs code in a new interpreter without imports or log handlers. Returns stdout and stderr."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
 
 
 class TestVectors:
@@ -122,7 +112,7 @@ class TestLoading:
         assert [vectors[n] for n in range(8)] == [OfflineEmbeddings().embed_documents(texts)] * 8
 
     def test_root_logger_is_unchanged(self) -> None:
-        output = run("""
+        output = run_python("""
             import logging
             from langchain_mem0_scoped.embeddings import OfflineEmbeddings
 
@@ -135,7 +125,7 @@ class TestLoading:
         assert output == ""
 
     def test_logging_of_an_application_is_unchanged(self) -> None:
-        output = run("""
+        output = run_python("""
             import logging
             from langchain_mem0_scoped.embeddings import OfflineEmbeddings
 
@@ -148,7 +138,7 @@ class TestLoading:
         assert output == ""
 
     def test_constructor_does_not_load_the_model(self) -> None:
-        run("""
+        run_python("""
             import sys
             from langchain_mem0_scoped.embeddings import OfflineEmbeddings
 
@@ -159,7 +149,7 @@ class TestLoading:
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
     @pytest.mark.parametrize("before", ["nothing", "loaded", "loading"])
     def test_works_after_a_fork(self, before: str) -> None:
-        output = run(f"""
+        output = run_python(f"""
             import os, threading, warnings
             from langchain_mem0_scoped.embeddings import OfflineEmbeddings
 

@@ -13,7 +13,7 @@ from types import FunctionType
 import pytest
 
 import langchain_mem0_scoped as package
-from tests.support import run_python
+from tests.support import run_fresh_python
 
 INTERNAL = {
     # What the package's own views are built on.
@@ -94,7 +94,7 @@ def test_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_importing_the_package_loads_no_dependency() -> None:
-    output = run_python(
+    output = run_fresh_python(
         """
         import sys
         import langchain_mem0_scoped

@@ -2,8 +2,6 @@
 
 import os
 import random
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from langchain_mem0_scoped.engine.cache import SearchRows
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.engine.storage import RowKind, Storage
 from tests.models import extracting
+from tests.support import run_python
 from tests.worlds import WordEmbeddings, entities
 
 _HERE = "Xenobia is here"
@@ -100,17 +99,16 @@ def test_a_change_by_another_process_is_seen(tmp_path: Path) -> None:
     alice = ScopedMemory("u_alice", client=client)
     alice.add(_HERE, infer=False)
     assert found(alice) == [_HERE]
-    code = (
-        "import sys\n"
-        "from langchain_mem0_scoped import ScopedMemory, local_memory\n"
-        "from tests.worlds import WordEmbeddings\n"
-        "client = local_memory(sys.argv[1], embeddings=WordEmbeddings())\n"
-        "alice = ScopedMemory('u_alice', client=client)\n"
-        "alice.update(alice.get_all()[0]['id'], 'Zephyr is here')\n"
-        "alice.add('Quillon is here')\n"
-        "client.close()\n"
-    )
-    subprocess.run([sys.executable, "-c", code, str(path)], check=True, cwd=Path(__file__).parents[3], timeout=60)
+    code = f"""
+        from langchain_mem0_scoped import ScopedMemory, local_memory
+        from tests.worlds import WordEmbeddings
+        client = local_memory({str(path)!r}, embeddings=WordEmbeddings())
+        alice = ScopedMemory("u_alice", client=client)
+        alice.update(alice.get_all()[0]["id"], "Zephyr is here")
+        alice.add("Quillon is here")
+        client.close()
+        """
+    assert run_python(code) == ""
     assert sorted(found(alice)) == ["Quillon is here", "Zephyr is here"]
     client.close()
 

@@ -1,8 +1,6 @@
 """EngineMemory: a real mem0.Memory on a storage, with every part of mem0 at work on it."""
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +13,7 @@ from langchain_mem0_scoped import BackendError, InputError, ScopedMemory, ScopeE
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.engine.storage import Storage
 from tests.models import ScriptedModel, extracting
+from tests.support import run_python
 from tests.worlds import WordEmbeddings, entities, left_in, vector_of
 
 _ALICE = {"user_id": "u_alice"}
@@ -146,18 +145,16 @@ def test_two_clients_of_one_file_lose_nothing_to_a_third_process(path: Path) -> 
     alice = ScopedMemory("u_alice", client=first)
     alice.add("one")
     second = local_memory(path, embeddings=WordEmbeddings())
-    code = (
-        "import sys\n"
-        "from langchain_mem0_scoped import ScopedMemory, local_memory\n"
-        "from tests.worlds import WordEmbeddings\n"
-        "client = local_memory(sys.argv[1], embeddings=WordEmbeddings())\n"
-        "print(ScopedMemory('u_alice', client=client).count())\n"
-        "client.close()\n"
-    )
+    code = f"""
+        from langchain_mem0_scoped import ScopedMemory, local_memory
+        from tests.worlds import WordEmbeddings
+        client = local_memory({str(path)!r}, embeddings=WordEmbeddings())
+        print(ScopedMemory("u_alice", client=client).count())
+        client.close()
+        """
 
     def counted_elsewhere() -> int:
-        command = [sys.executable, "-c", code, str(path)]
-        return int(subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[3]).stdout)
+        return int(run_python(code))
 
     assert counted_elsewhere() == 1
     alice.add("two")

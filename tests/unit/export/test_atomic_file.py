@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ import pytest
 from langchain_mem0_scoped import BackendError, InputError, ScopedMemory
 from langchain_mem0_scoped.export.atomic_file import refuse_databases, validate_path, write_atomically
 from tests.chat import close_transcripts
-from tests.support import Spy, label, new_user, opened
+from tests.support import Spy, label, new_user, opened, run_python
 
 PAGE = "<!DOCTYPE html>é\n"
 
@@ -184,15 +181,18 @@ class TestWriting:
 
 @pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="this system has no unnamed files")
 def test_kill_during_the_write_leaves_no_file(folder: Path, tmp_path: Path) -> None:
-    code = (
-        "import os, signal, sys\n"
-        "from langchain_mem0_scoped import ScopedMemory, local_memory\n"
-        "memory = ScopedMemory('u_alice', client=local_memory(sys.argv[1]))\n"
-        "memory.add('My cat is called Zephyrine')\n"
-        "os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "memory.export_html(sys.argv[2])\n"
-    )
-    arguments = [sys.executable, "-c", code, str(tmp_path / "m.db"), str(folder / "alice.html")]
-    done = subprocess.run(arguments, check=False, cwd=Path(__file__).parents[2], capture_output=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    code = f"""
+        import os, signal
+        from langchain_mem0_scoped import ScopedMemory, local_memory
+        client = local_memory({str(tmp_path / "m.db")!r})
+        memory = ScopedMemory("u_alice", client=client)
+        memory.add("My cat is called Zephyrine")
+        os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
+        if not (pid := os.fork()):
+            memory.export_html({str(folder / "alice.html")!r})
+            os._exit(0)
+        assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
+        client.close()
+        """
+    run_python(code)
     assert os.listdir(folder) == []

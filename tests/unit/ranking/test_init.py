@@ -1,7 +1,7 @@
 """The ranking package: its public names, and that it can be imported alone."""
 
 import langchain_mem0_scoped.ranking as package
-from tests.support import run_python
+from tests.support import run_fresh_python
 
 
 def test_public_names_are_sorted_and_complete() -> None:
@@ -17,7 +17,7 @@ def test_public_names_are_sorted_and_complete() -> None:
 
 
 def test_imports_only_pure_modules_of_this_package() -> None:
-    output = run_python(
+    output = run_fresh_python(
         """
         import sys
         import langchain_mem0_scoped.ranking
