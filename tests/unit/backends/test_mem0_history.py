@@ -118,6 +118,18 @@ class TestHistory:
         getattr(db, how)(argument)
         assert b"a secret" not in file.read_bytes()
 
+    def test_a_failure_half_way_removes_nothing(self, manager: SQLiteManager) -> None:
+        ids = [str(uuid4()) for _ in range(1_201)]
+        manager.batch_add_history([{"memory_id": id, "new_memory": "x", "event": "ADD"} for id in ids])
+        manager.connection.execute(
+            "CREATE TRIGGER t BEFORE DELETE ON history "
+            f"WHEN old.memory_id = '{ids[-1]}' BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+        db = Mem0History(manager)
+        with pytest.raises(sqlite3.IntegrityError):
+            db.forget(ids)
+        assert db.left("nobody", ids)["history"] == 1_201
+
 
 def test_a_failure_changes_nothing_and_leaves_the_connection_usable(manager: SQLiteManager) -> None:
     add(manager, "mine", "text")

@@ -334,6 +334,15 @@ def test_a_store_that_lists_few_rows_at_a_time_is_erased(plain: mem0.Memory, cal
     assert memory.get_all() == []
 
 
+def test_a_listing_goes_on_until_no_more_rows_come(
+    plain: mem0.Memory, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("langchain_mem0_scoped.backends.mem0_memory._FIRST_PAGE", 2)
+    memory = ScopedMemory("u_alice", client=plain)
+    memory.add([f"text {number}" for number in range(9)])
+    assert len(call(memory, "get_all")) == 9
+
+
 def test_a_history_that_cannot_be_cleaned_is_refused_before_anything_is_deleted(plain: mem0.Memory, call: Call) -> None:
     class ElsewhereHistory:
         """Has what mem0.Memory calls, but cannot be cleaned."""
