@@ -2,102 +2,105 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final, NotRequired, TypeAlias, TypedDict, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, SystemMessage
-from langchain_core.tools import BaseTool
+from langchain_core.messages import AnyMessage, BaseMessage
 
 from .backends import check_client
-from .errors import InputError, ScopeError
-from .memory_filter import Remember, select_messages
-from .messages import TextMessage
+from .errors import BackendError, InputError
+from .memory_filter import Remember
 from .options import HistorySettings
 from .pending_turn import TurnOutcome
 from .recall import arecall_other_sessions, last_human_text, recall_other_sessions
 from .recall_text import format_memories
 from .records import MemoryList
-from .requests import AddRequest, ErasureToken
-from .scope import SESSION_KEY, validate_id
 from .scoped_client import ScopedClient
-from .tools import ACTIONS, MemoryAction
+from .tracing import asend_event, send_event
 from .unsaved import NOT_SAVED, report_unsaved
 
 try:
-    from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
-    from langchain.agents.middleware.types import PrivateStateAttr
-    from langchain.tools import ToolRuntime
-    from langgraph.config import get_config
-    from langgraph.runtime import RunControl, Runtime
+    from langchain.agents.middleware import (
+        AgentMiddleware,
+        AgentState,
+        ExtendedModelResponse,
+        ModelRequest,
+        ModelResponse,
+    )
+    from langgraph.runtime import Runtime
+    from langgraph.types import Command
+
+    from .agents.request import with_recall
+    from .agents.run_context import current_config, is_called_by_a_tool, session_of, user_id_from
+    from .agents.runtime_tools import runtime_tools
+    from .agents.saving import TurnSaver
+    from .agents.state import RUN_KEY, TURN_KEY, RunMemo, ScopedMemoryState
+    from .agents.steps import Step, Steps, arun, run
+    from .agents.tracing import RECALL, SAVE, traced
+    from .agents.turn import (
+        AgentTurn,
+        answers_of,
+        begin_turn,
+        continue_turn,
+        end_turn,
+        is_owner,
+        is_users,
+        seen_by_model,
+    )
 except ModuleNotFoundError as error:
     raise ImportError(
         "ScopedMemoryMiddleware needs langchain: pip install 'langchain-mem0-scoped[agents]'", name=error.name
     ) from None
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from .backends import Client
-
-_MAX_HELD: Final = 1_000
-"""Maximum number of recalls, and of human messages, held for runs that have not finished."""
-
-_STATE_KEY: Final = "scoped_memory_turn"
-
-_RecallKey: TypeAlias = tuple[str, str, str]
-"""User, session (or "") and the text that is recalled by."""
-
-_K = TypeVar("_K")
-_V = TypeVar("_V")
-
-
-class _AgentTurn(TypedDict):
-    """One turn in the agent's state. It holds no text and no memory.
-
-    Attributes:
-        user_id: The user whose run began the turn.
-        human_id: The id of the user's message; None if the run has no message of its own.
-        erasure_token: Made when the turn began; an erasure since then keeps the turn from being stored.
-        saved: Whether the turn is stored already.
-    """
-
-    user_id: str
-    human_id: str | None
-    erasure_token: list[Any] | None
-    saved: bool
-
-
-class _TurnState(AgentState[Any]):
-    # Private: neither an input nor an output of the agent, so that no caller can write it. Keyed by the middleware's
-    # name, since an agent may have two.
-    scoped_memory_turn: NotRequired[Annotated[dict[str, _AgentTurn], PrivateStateAttr]]
 
 
 class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
     """Recalls memories of the user before each model call, and stores the turn after the agent has finished.
 
     The user comes from the agent's runtime context, `agent.invoke(…, context=…)`: its attribute or key `user_id`. A run
-    without one fails before any model is called. Memories are added to the system message of the request. They are
-    never added to the agent's state, which a checkpointer would keep for the next user of the thread. The thread is the
-    session.
+    without one fails before any model is called. Inside another agent's run, LangGraph takes an empty context,
+    `context={}`, for none, and the run has the outer user; a context of its own that names no user is refused. The
+    thread is the session: the thread_id, an int or a UUID as text. Without a thread_id a run has no session and no
+    transcript; it only remembers.
 
-    A run that fails stores nothing. If storing fails, the answer is returned all the same: the failure is logged and
-    sent to callbacks as the custom event `scoped_memory_not_saved`.
+    Memories are added to the system message of the request, after every other middleware has had it. They are never
+    added to the agent's state. A turn is what the user says since the last answer, and the answers. It is logged in the
+    session's transcript, and remembered. Twice in a thread with a checkpointer, the same message is stored once; with
+    another text, it is stored as well.
+
+    A run that fails, or whose stream is closed, has logged what the user said when a model was first given it, as the
+    model was given it. The next turn of the session remembers it with its own. So a process that is killed loses only
+    what no model had been given, and the answers of the run. If storing fails, the answer is returned all the same: the
+    failure is logged and sent to callbacks as the custom event `scoped_memory_not_saved`.
+
+    Nothing of a run stays in the process. LangGraph keeps a turn's ids, digests and erasure token in the agent's
+    private state, which a checkpointer stores, so that any worker resumes the run; `stream_mode="values"` shows every
+    part of the state, and this one holds no text and no user id. Texts and the recall live in a channel that ends with
+    the run and enters no checkpoint; what is shown of it is an empty str.
 
     Args:
         client: As in `ScopedMemory`.
         recall: Maximum number of memories; 0 for none.
         remember: Which messages of a turn become memories; see `memory_filter.Remember`.
-        tools: True to give the agent the five tools of `create_memory_tools`, bound to the run's user.
+        tools: True to give the agent the five tools of `create_memory_tools`, bound to the run's user. A message from
+            which `remember` or `correct_memory` has stored something is not remembered again.
+        transcript: Whether turns are logged in the session's transcript.
+        transcripts: As in `ScopedMemory`.
+        subagent: True if this agent's human messages are the tasks of another agent. Then it recalls and stores no
+            turn. False if they are the user's words. None, the default, for True where a tool of another agent runs it.
+        trace_text: Whether the runs `recall` and `save` show text in traces, and not only
+            counts and ids.
         user_id: A function that reads the user from the context, if it is not the context's `user_id`.
 
     Raises:
         ImportError: On import: langchain is not installed.
         InputError: An argument is invalid.
-        ScopeError: When it runs: the context has no user_id, or a refused one.
-        BackendError: When it runs: the memories cannot be read.
+        ScopeError: When it runs: the context has no user_id, or a refused one, or the thread_id is refused.
+        BackendError: When it runs: the memories cannot be read, or the client keeps no transcripts.
 
     Example:
         >>> middleware = ScopedMemoryMiddleware(recall=3)
@@ -105,7 +108,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         'ScopedMemoryMiddleware'
     """
 
-    state_schema = _TurnState
+    state_schema = ScopedMemoryState
 
     def __init__(
         self,
@@ -114,6 +117,10 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         recall: int = 5,
         remember: Remember = True,
         tools: bool = False,
+        transcript: bool = True,
+        transcripts: str | Engine | None = None,
+        subagent: bool | None = None,
+        trace_text: bool = False,
         user_id: Callable[[Any], str] | None = None,
     ) -> None:
         super().__init__()
@@ -122,218 +129,213 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
             raise InputError(f"user_id must be a function of the agent's runtime context, got {type(user_id).__name__}")
         if not isinstance(tools, bool):
             raise InputError(f"tools must be True, for all five, or False, got {type(tools).__name__}")
+        for name, value in {"transcript": transcript, "trace_text": trace_text}.items():
+            if not isinstance(value, bool):
+                raise InputError(f"{name} must be True or False, got {type(value).__name__}")
+        if subagent is not None and not isinstance(subagent, bool):
+            raise InputError(f"subagent must be True, False or None, got {type(subagent).__name__}")
         self._client = client
         settings = HistorySettings.of({"recall": recall, "remember": remember})
         self._recall = settings.recall
         self._remember = settings.remember
-        self._user_id = user_id or _user_id_from
-        # Held for runs that have not finished, outside the state.
-        self._recalls: OrderedDict[_RecallKey, tuple[RunControl | None, MemoryList]] = OrderedDict()
-        self._human_messages: OrderedDict[str, HumanMessage] = OrderedDict()
-        self._lock = threading.Lock()
-        self.tools = [_runtime_tool(action, self) for action in ACTIONS] if tools else []
+        self._transcript = transcript
+        self._transcripts = transcripts
+        self._subagent = subagent
+        self._trace_text = trace_text
+        self._user_id = user_id or user_id_from
+        self.tools = runtime_tools(self._scoped_client, lambda: self.name) if tools else []
 
-    def _scoped_client(self, context: Any) -> ScopedClient:
-        return ScopedClient(self._user_id(context), client=self._client)
-
-    # -- before the agent
+    # -- the hooks
 
     def before_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any]:
-        """Raise if the context has no user; begin a turn in the state."""
-        client = self._scoped_client(runtime.context)
-        return self._begin_turn(client.user_id, state, client.erasure_token())
+        """Raise if the context has no user or the turn cannot be stored; begin a turn in the state."""
+        return run(self._begin(state, runtime.context))
 
     async def abefore_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any]:
         """Async twin of `before_agent`."""
-        client = self._scoped_client(runtime.context)
-        return self._begin_turn(client.user_id, state, await asyncio.to_thread(client.erasure_token))
-
-    def _begin_turn(self, user_id: str, state: AgentState[Any], token: ErasureToken | None) -> dict[str, Any]:
-        human = _last_human_message(state["messages"])
-        previous = self._turn(state)
-        # A run without a message of its own finds an earlier run's message last in the thread. It is stored with this
-        # run only if it is the same user's and is not stored yet.
-        if human is not None and previous is not None and previous["human_id"] == human.id:
-            human = None if previous["saved"] or previous["user_id"] != user_id else human
-        if human is not None:
-            self._hold(self._human_messages, str(human.id), human)
-        turn = _AgentTurn(
-            user_id=user_id,
-            human_id=None if human is None else human.id,
-            erasure_token=None if token is None else list(token),
-            saved=False,
-        )
-        return self._state_update(state, turn)
-
-    def _turn(self, state: Any) -> _AgentTurn | None:
-        turns: dict[str, _AgentTurn] = state.get(_STATE_KEY) or {}
-        return turns.get(self.name)
-
-    def _state_update(self, state: Any, turn: _AgentTurn) -> dict[str, Any]:
-        return {_STATE_KEY: {**(state.get(_STATE_KEY) or {}), self.name: turn}}
-
-    # -- around a model call
+        return await arun(self._begin(state, runtime.context))
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
-    ) -> ModelResponse[Any]:
-        """Add memories to the system message of this request."""
-        client = self._scoped_client(request.runtime.context)
-        key = _recall_key(client, request.messages)
-        memories = self._held_recall(key, request.runtime)
-        if memories is None:
-            memories = recall_other_sessions(client, key[2], key[1], self._recall)
-            self._hold(self._recalls, key, (request.runtime.control, memories))
-        return handler(_with_memories(request, memories))
+    ) -> ExtendedModelResponse[Any]:
+        """Log what the user said, and add memories to the system message of this request."""
+        call = run(self._before_model(request))
+        return call.after_model(handler(call.request))
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
-    ) -> ModelResponse[Any]:
+    ) -> ExtendedModelResponse[Any]:
         """Async twin of `wrap_model_call`."""
-        client = self._scoped_client(request.runtime.context)
-        key = _recall_key(client, request.messages)
-        memories = self._held_recall(key, request.runtime)
-        if memories is None:
-            memories = await arecall_other_sessions(client, key[2], key[1], self._recall)
-            self._hold(self._recalls, key, (request.runtime.control, memories))
-        return await handler(_with_memories(request, memories))
-
-    # -- after the agent
+        call = await arun(self._before_model(request))
+        return call.after_model(await handler(call.request))
 
     def after_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
-        """Store the turn: what the user said in this run, and the agent's answers."""
-        client = self._scoped_client(runtime.context)
-        try:
-            if request := self._add_request(client, state):
-                client.add(request)
-        except Exception as error:
-            outcome = TurnOutcome(in_transcript=False, remembered=False, error=error)
-            dispatch_custom_event(NOT_SAVED, report_unsaved(outcome))
-            return None
-        return self._saved_update(state)
+        """Store the turn: what the user said, and the agent's answers."""
+        return run(self._end(state, runtime.context))
 
     async def aafter_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
         """Async twin of `after_agent`."""
-        client = self._scoped_client(runtime.context)
+        return await arun(self._end(state, runtime.context))
+
+    # -- their core, which sync and async share
+
+    def _begin(self, state: AgentState[Any], context: Any) -> Steps[dict[str, Any]]:
+        config = current_config()
+        saver = self._saver(context, session_of(config))
+        messages = state["messages"]
+        token = yield Step(saver.client.erasure_token)
+        turn = begin_turn(self._turn(state), messages, saver.client.user_id, token)
+        if self._is_subagent(config):
+            turn = AgentTurn(**{**turn, "said": [], "left": []})
+        else:
+            yield Step(saver.require_store)
+        return {TURN_KEY: {self.name: turn}, RUN_KEY: {self.name: RunMemo()}}
+
+    def _before_model(self, request: ModelRequest[Any]) -> Steps[_ModelCall]:
+        config = current_config()
+        saver = self._saver(request.runtime.context, session_of(config))
+        messages = request.state["messages"]
+        turn, memo = self._turn(request.state), self._memos(request.state).get(self.name)
+        update = AgentTurn()
+        is_new_run = memo is None
+        if memo is None:
+            memo = RunMemo(is_resumed=True)
+        if turn is None or (is_new_run and turn["saved"]):
+            # The run goes on in the middle of the agent: an app has added messages to the thread, or this middleware to
+            # the agent.
+            token = yield Step(saver.client.erasure_token)
+            turn = update = begin_turn(turn, messages, saver.client.user_id, token)
+        if not is_owner(turn, saver.client.user_id):
+            # Another user resumes this run: nothing of either may reach the other.
+            return _ModelCall(request, self.name, turn, memo, AgentTurn())
+        if not self._is_subagent(config):
+            said = continue_turn(turn, messages) if is_new_run else turn["said"]
+            update = AgentTurn(**{**update, "said": said, "seen": seen_by_model(turn, messages)})
+            memo.said |= {str(message.id): message for message in _of(said, messages)}
+            yield from saver.log_said(memo, _of(said, messages), turn["erasure_token"])
+        memories = yield from self._recalled(saver, memo, request.messages, turn["erasure_token"])
+        given = with_recall(request, format_memories(memories) if memories else "")
+        return _ModelCall(given, self.name, turn, memo, update)
+
+    def _recalled(
+        self, saver: TurnSaver, memo: RunMemo, messages: Sequence[AnyMessage], token: Any
+    ) -> Steps[MemoryList]:
+        """Return the memories for a model call. They are searched once a run, unless the user is erased meanwhile."""
+        if not self._recall:
+            return MemoryList()
+        client, session_id, k = saver.client, saver.session_id, self._recall
+        # After a summary, the user's words are only in the memo.
+        query = last_human_text([message for message in messages if is_users(message)]) or last_human_text(
+            list(memo.said.values())
+        )
+        if memo.query == query and token is not None:
+            try:
+                yield Step(lambda: client.check_not_erased(token))
+            except BackendError:
+                memo.query = None
+            else:
+                return memo.recalled
+
+        def search() -> Steps[MemoryList]:
+            found: MemoryList = yield Step(
+                lambda: recall_other_sessions(client, query, session_id, k),
+                lambda: arecall_other_sessions(client, query, session_id, k),
+            )
+            return found
+
+        inputs = {"session_id": session_id or None, "k": k, **({"query": query} if self._trace_text else {})}
+        memo.recalled = yield from traced(RECALL, inputs, search(), self._traced_recall)
+        memo.query = query
+        return memo.recalled
+
+    def _end(self, state: AgentState[Any], context: Any) -> Steps[dict[str, Any] | None]:
+        config = current_config()
+        saver = self._saver(context, session_of(config))
+        turn, memos, messages = self._turn(state), self._memos(state), state["messages"]
+        if turn is None or not is_owner(turn, saver.client.user_id) or self._is_subagent(config):
+            return None
+        if turn["saved"]:
+            # Another middleware has sent the agent back to the model: only its further answers are new.
+            turn = AgentTurn(**{**turn, "said": [], "left": []})
+        memo = memos.get(self.name, RunMemo(is_resumed=True))
+        memo.target = saver.target
+        others = [other for name, other in memos.items() if name != self.name]
+        is_logged = any(other.in_transcript and other.target == memo.target for other in others)
+        work = self._save(saver, turn, memo, messages, is_logged)
+        counts = {"said": len(turn["said"]), "answers": len(answers_of(turn, messages))}
+        inputs = {"session_id": saver.session_id or None, **counts}
+        outcome = yield from traced(SAVE, inputs, work, self._traced_save)
+        memo.in_transcript = outcome.in_transcript
+        if outcome.error is None:
+            return {TURN_KEY: {self.name: end_turn(messages)}}
+        data = report_unsaved(outcome)
+        yield Step(lambda: send_event(config, NOT_SAVED, data), lambda: asend_event(config, NOT_SAVED, data))
+        return None
+
+    def _save(
+        self, saver: TurnSaver, turn: AgentTurn, memo: RunMemo, messages: Sequence[BaseMessage], is_logged: bool
+    ) -> Steps[TurnOutcome]:
         try:
-            if request := self._add_request(client, state):
-                await client.aadd(request)
+            return (yield from saver.save(turn, memo, messages, is_logged=is_logged))
         except Exception as error:
-            outcome = TurnOutcome(in_transcript=False, remembered=False, error=error)
-            await adispatch_custom_event(NOT_SAVED, report_unsaved(outcome))
-            return None
-        return self._saved_update(state)
+            return TurnOutcome(in_transcript=False, remembered=False, error=error)
 
-    def _add_request(self, client: ScopedClient, state: AgentState[Any]) -> AddRequest | None:
-        turn = self._turn(state)
-        if turn is None:
-            return None
-        messages = self._messages_to_remember(client, turn, state["messages"])
-        session_id = _session_id()
-        return AddRequest(
-            messages=messages,
-            metadata={SESSION_KEY: session_id} if session_id else {},
-            erasure_token=turn["erasure_token"],
-        )
+    # -- what they share
 
-    def _saved_update(self, state: AgentState[Any]) -> dict[str, Any] | None:
-        turn = self._turn(state)
-        return None if turn is None else self._state_update(state, {**turn, "saved": True})
+    def _scoped_client(self, context: Any) -> ScopedClient:
+        return ScopedClient(self._user_id(context), client=self._client, transcripts=self._transcripts)
 
-    def _messages_to_remember(
-        self, client: ScopedClient, turn: _AgentTurn, messages: list[AnyMessage]
-    ) -> Sequence[TextMessage]:
-        """Return this run's messages to remember; none if another user began the turn, or it is stored already."""
-        with self._lock:
-            self._recalls.pop(_recall_key(client, messages), None)
-            human = self._human_messages.pop(turn["human_id"] or "", None)
-        if turn["user_id"] != client.user_id or turn["human_id"] is None or turn["saved"]:
-            return []
-        messages = [message for message in messages if not _is_summary(message)]
-        start = next((index for index, message in enumerate(messages) if message.id == turn["human_id"]), None)
-        if start is not None:
-            return select_messages(messages[start:], self._remember)
-        # A summary replaced the human message. Of what is left only the answer certainly belongs to this run.
-        answer = [message for message in messages[-1:] if isinstance(message, AIMessage)]
-        return select_messages([*([human] if human is not None else []), *answer], self._remember)
+    def _saver(self, context: Any, session_id: str) -> TurnSaver:
+        return TurnSaver(self._scoped_client(context), session_id, self._transcript, self._transcripts, self._remember)
 
-    # -- what is held for runs that have not finished
+    def _turn(self, state: Any) -> AgentTurn | None:
+        turn: AgentTurn | None = (state.get(TURN_KEY) or {}).get(self.name)
+        return turn
 
-    def _held_recall(self, key: _RecallKey, runtime: Runtime[Any]) -> MemoryList | None:
-        # LangGraph makes one control for each run. What a failed or interrupted run recalled is not used by the next
-        # run, since the user may have been erased in between.
-        control, memories = self._recalls.get(key, (None, None))
-        return memories if control is runtime.control else None
+    def _memos(self, state: Any) -> dict[str, RunMemo]:
+        return state.get(RUN_KEY) or {}
 
-    def _hold(self, held: OrderedDict[_K, _V], key: _K, value: _V) -> None:
-        with self._lock:
-            held[key] = value
-            while len(held) > _MAX_HELD:
-                held.popitem(last=False)
+    def _is_subagent(self, config: Any) -> bool:
+        return is_called_by_a_tool(config) if self._subagent is None else self._subagent
+
+    def _traced_recall(self, memories: MemoryList) -> dict[str, Any]:
+        shown = {"count": len(memories), "ids": [memory["id"] for memory in memories]}
+        return {**shown, "memories": [memory["memory"] for memory in memories]} if self._trace_text else shown
+
+    def _traced_save(self, outcome: TurnOutcome) -> dict[str, Any]:
+        return {
+            "in_transcript": outcome.in_transcript,
+            "remembered": outcome.remembered,
+            "ids": list(outcome.memory_ids),
+            "error": None if outcome.error is None else type(outcome.error).__name__,
+        }
 
 
-def _user_id_from(context: Any) -> Any:
-    user_id = context.get("user_id") if isinstance(context, Mapping) else getattr(context, "user_id", None)
-    if user_id is None:
-        raise ScopeError(
-            "the agent's runtime context has no user_id: call the agent with context={'user_id': …}, and create_agent "
-            "with context_schema=…; there is no default user"
-        )
-    return user_id
+class _ModelCall(NamedTuple):
+    """One call of a model, and what it adds to the state.
 
-
-def _session_id() -> str:
-    """Return the thread's id if it is valid as a session_id, else ""."""
-    try:
-        return validate_id((get_config().get("configurable") or {}).get("thread_id"), "session_id")
-    except (ScopeError, RuntimeError):
-        return ""
-
-
-def _recall_key(client: ScopedClient, messages: list[AnyMessage]) -> _RecallKey:
-    return client.user_id, _session_id(), last_human_text(messages)
-
-
-def _last_human_message(messages: list[AnyMessage]) -> HumanMessage | None:
-    return next(
-        (message for message in reversed(messages) if isinstance(message, HumanMessage) and not _is_summary(message)),
-        None,
-    )
-
-
-def _is_summary(message: BaseMessage) -> bool:
-    # LangChain's SummarizationMiddleware writes a HumanMessage. It summarises tool output too, which the user never
-    # said.
-    return message.additional_kwargs.get("lc_source") == "summarization"
-
-
-def _with_memories(request: ModelRequest[Any], memories: MemoryList | None) -> ModelRequest[Any]:
-    if not memories:
-        return request
-    content: str | list[str | dict[Any, Any]] = format_memories(memories)
-    system = request.system_message
-    if system is not None and isinstance(system.content, str):
-        content = f"{system.content}\n\n{content}"
-    elif system is not None:
-        content = [*system.content, {"type": "text", "text": content}]
-    return request.override(system_message=SystemMessage(content))
-
-
-def _runtime_tool(action: MemoryAction, middleware: ScopedMemoryMiddleware) -> BaseTool:
-    """Make a memory tool that finds its user in the run's context.
-
-    LangChain passes `runtime` itself: it is not in the schema that the model sees, and a model cannot forge it.
+    Attributes:
+        request: The request with the recall.
+        name: The middleware's name.
+        turn: The turn before the call.
+        memo: What the run holds.
+        update: What the call changes of the turn.
     """
 
-    def run(runtime: ToolRuntime, **arguments: Any) -> str:
-        return action.run(middleware._scoped_client(runtime.context), arguments, token_of(runtime))
+    request: ModelRequest[Any]
+    name: str
+    turn: AgentTurn
+    memo: RunMemo
+    update: AgentTurn
 
-    async def arun(runtime: ToolRuntime, **arguments: Any) -> str:
-        return await action.arun(middleware._scoped_client(runtime.context), arguments, token_of(runtime))
+    def after_model(self, response: ModelResponse[Any]) -> ExtendedModelResponse[Any]:
+        """Return the response with the update of the state."""
+        ids = [str(message.id) for message in response.result if message.id]
+        self.memo.answers.extend(ids)
+        update = AgentTurn(**{**self.update, "answers": [*self.turn["answers"], *ids]})
+        state = {TURN_KEY: {self.name: update}, RUN_KEY: {self.name: self.memo}}
+        return ExtendedModelResponse(model_response=response, command=Command(update=state))
 
-    def token_of(runtime: ToolRuntime) -> ErasureToken | None:
-        # What the model remembers now it may have recalled before an erasure.
-        turn = middleware._turn(runtime.state)
-        return None if turn is None else turn["erasure_token"]
 
-    return action.as_tool(run, arun)
+def _of(ids: Sequence[str], messages: Sequence[AnyMessage]) -> list[AnyMessage]:
+    return [message for message in messages if message.id in ids]

@@ -171,7 +171,8 @@ def thread(name: str = "t1") -> dict[str, Any]:
 
 def agent(client: mem0.Memory, *script: Any, **options: Any) -> tuple[Any, ScriptedModel]:
     """Build an agent with the middleware and a scripted model; return both."""
-    known = {name: options.pop(name) for name in ("recall", "remember", "tools", "user_id") if name in options}
+    names = ("recall", "remember", "tools", "transcript", "transcripts", "subagent", "trace_text", "user_id")
+    known = {name: options.pop(name) for name in names if name in options}
     model = ScriptedModel(says=lines(*script))
     middleware = [ScopedMemoryMiddleware(client=client, **known), *options.pop("more", [])]
     return create_agent(model, options.pop("offers", []), middleware=middleware, **options), model

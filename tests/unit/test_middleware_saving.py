@@ -65,13 +65,7 @@ class TestSaving:
             await ask(mode, one, human(f"question {number}"), thread(), context={"user_id": "carol"})
         assert remembered(client, "carol") == [text for n in range(3) for text in (f"question {n}", "yes")]
 
-    @pytest.mark.parametrize("config", [None, thread("not a session"), {"configurable": {"thread_id": 7}}], ids=str)
-    async def test_invalid_thread_id_is_left_out(self, client: mem0.Memory, mode: str, config: Any) -> None:
-        one, _ = agent(client, "ok")
-        await ask(mode, one, human("hello"), config, context={"user_id": "carol"})
-        assert {record["session_id"] for record in ScopedMemory("carol", client=client).get_all()} == {None}
-
-    async def test_failed_run_stores_nothing(self, client: mem0.Memory, mode: str) -> None:
+    async def test_failed_run_without_a_thread_stores_nothing(self, client: mem0.Memory, mode: str) -> None:
         one, _ = agent(client, ConnectionError("gone"))
         with pytest.raises(ConnectionError):
             await ask(mode, one, human("hello"), context={"user_id": "carol"})

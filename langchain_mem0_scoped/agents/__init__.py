@@ -1,0 +1,1 @@
+"""What ScopedMemoryMiddleware is made of. Needs the extra `agents`, except for `steps`, `tracing` and `turn`."""
