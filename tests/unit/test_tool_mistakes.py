@@ -10,6 +10,7 @@ import mem0
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_core.tools import BaseTool
 from pydantic import ValidationError
 
@@ -137,6 +138,48 @@ class TestMistakes:
         for number, (_, _, wrong) in enumerate(MISTAKES):
             check(results[f"c{number}"], wrong)
         assert texts_of(memory.get_all()) == ["I keep bees"]
+
+    @pytest.mark.parametrize("mode", ["sync", "async"])
+    async def test_agent_executor_goes_on(self, memory: ScopedMemory, mode: str) -> None:
+        classic = pytest.importorskip("langchain_classic.agents")
+        calls = [{**tool_call(name, given), "id": f"c{number}"} for number, (name, given, _) in enumerate(MISTAKES)]
+        model = ScriptedModel(says=lines(AIMessage("", tool_calls=calls), "I could not do that"))
+        prompt = ChatPromptTemplate.from_messages([("human", "{input}"), ("placeholder", "{agent_scratchpad}")])
+        executor = classic.AgentExecutor(
+            agent=classic.create_tool_calling_agent(model, memory.tools(), prompt),
+            tools=memory.tools(),
+            return_intermediate_steps=True,
+        )
+        given = {"input": "What do you know?"}
+        answer = executor.invoke(given) if mode == "sync" else await executor.ainvoke(given)
+        assert answer["output"] == "I could not do that"
+        for (_, observed), (_, _, wrong) in zip(answer["intermediate_steps"], MISTAKES, strict=True):
+            check(observed, wrong)
+
+    def test_agent_of_plain_text_goes_on(self, memory: ScopedMemory) -> None:
+        """A ReAct agent passes one str for all arguments."""
+        classic = pytest.importorskip("langchain_classic.agents")
+        steps = [
+            ("search_memory", "bees"),
+            ("correct_memory", SECRET),
+            ("forget_memory", SECRET),
+            ("list_memories", ""),
+        ]
+        says = [f"Thought: x\nAction: {name}\nAction Input: {given}" for name, given in steps]
+        model = ScriptedModel(says=lines(*says, "Final Answer: done"))
+        template = "{tools} {tool_names} {input} {agent_scratchpad}"
+        executor = classic.AgentExecutor(
+            agent=classic.create_react_agent(model, memory.tools(), PromptTemplate.from_template(template)),
+            tools=memory.tools(),
+            return_intermediate_steps=True,
+        )
+        answer = executor.invoke({"input": "go"})
+        assert answer["output"] == "done"
+        found, correct, forget, listed = (observed for _, observed in answer["intermediate_steps"])
+        assert "I keep bees" in found
+        assert "I keep bees" in listed
+        check(correct, {"text"})
+        check(forget, {"memory_id"})
 
     def test_no_arguments_at_all(self, memory: ScopedMemory) -> None:
         for name, tool in tools_of(memory).items():
