@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NoReturn
 
 from langchain_core.documents import Document
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnableSerializable
-from langchain_core.runnables.utils import ConfigurableFieldSpec
+from langchain_core.runnables.base import RunnableBinding
+from langchain_core.runnables.configurable import RunnableConfigurableAlternatives, RunnableConfigurableFields
+from langchain_core.runnables.utils import AnyConfigurableField, ConfigurableField, ConfigurableFieldSpec
 from pydantic import ConfigDict
+
+from .errors import ScopeError
 
 _only_user: ContextVar[str | None] = ContextVar("langchain_mem0_scoped_only_user", default=None)
 
@@ -30,7 +34,7 @@ def _only(user_id: str) -> Iterator[None]:
         _only_user.reset(token)
 
 
-class OfOneUser(RunnableSerializable[str, list[Document]]):
+class _OfOneUser(RunnableSerializable[str, list[Document]]):
     """Runs a runnable in which only one user's retrievers may run, however deep they are.
 
     Args:
@@ -92,22 +96,94 @@ Alternative = Runnable[str, list[Document]] | Callable[[], Runnable[str, list[Do
 """What `configurable_alternatives` takes: a runnable, or a function that builds one when it is chosen."""
 
 
-def of_one_user(alternative: Alternative, user_id: str, check: Callable[[Runnable[Any, Any]], None]) -> Alternative:
-    """Return an alternative that runs only retrievers of one user.
+class OneUsersRunnable(RunnableSerializable[str, list[Document]]):
+    """A retriever of one user, or what LangChain makes of it; its alternatives are of the same user."""
 
-    Args:
-        alternative: The alternative; see `Alternative`.
-        user_id: The user.
-        check: Called with every runnable that can be seen in it, now or when it is built; raises to refuse one.
-    """
+    @property
+    def fixed_user(self) -> str:
+        """Whose memories it finds."""
+        raise NotImplementedError
+
+    def configurable_alternatives(
+        self,
+        which: ConfigurableField,
+        *,
+        default_key: str = "default",
+        prefix_keys: bool = False,
+        **kwargs: Alternative,
+    ) -> RunnableSerializable[str, list[Document]]:
+        """Offer alternatives, as for any runnable. A config must not choose the user, so they are of this one.
+
+        What can be seen now is refused now, also if it is bound, in a sequence or in another retriever. Anything else
+        is refused when it runs: while an alternative runs, a retriever of another user raises, however deep it is.
+
+        Raises:
+            ScopeError: An alternative is, or contains, another user's retriever.
+        """
+        alternatives = {key: _of_one_user(alternative, self.fixed_user) for key, alternative in kwargs.items()}
+        return _Alternatives(
+            which=which, default=self, alternatives=alternatives, default_key=default_key, prefix_keys=prefix_keys
+        )
+
+    def configurable_fields(self, **kwargs: AnyConfigurableField) -> RunnableSerializable[str, list[Document]]:
+        """Make fields configurable, as for any runnable."""
+        fields = super().configurable_fields(**kwargs)
+        if isinstance(fields, OneUsersRunnable) or not isinstance(fields, RunnableConfigurableFields):
+            return fields
+        return _Fields(default=fields.default, fields=fields.fields)
+
+    def with_config(self, config: RunnableConfig | None = None, **options: Any) -> Runnable[str, list[Document]]:
+        """As in LangChain."""
+        return _bound(super().with_config(config, **options))
+
+    def bind(self, **options: Any) -> Runnable[str, list[Document]]:
+        """As in LangChain."""
+        return _bound(super().bind(**options))
+
+
+class _Alternatives(OneUsersRunnable, RunnableConfigurableAlternatives[str, list[Document]]):
+    @property
+    def fixed_user(self) -> str:
+        return _user_of(self.default)
+
+
+class _Fields(OneUsersRunnable, RunnableConfigurableFields[str, list[Document]]):
+    @property
+    def fixed_user(self) -> str:
+        return _user_of(self.default)
+
+
+class _Binding(OneUsersRunnable, RunnableBinding[str, list[Document]]):
+    @property
+    def fixed_user(self) -> str:
+        return _user_of(self.bound)
+
+
+def _user_of(runnable: object) -> str:
+    if not isinstance(runnable, OneUsersRunnable):
+        refuse_other_user()
+    return runnable.fixed_user
+
+
+def _bound(runnable: Runnable[str, list[Document]]) -> Runnable[str, list[Document]]:
+    if isinstance(runnable, OneUsersRunnable) or not isinstance(runnable, RunnableBinding):
+        return runnable
+    return _Binding(bound=runnable.bound, kwargs=runnable.kwargs, config=runnable.config)
+
+
+def _of_one_user(alternative: Alternative, user_id: str) -> Alternative:
     if not isinstance(alternative, Runnable):
-        return lambda: _built(alternative(), user_id, check)
-    return _built(alternative, user_id, check)
+        return lambda: _checked(alternative(), user_id)
+    return _checked(alternative, user_id)
 
 
-def _built(
-    runnable: Runnable[str, list[Document]], user_id: str, check: Callable[[Runnable[Any, Any]], None]
-) -> Runnable[str, list[Document]]:
+def _checked(runnable: Runnable[str, list[Document]], user_id: str) -> Runnable[str, list[Document]]:
     for inner in runnables_in(runnable):
-        check(inner)
-    return OfOneUser(bound=runnable, user_id=user_id)
+        if isinstance(inner, OneUsersRunnable) and inner.fixed_user != user_id:
+            refuse_other_user()
+    return _OfOneUser(bound=runnable, user_id=user_id)
+
+
+def refuse_other_user() -> NoReturn:
+    """Raise the error of a retriever whose user would change."""
+    raise ScopeError("a retriever's user_id and client cannot be changed; build a new retriever for the other user")

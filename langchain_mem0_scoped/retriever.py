@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import Runnable, RunnableSerializable
+from langchain_core.runnables import RunnableSerializable
 from pydantic import ConfigDict, Field, PrivateAttr
 
-from .alternatives import Alternative, of_one_user, only_user
+from .alternatives import OneUsersRunnable, only_user, refuse_other_user
 from .errors import ScopeError
 from .messages import validate_count, validate_threshold
 from .recall_text import cut_text
@@ -21,14 +21,14 @@ from .scope import validate_filters
 from .scoped_client import ScopedClient
 
 if TYPE_CHECKING:
-    from langchain_core.runnables.utils import AnyConfigurableField, ConfigurableField
+    from langchain_core.runnables.utils import AnyConfigurableField
 
     from .backends import Client
 
 _FIXED_FIELDS: Final = frozenset({"user_id", "client"})
 
 
-class ScopedMemoryRetriever(BaseRetriever):
+class ScopedMemoryRetriever(OneUsersRunnable, BaseRetriever):
     """Finds the memories of one user that match a query best.
 
     The user is fixed at construction. No copy, config, configurable field or argument of `invoke` changes it, whatever
@@ -98,6 +98,11 @@ class ScopedMemoryRetriever(BaseRetriever):
         super().__init__(**fields, **base)
         self._scoped_client = scoped_client
 
+    @property
+    def fixed_user(self) -> str:
+        """The user; as `user_id`."""
+        return self.user_id
+
     def __hash__(self) -> int:
         return hash((self.user_id, self.k, self.threshold))
 
@@ -130,7 +135,7 @@ class ScopedMemoryRetriever(BaseRetriever):
                 "the retriever's user_id was changed after its construction; build a new retriever for that user"
             )
         if only_user() not in (None, self.user_id):
-            _refuse()
+            refuse_other_user()
         return client
 
     # -- copies and configuration keep the user
@@ -152,7 +157,7 @@ class ScopedMemoryRetriever(BaseRetriever):
         """
         changes = dict(update or {})
         if not _FIXED_FIELDS.isdisjoint(changes):
-            _refuse()
+            refuse_other_user()
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**{**fields, **changes})
 
@@ -169,34 +174,5 @@ class ScopedMemoryRetriever(BaseRetriever):
             ScopeError: The user or the client is named.
         """
         if not _FIXED_FIELDS.isdisjoint(kwargs):
-            _refuse()
+            refuse_other_user()
         return super().configurable_fields(**kwargs)
-
-    def configurable_alternatives(
-        self,
-        which: ConfigurableField,
-        *,
-        default_key: str = "default",
-        prefix_keys: bool = False,
-        **kwargs: Alternative,
-    ) -> RunnableSerializable[str, list[Document]]:
-        """Offer alternatives, as for any runnable. A config must not choose the user, so they are of this one.
-
-        What can be seen now is refused now, also if it is bound, in a sequence or in another retriever. Anything else
-        is refused when it runs: while an alternative runs, a retriever of another user raises, however deep it is.
-
-        Raises:
-            ScopeError: An alternative is, or contains, another user's retriever.
-        """
-        alternatives = {key: of_one_user(one, self.user_id, self._refuse_foreign) for key, one in kwargs.items()}
-        return super().configurable_alternatives(
-            which, default_key=default_key, prefix_keys=prefix_keys, **alternatives
-        )
-
-    def _refuse_foreign(self, runnable: Runnable[Any, Any]) -> None:
-        if isinstance(runnable, ScopedMemoryRetriever) and runnable.user_id != self.user_id:
-            _refuse()
-
-
-def _refuse() -> NoReturn:
-    raise ScopeError("a retriever's user_id and client cannot be changed; build a new retriever for the other user")

@@ -178,6 +178,45 @@ class TestForeign:
         assert texts(await run(way, theirs, "safe", None)) == [SECRET]
 
 
+HOSTS: Final[dict[str, Wrap]] = {
+    "with_config": lambda it: it.with_config(tags=["x"]),
+    "with_config twice": lambda it: it.with_config(tags=["x"]).with_config(run_name="y"),
+    "bind": lambda it: it.bind(k=1).bind(k=2),
+    "configurable_fields": lambda it: it.configurable_fields(k=ConfigurableField(id="most")),
+    "configurable_fields, bound": lambda it: it.configurable_fields(k=ConfigurableField(id="m")).with_config(
+        tags=["x"]
+    ),
+    "alternatives": lambda it: it.configurable_alternatives(ConfigurableField(id="w2"), one=it.bind(k=1)),
+    "alternatives, fields": lambda it: it.configurable_alternatives(
+        ConfigurableField(id="w2"), one=it.bind(k=1)
+    ).configurable_fields(k=ConfigurableField(id="most")),
+    "copy": lambda it: it.model_copy(update={"k": 1}).with_config(tags=["x"]),
+}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+class TestHosts:
+    """What LangChain makes of a retriever offers the same."""
+
+    def test_foreign_alternatives_are_refused(self, alice: ScopedMemory, bob: ScopedMemory, host: str) -> None:
+        hosted, theirs = HOSTS[host](bob.as_retriever()), alice.as_retriever()
+        for wrap in (VISIBLE["bare"], VISIBLE["with_config"], HOSTS[host]):
+            with pytest.raises(ScopeError):
+                hosted.configurable_alternatives(WHICH, other=wrap(theirs))
+        choice = hosted.configurable_alternatives(WHICH, other=Hiding(theirs), later=lambda: HOSTS[host](theirs))
+        assert SECRET not in texts(choice.invoke("safe"))
+        for key in ("other", "later"):
+            with pytest.raises(ScopeError):
+                choice.invoke("safe", {"configurable": {"which": key}})
+
+    @pytest.mark.parametrize("way", WAYS)
+    async def test_own_alternatives_work(self, bob: ScopedMemory, host: str, way: str) -> None:
+        hosted = HOSTS[host](bob.as_retriever(k=2))
+        choice = hosted.configurable_alternatives(WHICH, other=HOSTS[host](bob.as_retriever(k=2)))
+        for config in (None, OTHER, {**OTHER, "tags": ["t"]}):
+            assert "The safe is green" in texts(await run(way, choice, "safe", config))
+
+
 class TestOwn:
     @pytest.mark.parametrize("way", WAYS)
     async def test_every_shape_works_with_an_own_retriever(self, bob: ScopedMemory, way: str) -> None:
