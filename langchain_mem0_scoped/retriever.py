@@ -32,9 +32,9 @@ class ScopedMemoryRetriever(OneUsersRunnable, BaseRetriever):
     """Finds the memories of one user that match a query best.
 
     The user is fixed at construction. No copy, config, configurable field or argument of `invoke` changes it, whatever
-    is around the retriever. What it offers itself to a config, with `configurable_alternatives`, is of the same user.
-    A runnable of your own that offers retrievers of several users, such as a sequence with alternatives, chooses among
-    them as you wrote it: each of them searches its own user.
+    is around the retriever. What it offers to a config with `configurable_alternatives`, also once it is bound, is of
+    the same user. A runnable of your own that offers retrievers of several users, such as a sequence with alternatives,
+    chooses among them as you wrote it: each of them searches its own user.
 
     A document is a memory as a whole, however long; see `max_characters`. Its metadata holds the memory's id, as
     `EnsembleRetriever(id_key="id")` needs it.
