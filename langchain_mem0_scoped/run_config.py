@@ -66,7 +66,7 @@ class ConfigCheckedRunnable(Runnable[Any, Any]):
         return super().invoke(input, config, **options)  # type: ignore[safe-super]
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
-        """As in LangChain."""
+        """Async twin of `invoke`."""
         refuse_ids_outside_configurable(config)
         return await super().ainvoke(input, config, **options)
 
@@ -76,7 +76,7 @@ class ConfigCheckedRunnable(Runnable[Any, Any]):
         return super().stream(input, config, **options)
 
     def astream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> AsyncIterator[Any]:
-        """As in LangChain."""
+        """Async twin of `stream`."""
         refuse_ids_outside_configurable(config)
         return super().astream(input, config, **options)
 
@@ -86,7 +86,7 @@ class ConfigCheckedRunnable(Runnable[Any, Any]):
         return super().transform(input, config, **options)
 
     def atransform(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> AsyncIterator[Any]:
-        """As in LangChain."""
+        """Async twin of `transform`."""
         refuse_ids_outside_configurable(config)
         return super().atransform(input, config, **options)
 
@@ -96,7 +96,7 @@ class ConfigCheckedRunnable(Runnable[Any, Any]):
         return super().batch(inputs, config, **options)
 
     async def abatch(self, inputs: Any, config: Any = None, **options: Any) -> list[Any]:
-        """As in LangChain."""
+        """Async twin of `batch`."""
         refuse_ids_outside_configurable(config)
         return await super().abatch(inputs, config, **options)
 
@@ -106,7 +106,7 @@ class ConfigCheckedRunnable(Runnable[Any, Any]):
         return super().batch_as_completed(inputs, config, **options)
 
     def abatch_as_completed(self, inputs: Any, config: Any = None, **options: Any) -> AsyncIterator[Any]:
-        """As in LangChain."""
+        """Async twin of `batch_as_completed`."""
         refuse_ids_outside_configurable(config)
         return super().abatch_as_completed(inputs, config, **options)
 
