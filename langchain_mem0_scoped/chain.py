@@ -15,7 +15,7 @@ from pydantic import create_model
 from .chain_checkpoint import find_checkpoint
 from .chain_messages import MessageKeys
 from .chain_output import OutputAccumulator, refuse_event_version
-from .chain_prompt import check_prompt, streams_whole_values
+from .chain_prompt import check_prompt
 from .chain_run import ChainRun
 from .chat_history import HISTORY_CONFIG, ScopedChatMessageHistory, history_factory
 from .errors import InputError
@@ -224,7 +224,7 @@ class ScopedRunnable(ConfigCheckedRunnable):
         self, run: ChainRun, chain_input: Any, config: RunnableConfig | None, options: Mapping[str, Any]
     ) -> Iterator[Any]:
         def chunks(_: Iterator[Any], config: RunnableConfig) -> Iterator[Any]:
-            given, output = run.given(config), self._output(is_streamed=True)
+            given, output = run.given(config), self._output()
             for chunk in self._chain.stream(given, output.watch(run.chain_config(config)), **options):
                 output.add(chunk)
                 yield chunk
@@ -248,7 +248,7 @@ class ScopedRunnable(ConfigCheckedRunnable):
             yield chain_input
 
         async def chunks(_: AsyncIterator[Any], config: RunnableConfig) -> AsyncIterator[Any]:
-            given, output = await run.agiven(config), self._output(is_streamed=True)
+            given, output = await run.agiven(config), self._output()
             async for chunk in self._chain.astream(given, output.watch(run.chain_config(config)), **options):
                 output.add(chunk)
                 yield chunk
@@ -284,9 +284,8 @@ class ScopedRunnable(ConfigCheckedRunnable):
         """
         refuse_event_version(version, is_async=False)
 
-    def _output(self, *, is_streamed: bool = False) -> OutputAccumulator:
-        whole_values = is_streamed and streams_whole_values(self._chain)
-        return OutputAccumulator(whole_values=whole_values, chain=self._chain)
+    def _output(self) -> OutputAccumulator:
+        return OutputAccumulator(chain=self._chain)
 
     def _start(self, chain_input: Any, config: RunnableConfig | None) -> ChainRun:
         history = self._history(*ids_from_config(config))

@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from .chain_prompt import steps_of
+from .chain_steps import steps_of
 
 
 class Checkpoint:

@@ -115,8 +115,8 @@ class MessageKeys:
         keys = ANSWER_KEYS if self.output_key is None else (self.output_key,)
         repeated = [message.content for message in turn]
         value = output.value
-        has_key = isinstance(value, Mapping) and any(value.get(key) is not None for key in keys)
-        if not has_key and (from_nodes := _node_answers(output.updates, keys, repeated)):
+        has_key = isinstance(value, Mapping) and _first_key(value, keys) is not None
+        if not has_key and (from_nodes := _node_answers(output.updates, keys, turn)):
             yield from_nodes
         if not isinstance(value, Mapping):
             yield answer_messages(value, keys=keys, repeated=repeated)
@@ -145,18 +145,33 @@ def _repeats(value: Mapping[str, Any], given: Mapping[str, Any], key: str) -> bo
 
 
 def _node_answers(
-    updates: Sequence[Mapping[str, Any]], keys: Sequence[str], repeated: Sequence[Any]
+    updates: Sequence[Mapping[str, Any]], keys: Sequence[str], turn: Sequence[BaseMessage]
 ) -> list[BaseMessage]:
-    """Return the answers in what a graph streams: one `{node: {key: …}}` per step. The last one of an id counts."""
+    """Return the answers in what a graph streams: one `{node: {key: …}}` per step. The last one of an id counts.
+
+    A single dict may as well be a structured output.
+    """
     found: dict[Any, BaseMessage] = {}
     for update in updates:
         for added in update.values():
             for part in added if isinstance(added, (list, tuple)) else [added]:
-                if not isinstance(part, Mapping) or not any(part.get(key) is not None for key in keys):
+                if not isinstance(part, Mapping) or (key := _first_key(part, keys)) is None:
                     continue
-                for message in filter(_is_answer, answer_messages(part, keys=keys, repeated=repeated)):
+                if len(updates) == 1 and not _holds_message(part[key]):
+                    continue
+                messages = answer_messages(part, keys=keys, repeated=[message.content for message in turn])
+                after_turn = _after_turn(turn, messages)
+                for message in filter(_is_answer, messages if after_turn is None else after_turn):
                     found[message.id or len(found)] = message
     return list(found.values())
+
+
+def _first_key(value: Mapping[str, Any], keys: Sequence[str]) -> str | None:
+    return next((key for key in keys if value.get(key) is not None), None)
+
+
+def _holds_message(value: Any) -> bool:
+    return any(isinstance(one, BaseMessage) for one in (value if isinstance(value, (list, tuple)) else [value]))
 
 
 def _is_answer(message: BaseMessage) -> bool:

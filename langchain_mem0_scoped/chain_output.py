@@ -9,6 +9,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.utils import AddableDict
 
+from .chain_steps import keys_of_whole_values, streams_whole_values
 from .errors import InputError
 from .graph_runs import INTERRUPT, GraphRun, StreamPart, graph_output, stream_part
 from .messages import text_of
@@ -32,12 +33,12 @@ class OutputAccumulator:
 
     Args:
         *chunks: The first chunks; a whole output is a single one.
-        whole_values: True if each chunk is the whole output so far, so that the last one counts.
         chain: The chain that is run; None for any.
     """
 
-    def __init__(self, *chunks: Any, whole_values: bool = False, chain: Runnable[Any, Any] | None = None) -> None:
-        self._whole_values = whole_values
+    def __init__(self, *chunks: Any, chain: Runnable[Any, Any] | None = None) -> None:
+        self._has_whole_values = chain is not None and streams_whole_values(chain)
+        self._whole_keys = frozenset[str]() if chain is None else keys_of_whole_values(chain)
         self._graph_run = GraphRun(chain)
         self._chunks: list[Any] = []
         self._parts: list[StreamPart] = []
@@ -81,7 +82,12 @@ class OutputAccumulator:
             return None
         if streamed := self._data_of("messages"):
             return _join_by_id([message for message, _ in streamed])
-        return _sum(self._chunks, self._whole_values)
+        if self._has_whole_values:
+            return self._chunks[-1] if self._chunks else None
+        value = _sum(self._chunks)
+        if isinstance(value, AddableDict):
+            return {key: self._last(key) if key in self._whole_keys else value[key] for key in value}
+        return value
 
     @property
     def updates(self) -> list[Mapping[str, Any]]:
@@ -89,7 +95,7 @@ class OutputAccumulator:
 
         Dicts do not add up, so `value` holds only the last one.
         """
-        if self._graph_run.state is not None or self._whole_values:
+        if self._graph_run.state is not None or self._has_whole_values:
             return []
         chunks = [*self._data_of("updates"), *self._chunks]
         if len(chunks) == 1 and isinstance(chunks[0], list):
@@ -97,13 +103,14 @@ class OutputAccumulator:
             (chunks,) = chunks
         return [chunk for chunk in chunks if isinstance(chunk, Mapping) and not isinstance(chunk, AddableDict)]
 
+    def _last(self, key: str) -> Any:
+        return next(chunk[key] for chunk in reversed(self._chunks) if isinstance(chunk, Mapping) and key in chunk)
+
     def _data_of(self, mode: str) -> list[Any]:
         return [part.data for part in self._parts if part.mode == mode]
 
 
-def _sum(chunks: Sequence[Any], whole_values: bool) -> Any:
-    if whole_values:
-        return chunks[-1] if chunks else None
+def _sum(chunks: Sequence[Any]) -> Any:
     if all(isinstance(chunk, AIMessageChunk) for chunk in chunks):
         return _join(chunks)
     value: Any = None

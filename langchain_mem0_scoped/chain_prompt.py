@@ -1,13 +1,13 @@
-"""What the prompt at the start of a chain can show of a history, and the steps of a chain. Pure."""
+"""What the prompt at the start of a chain can show of a history. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
-from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables import Runnable, RunnableLambda
 
+from .chain_steps import steps_of
 from .errors import InputError
 
 # Prompts, models and parsers are imported inside the functions: importing them takes long, and a program whose chain
@@ -78,22 +78,3 @@ def _adds_no_history(steps: Sequence[Runnable[Any, Any]]) -> bool:
     from langchain_core.output_parsers import BaseOutputParser
 
     return all(isinstance(step, (BaseLanguageModel, BaseOutputParser, RunnableLambda)) for step in steps)
-
-
-def streams_whole_values(chain: Runnable[Any, Any]) -> bool:
-    """Return whether each chunk that a chain streams is the whole output so far, as of a JSON parser."""
-    from langchain_core.output_parsers import BaseCumulativeTransformOutputParser
-
-    *_, last = steps_of(chain)
-    return isinstance(last, BaseCumulativeTransformOutputParser) and not last.diff
-
-
-def steps_of(chain: Runnable[Any, Any]) -> Iterator[Runnable[Any, Any]]:
-    """Yield the steps of a chain in order, without what is bound to them."""
-    if isinstance(chain, RunnableBindingBase):
-        yield from steps_of(chain.bound)
-    elif isinstance(chain, RunnableSequence):
-        for step in chain.steps:
-            yield from steps_of(step)
-    else:
-        yield chain

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -14,13 +14,11 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import (
     Runnable,
     RunnableBinding,
-    RunnableBranch,
     RunnableConfig,
     RunnableSequence,
-    RunnableWithFallbacks,
 )
-from langchain_core.runnables.configurable import DynamicRunnable, RunnableConfigurableAlternatives
-from langchain_core.runnables.retry import RunnableRetry
+
+from .chain_steps import last_steps
 
 if TYPE_CHECKING:
     from langgraph.pregel import Pregel
@@ -71,7 +69,7 @@ class GraphRun:
     """
 
     def __init__(self, chain: Runnable[Any, Any] | None) -> None:
-        self._is_watched = chain is not None and any(map(_is_graph, _last_steps(chain)))
+        self._is_watched = chain is not None and any(map(_is_graph, last_steps(chain)))
         self._root: _Node | None = None
         self._nodes: dict[UUID, _Node] = {}
         self._interrupted: set[UUID] = set()
@@ -147,28 +145,6 @@ class _Node:
     output: Any = None
     is_graph: bool = False
     children: list[_Node] = field(default_factory=list)
-
-
-def _last_steps(chain: Runnable[Any, Any]) -> Iterator[Runnable[Any, Any]]:
-    """Yield the steps that may give a chain its output."""
-    if isinstance(chain, (RunnableBinding, RunnableRetry)):
-        yield from _last_steps(chain.bound)
-    elif isinstance(chain, RunnableSequence):
-        yield from _last_steps(chain.last)
-    elif isinstance(chain, RunnableWithFallbacks):
-        for one in (chain.runnable, *chain.fallbacks):
-            yield from _last_steps(one)
-    elif isinstance(chain, RunnableBranch):
-        for one in (*(branch for _, branch in chain.branches), chain.default):
-            yield from _last_steps(one)
-    elif isinstance(chain, RunnableConfigurableAlternatives):
-        for alternative in (chain.default, *chain.alternatives.values()):
-            if isinstance(alternative, Runnable):
-                yield from _last_steps(alternative)
-    elif isinstance(chain, DynamicRunnable):
-        yield from _last_steps(chain.default)
-    else:
-        yield chain
 
 
 @cache

@@ -29,8 +29,8 @@ PURE: Final = {
 """Any module may import these. They import each other and nothing else of this package."""
 
 CHAINS: Final = {
-    "agents", "answers", "chain", "chain_checkpoint", "chain_messages", "chain_output", "chain_prompt", "chain_run",
-    "graph_runs", "middleware", "run_config", "tracing", "unsaved",
+    "answers", "chain", "chain_checkpoint", "chain_messages", "chain_output", "chain_prompt", "chain_run",
+    "chain_steps", "graph_runs", "middleware", "run_config", "tracing", "unsaved",
 }  # fmt: skip
 VIEWS: Final = {
     "chat_history", "pending_turn", "alternatives", "retriever", "tools", "store", "recall", "export", "notebook",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core.documents import Document
+from langchain_core.load import dumpd
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -14,12 +19,16 @@ from langchain_core.messages import (
     HumanMessage,
     SystemMessage,
     ToolMessage,
+    message_to_dict,
 )
+from langchain_core.output_parsers import JsonOutputParser
+from langchain_core.outputs import ChatGeneration
 from langchain_core.runnables.utils import AddableDict
 
 from langchain_mem0_scoped import InputError
 from langchain_mem0_scoped.chain_messages import MessageKeys, without_instructions
 from langchain_mem0_scoped.chain_output import OutputAccumulator
+from langchain_mem0_scoped.messages import text_of
 from tests.support import label
 
 TURN = [HumanMessage("hi")]
@@ -177,7 +186,7 @@ class TestOutputAccumulator:
         assert OutputAccumulator().value is None
 
     def test_whole_values_replace_each_other(self) -> None:
-        assert OutputAccumulator(["a"], ["a", "b"], whole_values=True).value == ["a", "b"]
+        assert OutputAccumulator(["a"], ["a", "b"], chain=JsonOutputParser()).value == ["a", "b"]
         assert OutputAccumulator(["a"], ["b"]).value == ["a", "b"]
 
     def test_chunks_that_cannot_be_added_replace_each_other(self) -> None:
@@ -197,5 +206,110 @@ class TestOutputAccumulator:
         )
         assert texts(keys().new_messages(TURN, output)[1]) == [("ai", "ok")]
 
+    def test_a_structured_output_is_no_update(self) -> None:
+        quiz = {"one": {"question": "Tea?", "answer": "yes"}, "two": {"question": "Milk?", "answer": "no"}}
+        assert new(quiz)[1] == [("ai", json.dumps(quiz, separators=(",", ":")))]
+
     def test_dicts_that_add_up_are_no_updates(self) -> None:
         assert OutputAccumulator(AddableDict(answer="a")).updates == []
+
+
+# -- random answers
+
+said = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+
+
+def _of_text(text: str) -> st.SearchStrategy[Any]:
+    """Return the forms of one text: a str, and blocks that hold it."""
+    source = {"type": "text", "media_type": "text/plain", "data": text}
+    return st.sampled_from(
+        [
+            text,
+            {"type": "text", "text": text, "annotations": []},
+            {"type": "output_text", "text": text},
+            {"type": "refusal", "refusal": text},
+            {"type": "text-plain", "text": text, "mime_type": "text/plain"},
+            {"type": "document", "source": source},
+        ]
+    )
+
+
+_SILENT: Final = (
+    {"type": "reasoning", "reasoning": "hm"},
+    {"type": "thinking", "thinking": "hm", "signature": "x"},
+    {"type": "image", "base64": "aGk=", "mime_type": "image/png"},
+    {"type": "tool_call", "name": "look", "args": {}, "id": "c1"},
+)
+
+
+@st.composite
+def _contents(draw: st.DrawFn) -> tuple[Any, list[str]]:
+    """Draw the content of a message and its texts."""
+    texts_of_it = draw(st.lists(said, min_size=1, max_size=3))
+    if len(texts_of_it) == 1 and draw(st.booleans()):
+        return texts_of_it[0], texts_of_it
+    blocks: list[Any] = [draw(_of_text(text)) for text in texts_of_it]
+    if not any(isinstance(block, dict) for block in blocks):
+        blocks[0] = {"type": "text", "text": texts_of_it[0]}
+    for block in draw(st.lists(st.sampled_from(_SILENT), max_size=2)):
+        blocks.insert(draw(st.integers(0, len(blocks))), dict(block))
+    return blocks, texts_of_it
+
+
+@st.composite
+def _messages(draw: st.DrawFn) -> tuple[Any, list[str]]:
+    """Draw one message of a model, in one of the forms that LangChain reads, and its texts."""
+    content, texts_of_it = draw(_contents())
+    message = AIMessage(content)
+    forms: list[Any] = [
+        message,
+        {"role": "assistant", "content": content},
+        {"type": "ai", "content": content},
+        ("ai", content),
+        message_to_dict(message),
+        dumpd(message),
+        ChatGeneration(message=message),
+        AIMessageChunk(content=content),
+    ]
+    return draw(st.sampled_from(forms)), texts_of_it
+
+
+@st.composite
+def _answers(draw: st.DrawFn) -> tuple[Any, list[str]]:
+    """Draw an answer and its texts."""
+    kind = draw(st.sampled_from(["content", "message", "messages", "conversation"]))
+    if kind == "content":
+        value, texts_of_it = draw(_contents())
+    elif kind == "message":
+        value, texts_of_it = draw(_messages())
+    else:
+        drawn = draw(st.lists(_messages(), min_size=1, max_size=3))
+        value, texts_of_it = [one for one, _ in drawn], [text for _, several in drawn for text in several]
+        if kind == "conversation":
+            value = [*CONTEXT, *TURN, *value]
+    for key in draw(st.lists(st.sampled_from(["output", "answer", "messages", "result"]), max_size=2)):
+        value = {key: value, **draw(st.sampled_from([{}, {"context": [Document("long")]}]))}
+    if isinstance(value, dict) and value.keys() <= {"output", "answer", "messages", "result", "context"}:
+        value |= draw(st.sampled_from([{}, {"input": "hi"}, {"history": CONTEXT}]))
+    return value, texts_of_it
+
+
+class TestRandomAnswers:
+    @settings(max_examples=80)
+    @given(_answers(), st.booleans())
+    def test_no_text_of_an_answer_is_lost(self, drawn: tuple[Any, list[str]], in_parts: bool) -> None:
+        value, expected = drawn
+        output = OutputAccumulator(value)
+        if in_parts and isinstance(value, dict) and "type" not in value and "role" not in value:
+            output = OutputAccumulator(*(AddableDict({key: item}) for key, item in value.items()))
+        messages, answers = keys().new_messages(TURN, output, {"input": "hi"})
+        assert messages[: len(TURN)] == TURN
+        added = [*messages[len(TURN) :], *answers]
+        assert all(isinstance(message, AIMessage) for message in added)
+        whole = "\n".join(map(text_of, added))
+        place = 0
+        for text in expected:
+            place = whole.find(text, place)
+            assert place >= 0
+            place += len(text)
+        assert len(whole) <= sum(map(len, expected)) + 2 * len(expected)

@@ -25,6 +25,7 @@ from langchain_core.messages import (
     ToolMessage,
     message_to_dict,
 )
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser, StrOutputParser
 from langchain_core.outputs import ChatGeneration, ChatResult, Generation, LLMResult
 from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
@@ -284,6 +285,65 @@ class TestChains:
                 if error is not None or stored(client, user) != [HUMAN, ("ai", text)]:
                     wrong[f"{form}, {way}"] = error or stored(client, user)
         assert wrong == {}
+
+
+# -- models and parsers
+
+STRUCTURED: Final = ScriptedModel(says=lambda messages: calls("Tea", drink=TEA, cups=2))
+MODELS: Final[dict[str, tuple[Runnable[Any, Any], str]]] = {
+    "model": (ScriptedModel(says=lambda messages: TEA), TEA),
+    "prompt and model": (PROMPT | ScriptedModel(says=lambda messages: TEA), TEA),
+    "model of blocks": (ScriptedModel(says=lambda messages: AIMessage([{"type": "text", "text": TEA}])), TEA),
+    "content of a model": (
+        ScriptedModel(says=lambda messages: AIMessage([{"type": "text", "text": TEA}]))
+        | RunnableLambda(lambda message: message.content),
+        TEA,
+    ),
+    "text": (ScriptedModel(says=lambda messages: TEA) | StrOutputParser(), TEA),
+    "JSON": (ScriptedModel(says=lambda messages: JSON_TEA) | JsonOutputParser(), JSON_TEA),
+    "JSON list": (ScriptedModel(says=lambda messages: '["Black", "tea"]') | JsonOutputParser(), "Black\ntea"),
+    "JSON str": (ScriptedModel(says=lambda messages: '"Black tea"') | JsonOutputParser(), TEA),
+    "JSON under a key": (
+        RunnableParallel(answer=ScriptedModel(says=lambda messages: '"Black tea"') | JsonOutputParser()),
+        TEA,
+    ),
+    "JSON in a branch": (
+        RunnableBranch(
+            (lambda given: True, ScriptedModel(says=lambda messages: '["Black", "tea"]') | JsonOutputParser()),
+            ScriptedModel() | JsonOutputParser(),
+        ),
+        "Black\ntea",
+    ),
+    "pydantic": (ScriptedModel(says=lambda messages: JSON_TEA) | PydanticOutputParser(pydantic_object=Tea), JSON_TEA),
+    "structured output": (STRUCTURED.with_structured_output(Tea), JSON_TEA),
+    "structured output as a dict": (STRUCTURED.with_structured_output(Tea.model_json_schema()), JSON_TEA),
+    "structured output with its message": (STRUCTURED.with_structured_output(Tea, include_raw=True), JSON_TEA),
+}
+
+
+class TestModels:
+    @pytest.mark.parametrize("kind", MODELS)
+    @pytest.mark.filterwarnings("ignore:astream_log is deprecated", "ignore:astream_events version='v1'")
+    async def test_every_way_to_call_a_model(self, client: mem0.Memory, kind: str) -> None:
+        wrong: dict[str, Any] = {}
+        inner, text = MODELS[kind]
+        chain = with_scoped_memory(inner, client=client, recall=0, remember=False)
+        if not kind.startswith("prompt"):
+            chain = RunnableLambda(lambda given: given["input"]) | chain
+        for way, call in WAYS.items():
+            user = new_user()
+            error = await outcome(call, chain, {"input": HUMAN[1]}, config_of(user))
+            if error is not None or stored(client, user) != [HUMAN, ("ai", text)]:
+                wrong[way] = error or stored(client, user)
+        assert wrong == {}
+
+    def test_a_structured_output_leaves_no_call_without_an_answer(self, client: mem0.Memory) -> None:
+        user = new_user()
+        chain = with_scoped_memory(STRUCTURED.with_structured_output(Tea, include_raw=True), client=client, recall=0)
+        chain.invoke(HUMAN[1], config_of(user))
+        (_, answer) = transcript(client, user)
+        assert isinstance(answer, AIMessage)
+        assert (answer.tool_calls, answer.text) == ([], JSON_TEA)
 
 
 # -- agents and other graphs

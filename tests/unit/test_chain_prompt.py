@@ -1,16 +1,16 @@
-"""What the prompt at the start of a chain can show of a history, and the steps of a chain."""
+"""What the prompt at the start of a chain can show of a history."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from langchain_core.output_parsers import JsonOutputParser, StrOutputParser
+from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder, PromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel, RunnablePassthrough
 
 from langchain_mem0_scoped import InputError
-from langchain_mem0_scoped.chain_prompt import check_prompt, steps_of, streams_whole_values
+from langchain_mem0_scoped.chain_prompt import check_prompt
 from tests.models import constant
 
 HISTORY, ASKED = MessagesPlaceholder("history"), ("human", "{input}")
@@ -101,17 +101,3 @@ def test_a_later_step_that_may_add_the_history_is_trusted() -> None:
     for plain in plain_steps:
         with pytest.raises(InputError):
             check(start | plain)
-
-
-def test_steps_are_found_inside_bindings_and_sequences() -> None:
-    one, two, three = RunnableLambda(str), constant(), StrOutputParser()
-    chain = (one.with_config(tags=["t"]) | (two.bind(stop=["."]) | three)).with_retry()
-    assert list(steps_of(chain)) == [one, two, three]
-
-
-@pytest.mark.parametrize(
-    ("last", "whole"), [(JsonOutputParser(), True), (JsonOutputParser(diff=True), False), (StrOutputParser(), False)]
-)
-def test_json_parser_streams_whole_values(last: Any, whole: bool) -> None:
-    assert streams_whole_values(constant() | last) == whole
-    assert not streams_whole_values(last | RunnableLambda(str))
