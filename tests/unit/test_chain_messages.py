@@ -234,7 +234,7 @@ def _of_text(text: str) -> st.SearchStrategy[Any]:
     )
 
 
-_SILENT: Final = (
+_SILENT: Final[tuple[dict[str, Any], ...]] = (
     {"type": "reasoning", "reasoning": "hm"},
     {"type": "thinking", "thinking": "hm", "signature": "x"},
     {"type": "image", "base64": "aGk=", "mime_type": "image/png"},

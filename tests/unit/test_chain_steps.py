@@ -18,8 +18,11 @@ from langchain_core.runnables import (
 from langchain_mem0_scoped.chain_steps import keys_of_whole_values, last_steps, steps_of, streams_whole_values
 from tests.models import ScriptedModel, constant
 
-ONE, TWO, THREE = RunnableLambda(str), constant(), StrOutputParser()
-JSON, TEXT = constant() | JsonOutputParser(), constant() | StrOutputParser()
+ONE: Any = RunnableLambda(str)
+TWO: Any = constant()
+THREE: Any = StrOutputParser()
+JSON: Any = TWO | JsonOutputParser()
+TEXT: Any = TWO | StrOutputParser()
 
 
 def test_steps_are_found_inside_bindings_and_sequences() -> None:
