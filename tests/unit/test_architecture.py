@@ -29,7 +29,7 @@ PURE: Final = {
 """Any module may import these. They import each other and nothing else of this package."""
 
 CHAINS: Final = {
-    "answers", "chain", "chain_checkpoint", "chain_messages", "chain_output", "chain_prompt", "chain_run",
+    "agents", "answers", "chain", "chain_checkpoint", "chain_messages", "chain_output", "chain_prompt", "chain_run",
     "chain_steps", "graph_runs", "middleware", "run_config", "tracing", "unsaved",
 }  # fmt: skip
 VIEWS: Final = {
