@@ -13,9 +13,10 @@ from .chain_checkpoint import Checkpoint
 from .chain_messages import MessageKeys, without_instructions
 from .chain_output import OutputAccumulator
 from .chat_history import ScopedChatMessageHistory
+from .errors import InputError
 from .pending_turn import TurnOutcome
 from .recall import arecall_other_sessions, last_human_text, recall_other_sessions
-from .recall_text import recall_message
+from .recall_text import is_recall, recall_message
 from .tracing import asend_event, atraced, send_event, traced
 from .transcripts.run_input import RunInput
 from .transcripts.sameness import identity_of, known_prefix
@@ -58,8 +59,11 @@ class ChainRun:
         self._keys = keys
         self._resumes = resumes
         messages = [] if resumes else keys.turn_messages(chain_input)
-        self._said = without_instructions(messages)
-        self._instructions = messages[: len(messages) - len(self._said)]
+        said = without_instructions(messages)
+        self._instructions = messages[: len(messages) - len(said)]
+        self._said = [message for message in said if not is_recall(message)]
+        if said and not self._said:
+            raise InputError("the input holds a recall and no message of the user; pass what the user says now")
         self._history = history
         self._client = history.scoped_client
         self._recall = recall
@@ -70,6 +74,10 @@ class ChainRun:
         saved_by_outer = (ensure_config(config).get("configurable") or {}).get(_SAVED_BY_OUTER, ())
         session = (id(self._client.client), history.user_id, history.session_id)
         self._saves = session not in saved_by_outer
+        # A recall in the input comes from a chain around this one, or from an app that sends back an agent's output:
+        # then it is an earlier run's.
+        self._recalls = [message for message in said if is_recall(message)]
+        self._outer_recalls = self._recalls if saved_by_outer else []
         self._saved_here: tuple[tuple[int, str, str], ...] = (*saved_by_outer, session)
 
     def chain_config(self, config: RunnableConfig) -> RunnableConfig:
@@ -133,8 +141,9 @@ class ChainRun:
 
     def _input(self, context: list[BaseMessage]) -> Any:
         turn = [*self._instructions, *self._split.turn]
+        context = [*self._outer_recalls, *context]
         chain_input = self._chain_input
-        if len(self._split.turn) < len(self._said):
+        if len(self._split.turn) < len(self._said) or self._recalls:
             # What the caller repeats of the transcript is in the context.
             chain_input = self._keys.with_turn(chain_input, turn)
         return self._keys.with_context(chain_input, turn, context)
