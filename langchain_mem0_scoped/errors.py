@@ -68,3 +68,9 @@ class BackendError(ScopedMemoryError):
         self.retry_after = retry_after
         self.status = status
         self.code = code
+
+    @property
+    def summary(self) -> str:
+        """The error's class, and the status and the code if they are known. Unlike the text, it quotes nobody."""
+        known = [f"status {self.status}" if self.status else "", f"code {self.code}" if self.code else ""]
+        return ", ".join([type(self).__name__, *filter(None, known)])

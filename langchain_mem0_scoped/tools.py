@@ -159,7 +159,7 @@ class MemoryAction:
             raise ToolException(f"error: {_NOT_FOUND}") from None
         except BackendError as error:
             # The error is not raised, which would end the agent's run, and its text may quote the platform.
-            logger.error("the memory tool %s failed (%s)", self.name, type(error).__name__)
+            logger.error("the memory tool %s failed (%s)", self.name, error.summary)
             raise ToolException(f"error: {self.unavailable}") from None
 
     def as_tool(self, run: Callable[..., str], arun: Callable[..., Awaitable[str]]) -> BaseTool:

@@ -53,8 +53,7 @@ def report_unlogged(error: Exception) -> None:
 def _describe(error: Exception | None) -> tuple[str, int | None, str | None]:
     """Return an error's class with the status and the code of a provider, and these two."""
     if isinstance(error, BackendError):
-        known = [f"status {error.status}" if error.status else "", f"code {error.code}" if error.code else ""]
-        return ", ".join([type(error).__name__, *filter(None, known)]), error.status, error.code
+        return error.summary, error.status, error.code
     if error is None:
         return "", None, None
     failure = describe(error)

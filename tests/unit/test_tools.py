@@ -14,6 +14,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, ValidationError
 
 from langchain_mem0_scoped import (
+    BackendError,
     InputError,
     ScopedChatMessageHistory,
     ScopedMemory,
@@ -178,6 +179,22 @@ class TestFailures:
             ("forget_memory", {"memory_id": NOBODYS_ID}),
         ):
             assert "unavailable" in await ask(mode, tools[name], arguments)
+
+    async def test_log_has_the_status_and_the_code_of_the_provider(
+        self, tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = local_memory(tmp_path / "m.db")
+
+        def fails(*_: Any) -> Any:
+            raise BackendError("SECRET quota", status=429, code="insufficient_quota", retryable=True)
+
+        monkeypatch.setattr(client.backend, "list", fails)
+        answer = await ask(mode, tools_of(ScopedMemory("u_alice", client=client))["list_memories"], {})
+        assert "SECRET" not in answer
+        assert caplog.messages == [
+            "the memory tool list_memories failed (BackendError, status 429, code insufficient_quota)"
+        ]
+        client.close()
 
     async def test_misconfigured_client_raises(self, tmp_path: Path, mode: str) -> None:
         client = local_memory(tmp_path / "m.db")
