@@ -152,7 +152,7 @@ def _seconds(value: float) -> float | None:
 
 
 def _header(error: BaseException, name: str) -> str | None:
-    headers = getattr(getattr(error, "response", None), "headers", None)
+    headers: Any = getattr(getattr(error, "response", None), "headers", None)
     if headers is None:
         headers = getattr(error, "headers", None)
     # Some clients give a plain dict, whose names are not looked up in any case.

@@ -128,6 +128,25 @@ def add_once(pipe: Connection, path: Path, user_id: str, text: str) -> None:
         pipe.send(ScopedMemory(user_id, client=client).add(text)[0]["id"])
 
 
+def extract_together(pipe: Connection, path: Path, user_id: str, fact: str, threads: int) -> None:
+    """Add one fact at once from several threads, each when its model and the other process are ready."""
+    ready = threading.Barrier(threads)
+
+    def wait(_: int) -> None:
+        if ready.wait(PATIENCE) == 0:
+            pipe.send("ready")
+            pipe.recv()
+        ready.wait(PATIENCE)
+
+    with closing(local_memory(path, llm=extracting(wait))) as client:
+        memory = ScopedMemory(user_id, client=client)
+
+        def add() -> None:
+            memory.add(fact)
+
+        _together(*[add] * threads)
+
+
 def read_all(pipe: Connection, path: Path, user_id: str) -> None:
     """Read a user's memories in a process that has never seen the file."""
     with store(path) as client:

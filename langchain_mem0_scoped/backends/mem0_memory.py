@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from ..errors import BackendError, ErasureError
+from ..extraction import comparable, is_unreadable, lasts_longer, must_last_until, normal_forms, report_unreadable
 from ..fork import INIT_LOCK
 from ..messages import TextMessage
 from ..records import is_expired, last_day
@@ -19,10 +22,13 @@ from ..requests import AddRequest, ErasureToken, ListRequest, SearchRequest, Upd
 from ..scope import Scope
 from .base import Backend, Changes, Paths, Row, Rows, added_rows, expiration_of
 from .clean_errors import call_mem0
+from .mem0_extraction import for_extraction
 from .mem0_history import Mem0History, mem0_history_of
 
 if TYPE_CHECKING:
     import mem0
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -71,13 +77,15 @@ class Mem0Backend(Backend):
         """See `Backend.add`. Verbatim text is stored message by message; what was stored is removed if one fails."""
         start = datetime.now(UTC)
         if uses_model(request.infer, has_model=self._client.llm is not None):
-            return self._add(user_id, request, request.messages, infer=True, now=start)
+            facts = self._add_facts(user_id, request, start)
+            if facts is not None:
+                return facts
         added: Rows = []
         # Each message has a date of its own, so that a listing keeps their order.
         dates = [start + timedelta(microseconds=position) for position in range(len(request.messages))]
         try:
             for now, message in zip(dates, request.messages, strict=True):
-                added += self._add(user_id, request, [message], infer=False, now=now)
+                added += self._add(user_id, request, [message], infer=False, now=now) or []
         except BackendError as error:
             failure = error
         else:
@@ -86,14 +94,77 @@ class Mem0Backend(Backend):
         self._undo_add(user_id, added, failed.content, request.said_at or dates[len(added)].isoformat())
         raise failure
 
+    def _add_facts(self, user_id: str, request: AddRequest, now: datetime) -> Rows | None:
+        """Add what mem0's model extracts; None where its answer cannot be read, and nothing was added."""
+        self._open_entity_store()
+        extracting = for_extraction(self._client, must_last_until(request.expires_on))
+
+        def add(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return extracting.add(*args, **kwargs)
+            except Exception as error:
+                if not is_unreadable(error):
+                    raise
+                report_unreadable(error)
+                return None
+
+        rows = self._add(user_id, request, request.messages, infer=True, now=now, add=add)
+        if rows is None:
+            return None
+        facts = [self._without_repeats(user_id, request, row) for row in rows]
+        return [row for row in facts if row is not None]
+
+    def _without_repeats(self, user_id: str, request: AddRequest, row: Row) -> Row | None:
+        """Keep one memory of a fact: the earlier one, with the later of the two last days.
+
+        mem0 compares a fact only with the ten memories that are nearest to the messages.
+
+        Returns:
+            The row, or the memory whose last day the fact has extended; None where the fact was known.
+        """
+        try:
+            known = self._memory_with_text(user_id, row)
+            if known is None:
+                return row
+            extended = lasts_longer(request.expires_on, known.get("expiration_date"))
+            if extended:
+                self._update_row(UpdateRequest(known["id"], None, None, request.expires_on))
+            self._is_gone_after(user_id, row["id"], partial(self._delete_row, row["id"]))
+            if self._history_db is not None:
+                self._call("add", self._history_db.forget, [row["id"]])
+            return self.get(user_id, known["id"]) if extended else None
+        except BackendError as error:
+            # The fact is stored. A caller who is told that the add failed would add it again.
+            logger.warning("a fact may be stored twice: %s", error)
+            return row
+
+    def _memory_with_text(self, user_id: str, row: Row) -> Row | None:
+        """Return the memory with the same text as a row that lasts the longest; None where there is none."""
+        text, found = row["memory"], None
+        for form in normal_forms(text):
+            digest = hashlib.md5(form.encode(), usedforsecurity=False).hexdigest()  # as mem0 keeps it
+            for other in self._require_own(user_id, self._list_all({"user_id": user_id, "hash": digest})):
+                is_same = other["id"] != row["id"] and comparable(other["memory"]) == comparable(text)
+                if is_same and (found is None or lasts_longer(other.get("expiration_date"), found["expiration_date"])):
+                    found = {"expiration_date": None, **other}
+        return found
+
     def _add(
-        self, user_id: str, request: AddRequest, messages: Iterable[TextMessage], *, infer: bool, now: datetime
-    ) -> Rows:
+        self,
+        user_id: str,
+        request: AddRequest,
+        messages: Iterable[TextMessage],
+        *,
+        infer: bool,
+        now: datetime,
+        add: Callable[..., Any] | None = None,
+    ) -> Rows | None:
+        """Add messages by mem0's add, or by one that may return None; then this returns None."""
         # mem0 takes a creation date only as metadata.
         created_at = request.said_at or now.isoformat()
         answer = self._call(
             "add",
-            self._client.add,
+            add or self._client.add,
             # Without names: mem0 stores a name as actor_id, which may be another user's id.
             [{"role": message.role, "content": message.content} for message in messages],
             user_id=user_id,
@@ -101,7 +172,7 @@ class Mem0Backend(Backend):
             infer=infer,
             expiration_date=request.expires_on,
         )
-        return added_rows(user_id, request, answer["results"], created_at)
+        return None if answer is None else added_rows(user_id, request, answer["results"], created_at)
 
     def _undo_add(self, user_id: str, added: Rows, failed_text: str, failed_at: str) -> None:
         """Delete the rows of an add that failed half way.

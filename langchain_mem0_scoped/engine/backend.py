@@ -20,6 +20,7 @@ from .history import EngineHistory
 from .memory_search import MemoryQuery, MemorySearch
 from .payloads import format_row, is_expired, may_expire, split_filters, with_user
 from .storage import RowKind
+from .unit_of_work import UnitOfWork
 from .units import UnitOfWorkFactory
 from .vector_store import EngineVectorStore
 
@@ -70,7 +71,7 @@ class EngineBackend(Backend):
     def _add(self, user_id: str, request: AddRequest, infer: bool) -> Rows:
         # mem0 takes a creation date only as metadata.
         created_at = request.said_at or datetime.now(UTC).isoformat()
-        with self._units.unit(user_id, request.erasure_token):
+        with self._units.unit(user_id, request.erasure_token) as unit:
             answer = self._engine.add(
                 list(map(_mem0_message, request.messages)),
                 user_id=user_id,
@@ -78,7 +79,9 @@ class EngineBackend(Backend):
                 infer=infer,
                 expiration_date=request.expires_on,
             )
-        return added_rows(user_id, request, answer["results"], created_at)
+        results = answer["results"]
+        new = [result for result in results if result["id"] not in unit.known]
+        return added_rows(user_id, request, new, created_at) + _extended_rows(unit)
 
     def update(self, user_id: str, request: UpdateRequest) -> Row | None:
         """Correct a memory with one read and one write; see `Backend.update`."""
@@ -204,6 +207,16 @@ class EngineBackend(Backend):
     def files(self) -> Paths:
         """Return the files of this machine that hold rows."""
         return self._units.storage.files()
+
+
+def _extended_rows(unit: UnitOfWork) -> Rows:
+    """Return the memories whose last day a fact with their text has extended."""
+    extended = {memory_id: unit.changes[RowKind.MEMORY][memory_id] for memory_id in unit.known.values() if memory_id}
+    return [
+        format_row(memory_id, with_user(dict(row.payload), unit.user_id))
+        for memory_id, row in extended.items()
+        if row is not None and not row.is_new
+    ]
 
 
 def _mem0_message(message: TextMessage) -> dict[str, str]:

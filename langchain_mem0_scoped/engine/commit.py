@@ -8,6 +8,7 @@ from ..errors import BackendError, MemoryNotFoundError
 from ..ranking import pack_row, unix_seconds
 from ..transcripts.base import ConcurrentWrite
 from .codec import dump, id_bytes, id_text, links_of, load
+from .duplicates import drop_known_facts
 from .sessions import rows_to_append
 from .storage import NewRow, Partition, RowKind, StoredRow, WriteTransaction
 from .unit_of_work import PendingRow, UnitOfWork
@@ -56,6 +57,7 @@ class _Commit:
         self._append_messages()
         if unit.dimensions is not None:
             self._transaction.require_dimensions(unit.dimensions)
+        drop_known_facts(self._transaction, self._partition, unit)
         self._memories = self._find_memories()
         self._unlink(self._write_memories())
         for entity_id, entity in unit.changes[RowKind.ENTITY].items():

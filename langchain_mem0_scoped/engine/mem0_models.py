@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import local
 from typing import Any, Final, TypeVar
 
 from langchain_core.embeddings import Embeddings
-from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
 from mem0.embeddings.base import EmbeddingBase
 from mem0.llms.base import LLMBase
-from mem0.memory.utils import extract_json, remove_code_blocks
 
 from ..embeddings import OfflineEmbeddings
-from ..errors import BackendError
-from ..messages import validate_text
+from ..extraction import readable_answer
+from ..provider_errors import describe
+from .json_mode import ChatRunnable, with_json_mode
 from .units import UnitOfWorkFactory
 
 T = TypeVar("T")
@@ -29,6 +28,9 @@ EMBEDDING_BATCH: Final = 256
 
 _KEPT_QUERIES: Final = 64
 """Maximum number of query vectors that are kept for an add of the same text."""
+
+_NOT_OFFERED: Final = (400, 422)
+"""The HTTP statuses with which a provider refuses an option."""
 
 _IDENTIFYING: Final = ("model", "model_name", "model_id", "repo_id", "deployment", "dimensions", "size")
 
@@ -158,53 +160,49 @@ def _digest(user_id: str, text: str) -> bytes:
 
 
 class ChatModel(LLMBase):
-    """Any LangChain chat model as the one mem0 extracts facts with."""
+    """Any LangChain chat model as the one mem0 extracts facts with. It is asked for JSON, if it offers that.
 
-    def __init__(self, model: BaseChatModel, units: UnitOfWorkFactory) -> None:
+    Args:
+        model: The chat model, or a runnable around it; see `json_mode.ChatRunnable`.
+        units: Whose current unit a failure is reported to.
+    """
+
+    def __init__(self, model: ChatRunnable, units: UnitOfWorkFactory) -> None:
         super().__init__()
         self._model = model
+        self._json_model = with_json_mode(model)
         self._units = units
 
     def generate_response(
         self, messages: list[dict[str, str]], response_format: dict[str, str] | None = None, **_: Any
     ) -> str:
-        """Call the model. If mem0 wants JSON, its prompt says so.
+        """Call the model. If mem0 wants JSON, return it with only the facts that can be stored.
 
         Raises:
-            BackendError: The answer does not have the form mem0 asks for. mem0 would read it as "nothing to remember".
+            UnreadableAnswer: The answer does not have the form mem0 asks for. mem0 would read it as "nothing to
+                remember".
         """
+        ask = self._ask if response_format is None else self._ask_for_json
+        text = _report_failure(self._units, "the language model", lambda: ask(messages))
+        return text if response_format is None else readable_answer(text)
 
-        def answer() -> str:
-            text = self._model.invoke(messages).text
-            return text if response_format is None else _validate_answer(text)
+    def _ask(self, messages: list[dict[str, str]]) -> str:
+        return _text_of(self._model.invoke(messages))
 
-        return _report_failure(self._units, "the language model", answer)
-
-
-def _validate_answer(answer: str) -> str:
-    try:
-        facts = _facts(remove_code_blocks(answer))
-        for fact in facts:
-            validate_text(fact["text"], "a fact")
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        reason = type(error).__name__
-    else:
-        return answer
-    raise BackendError(
-        f"the language model's answer is not the JSON that mem0's extraction asks for ({reason}); nothing was stored"
-    )
+    def _ask_for_json(self, messages: list[dict[str, str]]) -> str:
+        try:
+            return _text_of(self._json_model.invoke(messages))
+        except Exception as error:
+            if self._json_model is self._model or describe(error).status not in _NOT_OFFERED:
+                raise
+        # The class offers JSON mode, but this model or server does not.
+        text = self._ask(messages)
+        self._json_model = self._model
+        return text
 
 
-def _facts(answer: str) -> list[dict[str, Any]]:
-    """Parse the facts as mem0 does (mem0.memory.main.Memory._add_to_vector_store)."""
-    try:
-        parsed = json.loads(answer, strict=False)
-    except json.JSONDecodeError:
-        parsed = json.loads(extract_json(answer), strict=False)
-    facts: list[dict[str, Any]] = parsed["memory"]
-    if not isinstance(facts, list):
-        raise TypeError
-    return facts
+def _text_of(answer: BaseMessage | str) -> str:
+    return answer if isinstance(answer, str) else answer.text
 
 
 def _report_failure(units: UnitOfWorkFactory | None, operation: str, call: Callable[[], T]) -> T:

@@ -8,16 +8,17 @@ from typing import Any
 
 from langchain_core.documents import BaseDocumentCompressor
 from langchain_core.embeddings import Embeddings
-from langchain_core.language_models import BaseChatModel
 from mem0.configs.base import MemoryConfig
 
 from ..backends.base import Backend
 from ..errors import MemoryNotFoundError, ScopeError
+from ..extraction import is_unreadable, must_last_until, report_unreadable
 from ..requests import uses_model
 from .backend import EngineBackend
 from .cache import Cache
 from .codec import id_bytes, id_text
 from .history import EngineHistory
+from .json_mode import ChatRunnable
 from .mem0_base import AssembledMemory
 from .mem0_models import ChatModel, Embedder
 from .memory_search import MemoryQuery, MemorySearch
@@ -51,7 +52,7 @@ class EngineMemory(AssembledMemory):
         self,
         storage: Storage,
         embeddings: Embeddings,
-        llm: BaseChatModel | None = None,
+        llm: ChatRunnable | None = None,
         reranker: BaseDocumentCompressor | None = None,
     ) -> None:
         self.storage = storage
@@ -90,12 +91,42 @@ class EngineMemory(AssembledMemory):
     # -- mem0's interface
 
     def add(self, messages: Any, *, user_id: str | None = None, infer: bool = True, **options: Any) -> dict[str, Any]:
-        """As in mem0; everything is stored in one transaction."""
+        """As in mem0; everything is stored in one transaction.
+
+        A fact that the user has already is stored once. A model's answer that cannot be read is not taken for "nothing
+        to remember": the messages are stored as they were said.
+        """
         user = _trimmed_user(user_id)
         texts = [] if uses_model(infer, has_model=self.llm is not None) else _texts(messages)
-        with self.units.unit(user), self.embedding_model.prefetch(user, texts):
+        with self.units.unit(user) as unit, self.embedding_model.prefetch(user, texts):
             answer: dict[str, Any] = super().add(messages, user_id=user_id, infer=infer, **options)
-        return answer
+        stored = [unit.as_stored(result) for result in answer["results"]]
+        return {**answer, "results": [result for result in stored if result is not None]}
+
+    def _add_to_vector_store(
+        self, messages: Any, metadata: dict[str, Any], filters: dict[str, Any], infer: bool, **options: Any
+    ) -> list[dict[str, Any]]:
+        # mem0's add calls this after it has checked its arguments.
+        unit = self.units.current
+        results: list[dict[str, Any]]
+        if infer and unit is not None:
+            unit.must_last_until = must_last_until(metadata.get("expiration_date"))
+            try:
+                results = super()._add_to_vector_store(messages, metadata, filters, infer, **options)
+            except Exception as error:
+                if not is_unreadable(error):
+                    raise
+                report_unreadable(error)
+            else:
+                unit.facts += [result["id"] for result in results]
+                return results
+            finally:
+                unit.must_last_until = None
+            with self.embedding_model.prefetch(unit.user_id, _texts(messages)):
+                results = super()._add_to_vector_store(messages, metadata, filters, False, **options)
+            return results
+        results = super()._add_to_vector_store(messages, metadata, filters, infer, **options)
+        return results
 
     def search(self, query: str, *, threshold: float | None = None, **options: Any) -> dict[str, Any]:
         """As in mem0, except for a threshold of None: it returns the best rows if the best one scores at least 0.1."""

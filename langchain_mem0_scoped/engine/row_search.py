@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -64,6 +64,7 @@ class RowQuery(NamedTuple):
         show_expired: Whether expired rows are returned.
         min_score: The lowest score of a row.
         min_top_score: The lowest score of the best row: where it has less, nothing is returned.
+        day: The day by which `show_expired` judges; None for today.
     """
 
     user_id: str
@@ -74,6 +75,7 @@ class RowQuery(NamedTuple):
     show_expired: bool
     min_score: float = 0.0
     min_top_score: float = 0.0
+    day: date | None = None
 
     def __repr__(self) -> str:
         return f"RowQuery(user_id={self.user_id!r}, k={self.k})"
@@ -146,7 +148,7 @@ class RowSearch:
         raw_score, score = self.rank(rows, query)
         among = _session_rows(rows, query.conditions)
         is_narrowed = len(query.conditions) > (among is not None)
-        today = datetime.now(UTC).date()
+        today = query.day or datetime.now(UTC).date()
         hits: list[Hit] = []
         is_current = rows.version is None
         for places, scores in _best_first(

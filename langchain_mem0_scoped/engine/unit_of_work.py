@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 from ..errors import BackendError, ScopedMemoryError
@@ -74,6 +75,10 @@ class UnitOfWork:
         dimensions: How many the vectors of this call have.
         failure: The first failure of a step; mem0 ignores most of them.
         removed: The memories that the commit removed; known after it.
+        must_last_until: Within an extraction, the day on which a memory must still be found to take part in it.
+        facts: New memories that are stored only if the user has no memory with their text.
+        known: Facts whose text was stored already; known after the commit. By each, the memory whose last day it has
+            extended, or None.
     """
 
     user_id: str
@@ -90,6 +95,9 @@ class UnitOfWork:
     dimensions: int | None = None
     failure: ScopedMemoryError | None = None
     removed: set[str] = field(default_factory=set)
+    must_last_until: date | None = None
+    facts: list[str] = field(default_factory=list)
+    known: dict[str, str | None] = field(default_factory=dict)
 
     @property
     def changes_searched_rows(self) -> bool:
@@ -107,6 +115,13 @@ class UnitOfWork:
         """Whether there is nothing to commit."""
         others = self.history or self.kept_messages or self.append is not None or self.corrected or self.removes_text
         return not (others or self.changes_searched_rows)
+
+    def as_stored(self, result: dict[str, Any]) -> dict[str, Any] | None:
+        """Return a result of mem0's add as it was stored; None for a fact that was known. For after the commit."""
+        if result["id"] not in self.known:
+            return result
+        extended = self.known[result["id"]]
+        return None if extended is None else {**result, "id": extended, "event": "UPDATE"}
 
     def read_memories(self, transaction: ReadTransaction, memory_ids: Sequence[str]) -> None:
         """Read memories that were not read yet."""

@@ -45,7 +45,7 @@ class EngineVectorStore(VectorStoreBase):
     def search(
         self, query: str, vectors: Sequence[float], top_k: int = 5, filters: dict[str, Any] | None = None
     ) -> list[Hit]:
-        """Rank one user's rows, expired ones too.
+        """Rank one user's rows, expired ones too; within an extraction, only those that take part in it.
 
         Args:
             query: What is asked.
@@ -54,7 +54,10 @@ class EngineVectorStore(VectorStoreBase):
             filters: The user, and conditions on the rows' payloads.
         """
         user_id, conditions = split_filters(filters)
-        return self._search.find(RowQuery(user_id, query, np.asarray(vectors), top_k, conditions, show_expired=True))
+        unit = self._units.current_of(user_id)
+        day = None if unit is None or self._kind is RowKind.ENTITY else unit.must_last_until
+        found = RowQuery(user_id, query, np.asarray(vectors), top_k, conditions, show_expired=day is None, day=day)
+        return self._search.find(found)
 
     def keyword_search(self, query: str, top_k: int = 5, filters: dict[str, Any] | None = None) -> None:
         """Return None: `search` ranks by words already."""

@@ -7,8 +7,11 @@ from pathlib import Path
 
 from langchain_core.documents import BaseDocumentCompressor
 from langchain_core.embeddings import Embeddings
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import Runnable
 
+from ..engine.json_mode import is_chat_model
 from ..engine.mem0_models import fingerprint_of
 from ..engine.memory import EngineMemory
 from ..errors import InputError
@@ -19,7 +22,7 @@ def local_memory(
     path: str | os.PathLike[str],
     *,
     embeddings: Embeddings | None = None,
-    llm: BaseChatModel | None = None,
+    llm: Runnable[LanguageModelInput, BaseMessage] | None = None,
     reranker: BaseDocumentCompressor | None = None,
 ) -> EngineMemory:
     """Build a mem0.Memory on one SQLite file, with no key, server or download.
@@ -28,7 +31,8 @@ def local_memory(
         path: The file; created where it does not exist. Several processes may share it on one machine.
         embeddings: Any LangChain Embeddings; None for the offline one (WordLlama, 256 dimensions). A file can only
             be used with the embedding it was built with.
-        llm: Any LangChain chat model. With one, mem0 extracts facts from what is added; without, text is kept verbatim.
+        llm: Any LangChain chat model, also bound (`model.bind(…)`), with retries or fallbacks. With one, mem0 extracts
+            facts from what is added; without, text is kept verbatim. It is asked for JSON where its class offers that.
         reranker: Any LangChain document compressor, such as a cross-encoder. Every search passes it the best rows,
             at least four times as many as requested, and returns its selection in its order.
 
@@ -59,7 +63,7 @@ def local_memory(
         embeddings = OfflineEmbeddings()
     if not isinstance(embeddings, Embeddings):
         raise InputError(f"embeddings must be a LangChain Embeddings, got {type(embeddings).__name__}")
-    if llm is not None and not isinstance(llm, BaseChatModel):
+    if llm is not None and not is_chat_model(llm):
         raise InputError(f"llm must be a LangChain chat model, got {type(llm).__name__}")
     if reranker is not None and not isinstance(reranker, BaseDocumentCompressor):
         raise InputError(f"reranker must be a LangChain document compressor, got {type(reranker).__name__}")

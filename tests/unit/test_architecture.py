@@ -15,6 +15,7 @@ MODULES: Final = modules_of(PACKAGE)
 
 PURE: Final = {
     "errors",
+    "extraction",
     "filters",
     "fork",
     "json_values",

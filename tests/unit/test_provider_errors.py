@@ -225,8 +225,9 @@ def test_google_names_the_delay_in_its_answer() -> None:
     for details in ([info], [{"@type": "other"}, info]):
         error = google.ClientError(429, {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": details}})
         assert describe(error)[:3] == ("ClientError, status 429, code RESOURCE_EXHAUSTED", True, 34.5)
-    for body in ({"error": {"details": [{"retryDelay": 3}]}}, {"error": SECRET}, [], {}):
-        assert describe(google.ClientError(429, body if isinstance(body, dict) else {})).retry_after is None
+    bodies: list[dict[str, Any]] = [{"error": {"details": [{"retryDelay": 3}]}}, {"error": {"details": SECRET}}, {}]
+    for body in bodies:
+        assert describe(google.ClientError(429, body)).retry_after is None
 
 
 @pytest.mark.parametrize(("told", "status", "expected"), [("true", 400, True), ("false", 503, False), ("?", 503, True)])

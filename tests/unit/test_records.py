@@ -92,12 +92,13 @@ class TestRecord:
         assert is_expired(given, datetime.now(UTC).date()) is hidden
 
     def test_text_without_a_speaker_was_extracted_unless_the_client_says_otherwise(self) -> None:
-        for row, expected in [
+        cases: list[tuple[dict[str, Any], bool]] = [
             ({"role": "user"}, False),
             ({"role": None}, True),
             ({"role": None, "extracted": False}, False),
             ({"role": "user", "extracted": True}, True),
-        ]:
+        ]
+        for row, expected in cases:
             assert record_from(ROW | row)["extracted"] is expected
 
     def test_empty_session_is_kept(self) -> None:

@@ -1,0 +1,103 @@
+"""Facts that are stored already: added by two processes, linked to entities, in the runs of other code."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from langchain_mem0_scoped import ScopedMemory, local_memory
+from langchain_mem0_scoped.engine.memory import EngineMemory
+from langchain_mem0_scoped.engine.storage import Storage
+from tests import children
+from tests.faults import Child
+from tests.models import ScriptedModel, extracting
+from tests.support import texts_of
+from tests.worlds import WordEmbeddings, entities
+
+ALICE = {"user_id": "u_alice"}
+
+
+def client_on(storage: Storage, model: ScriptedModel | None = None) -> EngineMemory:
+    return EngineMemory(storage, WordEmbeddings(), extracting() if model is None else model)
+
+
+def test_two_processes_store_one_fact_once(tmp_path: Path) -> None:
+    path = tmp_path / "memory.db"
+    with ExitStack() as stack:
+        arguments = (children.extract_together, path, "u_alice", "Likes tea", 2)
+        both = [stack.enter_context(Child(*arguments)) for _ in range(2)]
+        for child in both:
+            assert child.receive() == "ready"
+        for child in both:
+            child.send("go")
+    with closing(local_memory(path)) as client:
+        assert texts_of(ScopedMemory("u_alice", client=client).get_all()) == ["Likes tea"]
+
+
+def test_entities_of_a_known_fact_are_linked_to_the_memory_that_stays(storage: Storage) -> None:
+    with entities():
+        client = client_on(storage)
+        alice = ScopedMemory("u_alice", client=client)
+        (kept,) = alice.add("Xenobia plays chess", infer=False, expires_on="2999-01-01")
+        (lifted,) = alice.add("Xenobia plays chess")
+        assert (lifted["id"], lifted["extracted"]) == (kept["id"], False)
+        (added,) = alice.add("Xenobia sings")
+        with client.for_user("u_alice"):
+            (entity,) = client.entity_store.list(ALICE)[0]
+        assert sorted(entity.payload["linked_memory_ids"]) == sorted([kept["id"], added["id"]])
+        alice.delete(kept["id"])
+        alice.delete(added["id"])
+        assert alice.delete_all().entities == 0
+
+
+def test_mem0s_own_add_returns_what_was_stored(storage: Storage) -> None:
+    client = client_on(storage)
+    (first,) = client.add("Likes tea", user_id="u_alice", expiration_date="2999-01-01")["results"]
+    assert client.add("Likes tea", user_id="u_alice", expiration_date="2998-01-01")["results"] == []
+    (lifted,) = client.add("Likes tea", user_id="u_alice")["results"]
+    assert (lifted["id"], lifted["memory"], lifted["event"]) == (first["id"], "Likes tea", "UPDATE")
+    events = client.history(first["id"], user_id="u_alice")
+    assert [(event["event"], event["new_memory"]) for event in events] == [("ADD", None), ("UPDATE", "Likes tea")]
+    assert client.add("Likes tea", user_id="u_alice")["results"] == []
+
+
+def test_facts_of_a_run_that_other_code_names_are_compared_with_those_of_the_same_run(storage: Storage) -> None:
+    client = client_on(storage)
+    calls: list[tuple[dict[str, Any], int]] = [
+        ({}, 1),
+        ({"run_id": "r"}, 2),
+        ({"run_id": "r"}, 2),
+        ({"run_id": "s"}, 3),
+        ({}, 3),
+    ]
+    for options, stored in calls:
+        client.add("Likes tea", user_id="u_alice", **options)
+        assert len(client.get_all(filters=ALICE)["results"]) == stored
+
+
+def test_corrected_memory_is_not_taken_for_its_old_text(storage: Storage) -> None:
+    alice = ScopedMemory("u_alice", client=client_on(storage))
+    (tea,) = alice.add("Likes tea")
+    alice.update(tea["id"], "Likes coffee")
+    assert texts_of(alice.add("Likes tea")) == ["Likes tea"]
+    assert alice.add("Likes coffee") == []
+    assert sorted(texts_of(alice.get_all())) == ["Likes coffee", "Likes tea"]
+
+
+def test_a_turn_that_extracts_a_known_fact_is_stored(storage: Storage) -> None:
+    alice = ScopedMemory("u_alice", client=client_on(storage))
+    for number in range(2):
+        alice.chat_history(f"s{number}").add_user_message("Likes tea")
+    assert texts_of(alice.get_all()) == ["Likes tea"]
+    assert [message.text for message in alice.chat_history("s1").messages][-1] == "Likes tea"
+
+
+@pytest.mark.parametrize("expires_on", [None, "2999-01-01"])
+def test_search_finds_a_last_day_that_was_lifted_at_once(storage: Storage, expires_on: str | None) -> None:
+    alice = ScopedMemory("u_alice", client=client_on(storage))
+    alice.add("Likes tea", expires_on="2001-01-01")
+    assert alice.search("tea") == []
+    alice.add("Likes tea", expires_on=expires_on)
+    assert [(hit["memory"], hit["expires_on"]) for hit in alice.search("tea")] == [("Likes tea", expires_on)]
