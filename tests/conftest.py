@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from tests.support import Call
 
+# Imports and collection leave no garbage worth looking for; pytest_collection_finish turns it on again.
+gc.disable()
+
 # mem0 reads these at import and creates its directory there, so they are set before any test module is imported.
 _HOME = tempfile.mkdtemp(prefix="langchain-mem0-scoped-")
 os.environ["HOME"] = _HOME
@@ -48,6 +51,7 @@ def pytest_collection_finish() -> None:
     """Keep what is imported and collected out of every later garbage collection: it stays until the end."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:

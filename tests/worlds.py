@@ -132,5 +132,9 @@ def bytes_of(*files: Path) -> bytes:
 
 def left_in(path: Path, *markers: str) -> list[str]:
     """Return the markers that are somewhere in a database's files, ignoring case."""
-    held = bytes_of(*files_of(path))
+    return found_in(bytes_of(*files_of(path)), *markers)
+
+
+def found_in(held: bytes, *markers: str) -> list[str]:
+    """Return the markers that are in what `bytes_of` returned, ignoring case."""
     return [marker for marker in markers if marker.lower().encode() in held]
