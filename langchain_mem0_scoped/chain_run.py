@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from langchain_core.messages import BaseMessage
@@ -153,7 +154,8 @@ class ChainRun:
     def save(self, output: OutputAccumulator, config: RunnableConfig) -> None:
         """Save the turn; report it if that fails.
 
-        Of a turn that was interrupted, only what the user said is logged: the run that resumes it saves the rest.
+        Of a turn that was interrupted, only what the user said is logged: the run that resumes it saves the rest. The
+        same of a turn whose answer cannot be read.
 
         Args:
             output: What the chain gave.
@@ -163,13 +165,11 @@ class ChainRun:
         if not self._saves:
             return
         with traced("save", config, self._save_inputs()) as outputs:
-            try:
-                if output.is_interrupted:
-                    outcome = self._history.save_unanswered(self._split.new)
-                else:
-                    outcome = self._history.save_turn(*self._messages_to_save(output))
-            except Exception as error:
-                outcome = TurnOutcome(in_transcript=False, remembered=False, error=error)
+            to_save, unread = self._messages_to_save(output)
+            if to_save is None:
+                outcome = _without_answer(self._history.save_unanswered(self._split.new), unread)
+            else:
+                outcome = self._history.save_turn(*to_save)
             outputs.update(_save_outputs(outcome))
         if outcome.error is not None:
             send_event(config, NOT_SAVED, report_unsaved(outcome))
@@ -180,13 +180,11 @@ class ChainRun:
         if not self._saves:
             return
         async with atraced("save", config, self._save_inputs()) as outputs:
-            try:
-                if output.is_interrupted:
-                    outcome = await self._history.asave_unanswered(self._split.new)
-                else:
-                    outcome = await self._history.asave_turn(*self._messages_to_save(output))
-            except Exception as error:
-                outcome = TurnOutcome(in_transcript=False, remembered=False, error=error)
+            to_save, unread = self._messages_to_save(output)
+            if to_save is None:
+                outcome = _without_answer(await self._history.asave_unanswered(self._split.new), unread)
+            else:
+                outcome = await self._history.asave_turn(*to_save)
             outputs.update(_save_outputs(outcome))
         if outcome.error is not None:
             await asend_event(config, NOT_SAVED, report_unsaved(outcome))
@@ -194,10 +192,21 @@ class ChainRun:
     def _save_inputs(self) -> dict[str, Any]:
         return {"session_id": self._history.session_id}
 
-    def _messages_to_save(self, output: OutputAccumulator) -> tuple[list[BaseMessage], list[BaseMessage]]:
-        """Return what the transcript may have already, and what is surely new."""
+    def _messages_to_save(
+        self, output: OutputAccumulator
+    ) -> tuple[tuple[list[BaseMessage], list[BaseMessage]] | None, Exception | None]:
+        """Return what the transcript may have already, and what is surely new.
+
+        Returns:
+            None in their place if there is no answer, and why it could not be read, if there should be one.
+        """
+        if output.is_interrupted:
+            return None, None
         turn = self._split.turn
-        messages, answers = self._keys.new_messages(turn, output, self._chain_input)
+        try:
+            messages, answers = self._keys.new_messages(turn, output, self._chain_input)
+        except Exception as error:
+            return None, error
         # Where a summary has replaced the turn in an agent's output, the history may be in it too.
         perhaps_old = messages[len(turn) :]
         known = known_prefix(
@@ -205,8 +214,8 @@ class ChainRun:
         )
         answers = [*perhaps_old[known:], *answers]
         if self._split.has_unknown_context:
-            return [], [*self._split.new, *answers]
-        return self._split.new, answers
+            return ([], [*self._split.new, *answers]), None
+        return (self._split.new, answers), None
 
     def log_unanswered(self) -> None:
         """Log the human messages of a run that failed or was stopped; report it if that fails, and raise nothing."""
@@ -225,6 +234,13 @@ class ChainRun:
                 await self._history.aadd_unanswered(self._split.new)
             except Exception as error:
                 report_unlogged(error)
+
+
+def _without_answer(outcome: TurnOutcome, unread: Exception | None) -> TurnOutcome:
+    """Return the outcome of a turn of which only what the user said is saved."""
+    if unread is None:
+        return outcome
+    return replace(outcome, error=outcome.error or unread, remembered=False, has_answer=False)
 
 
 def _recall_outputs(memories: Sequence[Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class TurnOutcome:
         messages: How many messages were new to the transcript.
         memory_ids: The ids of the memories that were stored, as far as the client returns them.
         error: What failed; None if nothing did.
+        has_answer: False if there was an answer that could not be read, so that it is not among the messages.
     """
 
     in_transcript: bool
@@ -36,6 +37,7 @@ class TurnOutcome:
     messages: int = 0
     memory_ids: tuple[str, ...] = ()
     error: Exception | None = field(default=None, repr=False)
+    has_answer: bool = True
 
 
 @dataclass(slots=True)

@@ -23,18 +23,20 @@ def report_unsaved(outcome: TurnOutcome) -> dict[str, Any]:
         outcome: What came of storing the turn.
 
     Returns:
-        The data of the event `NOT_SAVED`: the error's type as "error", whether the messages are in the "transcript" and
+        The data of the event `NOT_SAVED`: the error's type as "error", whether all messages are in the "transcript" and
         the "memories" are stored, and the provider's "status" and "code", each None if it is not known.
     """
     summary, status, code = _describe(outcome.error)
-    if outcome.in_transcript:
+    if not outcome.has_answer and outcome.in_transcript:
+        text = "an answer could not be saved (%s); what the user said is in the transcript, not yet remembered%s"
+    elif outcome.in_transcript:
         text = "a turn was answered and is in the transcript, but is not remembered (%s)%s"
     else:
         text = "a turn could not be saved (%s): it was answered, but is neither in the transcript nor remembered%s"
     logger.error(text, summary, _safe_text(outcome.error))
     return {
         "error": type(outcome.error).__name__,
-        "transcript": outcome.in_transcript,
+        "transcript": outcome.in_transcript and outcome.has_answer,
         "memories": outcome.remembered,
         "status": status,
         "code": code,

@@ -113,8 +113,12 @@ class TestFailures:
         user, recorder = new_user(), EventRecorder()
         chain = with_scoped_memory(RunnableLambda(lambda _: output), client=client)
         assert await ask(mode, chain, {"input": "go"}, config_of(user, callbacks=[recorder])) == output
-        assert [name for name, _ in recorder.events] == ["scoped_memory_not_saved"]
-        assert transcript_texts(client, user) == []
+        assert recorder.events == [not_saved("InputError", transcript=False)]
+        # What the user said is kept, and is remembered with the next turn.
+        assert transcript_texts(client, user) == [("human", "go")]
+        assert remembered(client, user) == []
+        await ask(mode, with_scoped_memory(constant(), client=client), "now", config_of(user))
+        assert remembered(client, user) == ["go", "now", "ok"]
 
     @pytest.mark.parametrize("way", WAYS)
     async def test_missing_answer_key_is_logged_with_advice(
@@ -125,7 +129,7 @@ class TestFailures:
             RunnableLambda(lambda _: {"result": self.SECRET}), client=client, output_messages_key="reply"
         )
         await run(way, chain, {"input": self.SECRET}, config_of(user))
-        assert "nor remembered: the output has no key 'reply'; name the key" in caplog.text
+        assert "not yet remembered: the output has no key 'reply'; name the key" in caplog.text
         assert "output_messages_key=…" in caplog.text
         assert "hunter2" not in caplog.text
         assert user not in caplog.text
