@@ -9,10 +9,12 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from .chain_steps import steps_of
+from .errors import InputError, ScopeError
+from .transcripts.sameness import identity_of, is_same
 
 
 class Checkpoint:
-    """The checkpoints of a graph.
+    """The checkpoints of a graph. LangGraph notes in each of them the user_id and session_id of its run.
 
     Args:
         graph: A compiled graph with a checkpointer.
@@ -22,12 +24,33 @@ class Checkpoint:
         self._graph = graph
 
     def has_conversation(self, config: RunnableConfig) -> bool:
-        """Return whether the graph would begin a run of this config with messages of its own."""
-        return _names_thread(config) and _has_messages(self._graph.get_state(config).values)
+        """Return whether the graph would begin a run of this config with messages of its own.
+
+        Raises:
+            ScopeError: They are of another user.
+        """
+        return _names_thread(config) and _has_conversation(self._graph.get_state(config), config)
 
     async def ahas_conversation(self, config: RunnableConfig) -> bool:
         """Async twin of `has_conversation`."""
-        return _names_thread(config) and _has_messages((await self._graph.aget_state(config)).values)
+        return _names_thread(config) and _has_conversation(await self._graph.aget_state(config), config)
+
+    def validate_resumed(self, config: RunnableConfig, turn: Sequence[BaseMessage]) -> None:
+        """Validate that a run of this config goes on with a turn.
+
+        Args:
+            config: The config of the run.
+            turn: What the session's last run has not answered, or what it answered.
+
+        Raises:
+            ScopeError: The thread is of another user.
+            InputError: It goes on with another turn, or with none.
+        """
+        _validate_resumed(self._graph.get_state(config) if _names_thread(config) else None, config, turn)
+
+    async def avalidate_resumed(self, config: RunnableConfig, turn: Sequence[BaseMessage]) -> None:
+        """Async twin of `validate_resumed`."""
+        _validate_resumed(await self._graph.aget_state(config) if _names_thread(config) else None, config, turn)
 
 
 def find_checkpoint(chain: Runnable[Any, Any]) -> Checkpoint | None:
@@ -44,10 +67,49 @@ def _names_thread(config: RunnableConfig) -> bool:
     return "thread_id" in (config.get("configurable") or {})
 
 
-def _has_messages(state: Any) -> bool:
+def _has_conversation(snapshot: Any, config: RunnableConfig) -> bool:
+    _validate_user(snapshot, config)
+    return bool(_messages_in(snapshot))
+
+
+def _validate_user(snapshot: Any, config: RunnableConfig) -> None:
+    if _noted(snapshot.metadata, "user_id") not in (None, _id_in(config, "user_id")):
+        raise ScopeError("the thread_id is not one of this user's threads; the server must give each user its own")
+
+
+def _validate_resumed(snapshot: Any, config: RunnableConfig, turn: Sequence[BaseMessage]) -> None:
+    if snapshot is None:
+        raise InputError("a run is resumed by its thread: config['configurable'] has no thread_id")
+    _validate_user(snapshot, config)
+    session_id = _noted(snapshot.metadata, "session_id")
+    messages = _messages_in(snapshot)
+    if session_id is None and messages:
+        # A checkpoint of other code: the turn is in it, unless a summary has replaced it.
+        is_same_session = any(is_same(identity_of(turn[-1]), identity_of(message)) for message in messages)
+    else:
+        is_same_session = session_id == _id_in(config, "session_id")
+    if not is_same_session:
+        raise InputError(
+            "there is no run of this session to resume in this thread; begin a turn with what the user says"
+        )
+
+
+def _noted(metadata: Mapping[str, Any] | None, name: str) -> Any:
+    return (metadata or {}).get(name)
+
+
+def _id_in(config: RunnableConfig, name: str) -> Any:
+    """Return what LangGraph notes of a run in its checkpoints: `metadata` comes before `configurable`."""
+    return (config.get("metadata") or {}).get(name) or (config.get("configurable") or {}).get(name)
+
+
+def _messages_in(snapshot: Any) -> list[BaseMessage]:
+    state = snapshot.values
     values = state.values() if isinstance(state, Mapping) else [state]
-    return any(
-        isinstance(value, Sequence) and any(isinstance(item, BaseMessage) for item in value[-1:])
+    return [
+        message
         for value in values
-        if not isinstance(value, str)
-    )
+        if isinstance(value, Sequence) and not isinstance(value, str)
+        for message in value
+        if isinstance(message, BaseMessage)
+    ]

@@ -15,6 +15,7 @@ from .chain_messages import MessageKeys, without_instructions
 from .chain_output import OutputAccumulator
 from .chat_history import ScopedChatMessageHistory
 from .errors import InputError
+from .graph_runs import validate_command
 from .pending_turn import TurnOutcome
 from .recall import arecall_other_sessions, last_human_text, recall_other_sessions
 from .recall_text import is_recall, recall_message
@@ -43,7 +44,8 @@ class ChainRun:
         resumes: Whether the input resumes a graph that was interrupted, and holds no messages.
 
     Raises:
-        InputError: The input holds no message, or the chain's prompt cannot take such an input.
+        InputError: The input holds no message, or the chain's prompt cannot take such an input. Or it is a Command that
+            is no answer to an interrupt, or the chain cannot be resumed.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class ChainRun:
         self._keys = keys
         self._resumes = resumes
         messages = [] if resumes else keys.turn_messages(chain_input)
+        if resumes:
+            validate_command(chain_input, keys.input_key, has_checkpointer=checkpoint is not None)
         said = without_instructions(messages)
         self._instructions = messages[: len(messages) - len(said)]
         self._said = [message for message in said if not is_recall(message)]
@@ -95,6 +99,8 @@ class ChainRun:
         """
         if self._resumes:
             self._read()
+            if self._checkpoint is not None:
+                self._checkpoint.validate_resumed(config, self._split.turn)
             return self._chain_input
         if self._checkpoint is not None:
             self._read()
@@ -105,6 +111,8 @@ class ChainRun:
         """Async twin of `given`."""
         if self._resumes:
             await asyncio.to_thread(self._read)
+            if self._checkpoint is not None:
+                await self._checkpoint.avalidate_resumed(config, self._split.turn)
             return self._chain_input
         if self._checkpoint is not None:
             await asyncio.to_thread(self._read)
@@ -133,6 +141,9 @@ class ChainRun:
     def _read(self) -> None:
         self._split = self._history.resumed_input() if self._resumes else self._history.run_input(self._said)
         self._context = self._history.context(self._split)
+        if self._resumes and self._saves and not self._split.turn:
+            # The user may have been erased since: a turn that began before that is not stored.
+            raise InputError("this session has no turn to resume; begin one with what the user says")
 
     def _query(self) -> tuple[str, str, int]:
         return last_human_text(self._split.turn), self._history.session_id, self._recall

@@ -19,6 +19,7 @@ from langchain_core.runnables import (
 )
 
 from .chain_steps import last_steps
+from .errors import InputError
 
 if TYPE_CHECKING:
     from langgraph.pregel import Pregel
@@ -49,6 +50,30 @@ def is_command(value: object) -> bool:
 def resumes(chain: Runnable[Any, Any], value: object) -> bool:
     """Return whether an input resumes an interrupted run of a chain: a Command, or None for a graph."""
     return is_command(value) or (value is None and first_graph(chain) is not None)
+
+
+def validate_command(command: Any, input_key: str, *, has_checkpointer: bool) -> None:
+    """Validate an input that resumes a run: a Command, or None.
+
+    Args:
+        command: The input.
+        input_key: The key of the user's messages in the graph's state.
+        has_checkpointer: Whether the chain has a graph that can be resumed.
+
+    Raises:
+        InputError: It resumes nothing, or adds messages of the user, which would not be stored.
+    """
+    if not has_checkpointer:
+        raise InputError(
+            f"this chain cannot be resumed by {'a Command' if command is not None else 'None'}: it has no graph that "
+            "was compiled with a checkpointer; begin a turn with what the user says"
+        )
+    update = getattr(command, "update", None)
+    if isinstance(update, Mapping) and input_key in update:
+        raise InputError(
+            f"a Command with {input_key!r} in its update resumes a run with other messages; answer the interrupt with "
+            f"Command(resume=…), or pass what the user says as the input: invoke({{{input_key!r}: …}})"
+        )
 
 
 def _is_graph(chain: object) -> bool:
