@@ -21,7 +21,7 @@ from tests.agents import ask, calls, collected, look, remembered, transcript_tex
 from tests.models import ScriptedModel
 from tests.support import MODES, label, new_user
 
-APPROVED: Final = Command(resume={"decisions": [{"type": "approve"}]})
+APPROVED: Final[Command[Any]] = Command(resume={"decisions": [{"type": "approve"}]})
 STREAM_MODES: Final[list[Any]] = [
     *("values", "updates", "messages", "custom", "debug", "tasks", "checkpoints"),
     *(["messages"], ["custom", "messages"], ["values", "updates"]),
@@ -77,6 +77,7 @@ class TestStored:
         for number, mode in enumerate(STREAM_MODES):
             user = new_user()
             stored = []
+            given: Any
             for given in (human("hi"), Command(resume="yes")):
                 if number % 2:
                     await collected(chain.astream(given, config(user), stream_mode=mode, **form))
@@ -97,6 +98,7 @@ class TestStored:
             {"sequence": RunnableLambda(lambda given: given) | graph, "retry": graph.with_retry()}.get(built, graph),
             client,
         )
+        given: Any
         for given in (human("hi"), Command(resume="yes")):
             assert all(kind == "human" for kind, _ in transcript_texts(client, user))
             if built == "events":
@@ -176,9 +178,11 @@ class TestRefused:
 
     @pytest.mark.parametrize("mode", MODES)
     async def test_a_chain_that_cannot_be_resumed(self, client: mem0.Memory, mode: str) -> None:
-        user, model, called = new_user(), ScriptedModel(), []
+        user, model, called = new_user(), ScriptedModel(), list[Any]()
         plain: Any = create_agent(model, [look])
-        for chain in (plain, RunnableLambda(called.append), RunnableLambda(called.append) | plain):
+        step: Any = RunnableLambda(lambda given: called.append(given))
+        chain: Any
+        for chain in (plain, step, step | plain):
             with pytest.raises(InputError, match="cannot be resumed by a Command: it has no graph that was compiled"):
                 await ask(mode, wrapped(chain, client), APPROVED, config(user))
         with pytest.raises(InputError, match="cannot be resumed by None"):
@@ -190,7 +194,7 @@ class TestRefused:
         user, (agent, model) = new_user(), approved_agent()
         chain = wrapped(agent, client)
         await ask(mode, chain, human("Where?"), config(user))
-        more = Command(resume=APPROVED.resume, update={"messages": [HumanMessage("And my keys?")]})
+        more: Any = Command(resume=APPROVED.resume, update={"messages": [HumanMessage("And my keys?")]})
         with pytest.raises(InputError, match=r"answer the interrupt with Command\(resume=…\)"):
             await ask(mode, chain, more, config(user))
         assert len(model.seen) == 1
