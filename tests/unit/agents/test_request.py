@@ -128,7 +128,8 @@ def test_static_prompt_stays_cached(client: EngineMemory, order: str, prompt: An
     model = ScriptedModel(says=lines("ok"))
     one: Any = create_agent(model, middleware=pair, system_prompt=prompt)
     one.invoke(human(ALLERGY), context={"user_id": "alice"})
-    static, recall = model.seen[0][0].content
+    content: Any = model.seen[0][0].content
+    static, recall = content
     assert static == {"type": "text", "text": "Be brief.", **CACHED}
     assert PEANUTS in recall["text"]
     assert "cache_control" not in recall

@@ -16,7 +16,7 @@ from langgraph.types import Command
 from langchain_mem0_scoped import ScopedMemory, local_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from tests.agents import agent, ask, calls, human, remembered, system, thread, transcript_texts
-from tests.support import MODES, NOBODYS_ID
+from tests.support import NOBODYS_ID
 
 ALICE: Any = {"user_id": "alice"}
 
@@ -34,7 +34,6 @@ def several(*given: tuple[str, dict[str, Any]]) -> AIMessage:
     return AIMessage("", tool_calls=both)
 
 
-@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("config", [thread(), None], ids=["thread", "no thread"])
 async def test_message_that_a_tool_has_remembered_is_not_remembered_again(
     client: EngineMemory, mode: str, config: Any
@@ -47,7 +46,6 @@ async def test_message_that_a_tool_has_remembered_is_not_remembered_again(
         assert kinds == ["human", "ai", "tool", "ai"]
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_other_messages_of_the_turn_are_remembered(client: EngineMemory, mode: str) -> None:
     one, _ = agent(client, calls("remember", text="The user moved to Porto"), "Noted", tools=True)
     said: Any = {"messages": [HumanMessage("I moved to Porto"), HumanMessage("I am vegetarian")]}
@@ -55,7 +53,6 @@ async def test_other_messages_of_the_turn_are_remembered(client: EngineMemory, m
     assert remembered(client, "alice") == ["The user moved to Porto", "I am vegetarian", "Noted"]
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_tools_called_at_once_note_all_their_messages(client: EngineMemory, mode: str) -> None:
     both = several(("remember", {"text": "Moved to Porto"}), ("remember", {"text": "Is vegetarian"}))
     one, _ = agent(client, both, "Noted", tools=True, checkpointer=InMemorySaver())
@@ -64,7 +61,6 @@ async def test_tools_called_at_once_note_all_their_messages(client: EngineMemory
     assert sorted(remembered(client, "alice")) == ["Hi!", "Is vegetarian", "Moved to Porto", "Noted"]
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_approved_tool_call_of_a_resumed_run_counts(client: EngineMemory, mode: str) -> None:
     approval = HumanInTheLoopMiddleware(interrupt_on={"remember": True})
     saver = InMemorySaver()
@@ -76,7 +72,6 @@ async def test_approved_tool_call_of_a_resumed_run_counts(client: EngineMemory, 
     assert remembered(client, "alice") == ["Lives in Porto", "Noted"]
 
 
-@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     "call",
     [
@@ -93,7 +88,6 @@ async def test_call_that_stores_nothing_changes_nothing(client: EngineMemory, mo
     assert remembered(client, "alice") == ["I moved to Porto", "Noted"]
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_corrected_statement_is_not_recalled(client: EngineMemory, mode: str) -> None:
     def correct(messages: Any) -> AIMessage:
         (known,) = (row for row in json.loads(messages[-1].text) if "Lima" in row["memory"])
@@ -113,7 +107,6 @@ async def test_corrected_statement_is_not_recalled(client: EngineMemory, mode: s
     assert first_line == '"The user lives in Quito"'
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_next_turn_is_remembered_again(client: EngineMemory, mode: str) -> None:
     script = calls("remember", text="Lives in Porto"), "Noted", "Hello"
     one, _ = agent(client, *script, tools=True, checkpointer=InMemorySaver())
@@ -122,7 +115,6 @@ async def test_next_turn_is_remembered_again(client: EngineMemory, mode: str) ->
     assert remembered(client, "alice") == ["Lives in Porto", "Noted", "I have moved to Porto for good", "Hello"]
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_tool_of_another_users_turn_writes_for_the_runs_user(client: EngineMemory, mode: str) -> None:
     approval = HumanInTheLoopMiddleware(interrupt_on={"remember": True})
     saver = InMemorySaver()

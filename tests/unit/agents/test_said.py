@@ -27,7 +27,6 @@ from langchain_mem0_scoped import ScopedMemory, ScopedMemoryMiddleware, ScopeErr
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from tests.agents import agent, ask, calls, human, look, remembered, thread, transcript_texts
 from tests.models import ScriptedModel, lines
-from tests.support import MODES
 
 ALICE: Any = {"user_id": "alice"}
 APPROVE: Command[Any] = Command(resume={"decisions": [{"type": "approve"}]})
@@ -48,7 +47,6 @@ def approval() -> Any:
     return HumanInTheLoopMiddleware(interrupt_on={"look": True})
 
 
-@pytest.mark.parametrize("mode", MODES)
 class TestTurns:
     async def test_all_messages_since_the_last_answer_are_said(self, client: EngineMemory, mode: str) -> None:
         one, _ = agent(client, "Rice", "Bye", checkpointer=InMemorySaver())
@@ -132,7 +130,6 @@ class TestTurns:
         assert remembered(client, "alice") == texts(client) == ["Hi", "Hello", "I keep bees", "Noted"]
 
 
-@pytest.mark.parametrize("mode", MODES)
 class TestUnanswered:
     @pytest.mark.parametrize("transcript", [True, False])
     async def test_words_of_a_failed_run_belong_to_the_next_turn(
@@ -266,7 +263,6 @@ class TestStopped:
         assert texts(client) == ["I keep bees"]
 
 
-@pytest.mark.parametrize("mode", MODES)
 class TestRedaction:
     @pytest.mark.parametrize("order", ["before", "after"])
     @pytest.mark.parametrize("config", [thread(), None], ids=["thread", "no thread"])
@@ -316,7 +312,6 @@ class TestRedaction:
         assert remembered(client, "alice") == texts(client) == ["Where is my key?", "ok"]
 
 
-@pytest.mark.parametrize("mode", MODES)
 class TestSessions:
     @pytest.mark.parametrize("thread_id", [42, UUID(int=7)], ids=str)
     async def test_number_or_uuid_is_taken_as_text(self, client: EngineMemory, mode: str, thread_id: Any) -> None:

@@ -14,7 +14,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langchain_mem0_scoped import BackendError, ScopedMemory, ScopedMemoryMiddleware, local_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from tests.agents import FailingEmbeddings, agent, ask, human, remembered, thread, transcript_texts
-from tests.support import MODES, opened
+from tests.support import opened
 
 ALICE: Any = {"user_id": "alice"}
 
@@ -39,7 +39,6 @@ def texts(client: Any, user: str = "alice", session: str = "t1") -> list[str]:
     return [text for _, text in transcript_texts(client, user, session)]
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_client_without_transcripts(tmp_path: Path, mode: str) -> None:
     with opened("qdrant", tmp_path) as client:
         one, model = agent(client, "ok")
@@ -58,7 +57,6 @@ async def test_client_without_transcripts(tmp_path: Path, mode: str) -> None:
         assert texts(client) == ["bye", "yes"]
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_transcript_is_erased_with_the_user(client: EngineMemory, mode: str) -> None:
     one, _ = agent(client, "ok")
     await ask(mode, one, human("hello"), thread(), context=ALICE)
@@ -67,7 +65,6 @@ async def test_transcript_is_erased_with_the_user(client: EngineMemory, mode: st
     assert texts(client) == []
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_two_users_of_one_thread_have_transcripts_of_their_own(client: EngineMemory, mode: str) -> None:
     one, _ = agent(client, "to Alice", "to Bob")
     for user in ("alice", "bob"):
@@ -76,7 +73,6 @@ async def test_two_users_of_one_thread_have_transcripts_of_their_own(client: Eng
     assert texts(client, "bob") == ["I am bob", "to Bob"]
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_two_middlewares_of_one_user_log_a_turn_once(client: EngineMemory, mode: str) -> None:
     other = Other(client=client, remember=False, recall=0)
     one, _ = agent(client, "a1", "a2", more=[other], checkpointer=InMemorySaver())
@@ -85,7 +81,6 @@ async def test_two_middlewares_of_one_user_log_a_turn_once(client: EngineMemory,
     assert texts(client) == remembered(client, "alice") == ["q1", "a1", "q2", "a2"]
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_two_middlewares_of_two_clients_store_a_turn_each(
     client: EngineMemory, tmp_path: Path, mode: str
 ) -> None:
@@ -99,7 +94,6 @@ async def test_two_middlewares_of_two_clients_store_a_turn_each(
     second.close()
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_what_could_not_be_remembered_is_remembered_with_the_next_turn(
     client: EngineMemory, embeddings: FailingEmbeddings, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -114,7 +108,6 @@ async def test_what_could_not_be_remembered_is_remembered_with_the_next_turn(
     assert sorted(remembered(client, "alice")) == ["a2", "q1", "q2"]
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_remember_option_of_a_failed_turn(client: EngineMemory, mode: str) -> None:
     def careful(message: BaseMessage) -> bool | str:
         return message.text.replace("4711", "[number]") if message.type == "human" else False

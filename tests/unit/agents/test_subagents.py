@@ -20,7 +20,6 @@ from langchain_mem0_scoped import ScopedMemory, ScopedMemoryMiddleware, local_me
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from tests.agents import agent, ask, calls, human, remembered, system, thread, transcript_texts
 from tests.models import ScriptedModel, lines
-from tests.support import MODES
 
 ALICE: Any = {"user_id": "alice"}
 
@@ -38,7 +37,6 @@ def everything(client: EngineMemory) -> tuple[list[str], list[str]]:
     return remembered(client, "alice"), [text for kind, text in logged if kind != "tool" and text]
 
 
-@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("outer_has_memory", [True, False])
 @pytest.mark.parametrize("config", [None, thread("own"), {"configurable": {"thread_id": 7}}], ids=str)
 async def test_task_of_a_planner_is_not_stored(
@@ -63,7 +61,6 @@ async def test_task_of_a_planner_is_not_stored(
     assert transcript_texts(client, "alice", "own") == transcript_texts(client, "alice", "7") == []
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_option_says_that_an_agent_is_a_subagent_or_is_not(client: EngineMemory, mode: str) -> None:
     worker, _ = agent(client, "Found", subagent=True)
     chain: Any = RunnableLambda(lambda given: worker.invoke(human(f"Research {given}"), thread(), context=ALICE))
@@ -102,7 +99,6 @@ def graph_of(a: Any, b: Any, *, b_follows_a: bool, saver: Any = None) -> Any:
     return graph.compile(checkpointer=saver)
 
 
-@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("in_a", [True, False])
 @pytest.mark.parametrize("in_b", [True, False])
 async def test_handed_off_turn_is_stored_once(client: EngineMemory, mode: str, in_a: bool, in_b: bool) -> None:
@@ -121,7 +117,6 @@ async def test_handed_off_turn_is_stored_once(client: EngineMemory, mode: str, i
         assert everything(client) == ([], turns[::2] * in_a)
 
 
-@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("as_function", [False, True])
 async def test_agents_as_nodes_store_the_users_words_once(client: EngineMemory, mode: str, as_function: bool) -> None:
     memory = [ScopedMemoryMiddleware(client=client)]

@@ -13,7 +13,6 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_mem0_scoped import ScopedMemory, local_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from tests.agents import ALLERGY, PEANUTS, FailingEmbeddings, agent, ask, human, thread
-from tests.support import MODES
 
 
 class Runs(BaseCallbackHandler):
@@ -51,7 +50,6 @@ def client(tmp_path: Path, embeddings: FailingEmbeddings) -> Iterator[EngineMemo
     client.close()
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_runs_show_counts_and_ids(client: EngineMemory, mode: str) -> None:
     memory = ScopedMemory("alice", client=client)
     (known,) = memory.get_all()
@@ -70,7 +68,6 @@ async def test_runs_show_counts_and_ids(client: EngineMemory, mode: str) -> None
     assert "alice" not in repr(runs.shown)
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_text_is_shown_if_it_is_asked_for(client: EngineMemory, mode: str) -> None:
     one, _ = agent(client, "Peanuts", trace_text=True)
     runs = Runs()
@@ -79,7 +76,6 @@ async def test_text_is_shown_if_it_is_asked_for(client: EngineMemory, mode: str)
     assert (given["query"], found["memories"]) == (ALLERGY, [PEANUTS])
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_failures_show_their_type(client: EngineMemory, embeddings: FailingEmbeddings, mode: str) -> None:
     one, _ = agent(client, "ok", "ok")
     runs = Runs()

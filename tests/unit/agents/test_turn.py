@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -43,11 +44,11 @@ def result(text: str) -> ToolMessage:
 SUMMARY = human("s", additional_kwargs={"lc_source": "summarization"})
 
 
-def begin(messages: list[BaseMessage], user: str = "alice", previous: AgentTurn | None = None) -> AgentTurn:
+def begin(messages: Sequence[BaseMessage], user: str = "alice", previous: AgentTurn | None = None) -> AgentTurn:
     return begin_turn(previous, messages, user, [1, 0])
 
 
-def stored(turn: AgentTurn, messages: list[BaseMessage]) -> AgentTurn:
+def stored(turn: AgentTurn, messages: Sequence[BaseMessage]) -> AgentTurn:
     """Return a turn after its end."""
     seen = AgentTurn(seen=seen_by_model(turn, messages))
     return merge_turns(merge_turns({"m": turn}, {"m": seen}), {"m": end_turn(messages)})["m"]

@@ -22,7 +22,6 @@ from langchain_mem0_scoped import ScopedMemory, ScopedMemoryMiddleware, ScopeErr
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from tests.agents import agent, ask, calls, human, look, remembered, system, thread, transcript_texts
 from tests.models import ScriptedModel, lines
-from tests.support import MODES
 
 SECRET = "I am Alice and my locker code is 4711"
 
@@ -95,7 +94,6 @@ def test_words_of_a_failed_run_do_not_outlive_an_erasure(client: EngineMemory) -
     assert "4711" not in repr(vars(middleware))
 
 
-@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("second", ["alice", "bob"])
 async def test_run_without_a_message_repeats_no_words(client: EngineMemory, mode: str, second: str) -> None:
     one, _ = agent(client, "Noted", *["Anything else?"] * 3, checkpointer=InMemorySaver())
@@ -108,7 +106,6 @@ async def test_run_without_a_message_repeats_no_words(client: EngineMemory, mode
     assert "4711" not in everything(client, "bob")
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_words_that_a_failed_run_left_are_no_other_users(client: EngineMemory, mode: str) -> None:
     one, _ = agent(client, TimeoutError(), "Hello Bob", "Hello again", "Hello Alice", checkpointer=InMemorySaver())
     with pytest.raises(TimeoutError):
@@ -123,7 +120,6 @@ async def test_words_that_a_failed_run_left_are_no_other_users(client: EngineMem
     assert transcript_texts(client, "alice", "t1") == [("human", SECRET), ("human", "I am back"), ("ai", "Hello Alice")]
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_another_user_who_resumes_a_run_gets_and_stores_nothing(client: EngineMemory, mode: str) -> None:
     ScopedMemory("bob", client=client).add("I keep bees", infer=False)
     approval = HumanInTheLoopMiddleware(interrupt_on={"look": True})
@@ -137,7 +133,6 @@ async def test_another_user_who_resumes_a_run_gets_and_stores_nothing(client: En
     assert remembered(client, "alice") == []
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_runs_that_share_a_control_recall_nothing_erased(client: EngineMemory, mode: str) -> None:
     memory = ScopedMemory("alice", client=client)
     memory.add(SECRET, infer=False)
@@ -150,7 +145,6 @@ async def test_runs_that_share_a_control_recall_nothing_erased(client: EngineMem
     assert "4711" not in system(model, 1)
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_what_is_erased_or_corrected_during_a_run_is_not_recalled_in_it(client: EngineMemory, mode: str) -> None:
     memory = ScopedMemory("alice", client=client)
     (row,) = memory.add("I live in Lima", infer=False)
@@ -168,7 +162,6 @@ async def test_what_is_erased_or_corrected_during_a_run_is_not_recalled_in_it(cl
     assert ["Quito" in system(model, call) for call in range(3)] == [False, True, False]
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_middleware_holds_nothing_of_a_run(client: EngineMemory, mode: str) -> None:
     ScopedMemory("alice", client=client).add(SECRET, infer=False)
     middleware = ScopedMemoryMiddleware(client=client, tools=True)
@@ -198,7 +191,6 @@ def test_streams_show_no_user_and_no_text_beside_the_messages(client: EngineMemo
     assert parts or stream_mode != "values"
 
 
-@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("context", [{"tenant": "x"}, {"user_id": ""}, {"user_id": None}], ids=str)
 async def test_nested_agent_with_a_context_that_names_no_user_is_refused(
     client: EngineMemory, mode: str, context: Any
