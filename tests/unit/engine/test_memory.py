@@ -364,3 +364,14 @@ def test_a_text_of_a_megabyte_is_kept_whole(client: EngineMemory, storage: Stora
     alice.delete(row["id"])
     for file in storage.files():
         assert left_in(file, "zyzzogeton") == []
+
+
+def test_erasure_forgets_the_rows_it_has_read(client: EngineMemory) -> None:
+    """Nothing of an erased user stays in memory; what is read of another one does."""
+    alice, bob = (ScopedMemory(user_id, client=client) for user_id in ("u_alice", "u_bob"))
+    for memory in (alice, bob):
+        memory.add("I like tea", infer=False)
+        memory.search("tea")
+    assert {user_id for user_id, _ in client.cache.entries} == {"u_alice", "u_bob"}
+    alice.delete_all()
+    assert {user_id for user_id, _ in client.cache.entries} == {"u_bob"}
