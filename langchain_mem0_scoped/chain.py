@@ -62,8 +62,12 @@ def with_scoped_memory(
     once, and only what the transcript lacks is stored; see `transcripts.sameness`. The last turn with the same ids and
     text is that turn again: its answer is added to it.
 
-    An answer is a str, a message or a list of messages. A list of strs, such as an output parser returns, is saved as
-    one answer with one line for each. An output without an answer is returned, and its turn is reported as not saved.
+    An answer is whatever holds text: a str, a message in any form that LangChain gives it, content blocks, a structured
+    output; see `answers.answer_messages`. Of a graph it is the new messages of the final state, whatever is streamed.
+    An output without an answer is returned and reported as not saved; what the user said is logged.
+
+    A graph with a checkpointer is resumed by `Command(resume=…)` or None, in the session and the thread of its turn.
+    The turn is saved by the run that ends it.
 
     System messages at the head of the input instruct one call. A chat model gets them first, and they are not logged. A
     wrapped chain inside another one of the same client, user and session leaves saving to the outer one.
@@ -85,8 +89,10 @@ def with_scoped_memory(
 
     Raises:
         InputError: An argument is invalid, or the prompt at the start of the chain has no place for the history. When
-            it runs: the input holds no message, or is not the dict that the prompt needs, or `transcripts` is refused.
-        ScopeError: When it runs: user_id or session_id is missing or refused, or is at the top level of the config.
+            it runs: the input holds no message, or is not the dict that the prompt needs, or there is no run of this
+            session to resume, or `transcripts` is refused.
+        ScopeError: When it runs: user_id or session_id is missing or refused, or is at the top level of the config, or
+            thread_id is that of another user's thread.
         BackendError: When it runs: the history or the memories cannot be read.
         TypeError: There is no option of that name.
 

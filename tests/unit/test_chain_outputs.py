@@ -44,7 +44,7 @@ from pydantic import BaseModel
 
 from langchain_mem0_scoped import InputError, local_memory, with_scoped_memory
 from langchain_mem0_scoped.messages import text_of
-from tests.agents import calls, collected, config_of, look, transcript
+from tests.agents import EventRecorder, calls, collected, config_of, look, transcript
 from tests.models import ScriptedModel
 from tests.support import new_user
 
@@ -284,6 +284,22 @@ class TestChains:
                 error = await outcome(call, chain, {"input": HUMAN[1]}, config_of(user))
                 if error is not None or stored(client, user) != [HUMAN, ("ai", text)]:
                     wrong[f"{form}, {way}"] = error or stored(client, user)
+        assert wrong == {}
+
+    async def test_an_output_without_an_answer_is_reported_and_what_was_said_is_stored(
+        self, client: mem0.Memory
+    ) -> None:
+        wrong: dict[str, Any] = {}
+        for kind, build in CHAINS.items():
+            for form, output in NO_ANSWER.items():
+                chain = with_scoped_memory(build(output), client=client, recall=0, remember=False)
+                user, recorder = new_user(), EventRecorder()
+                error = await outcome(
+                    WAYS["astream"], chain, {"input": HUMAN[1]}, config_of(user, callbacks=[recorder])
+                )
+                reported = [name for name, _ in recorder.events]
+                if error or stored(client, user) != [HUMAN] or reported != ["scoped_memory_not_saved"]:
+                    wrong[f"{kind}, {form}"] = error or (stored(client, user), reported)
         assert wrong == {}
 
 
