@@ -272,7 +272,7 @@ class ScopedRunnable(ConfigCheckedRunnable):
     def astream_events(
         self, input: Any, config: RunnableConfig | None = None, *, version: str = "v2", **options: Any
     ) -> Any:
-        """As in LangChain, but for version "v3".
+        """Async twin of `stream_events`. It gives the events of version "v1" and "v2".
 
         Raises:
             InputError: The version is "v3". LangChain gives it to chat models and graphs only.
@@ -283,7 +283,7 @@ class ScopedRunnable(ConfigCheckedRunnable):
     def stream_events(
         self, input: Any, config: RunnableConfig | None = None, *, version: str = "v2", **options: Any
     ) -> Any:
-        """Raise an error: LangChain gives events without async in version "v3" only; see `astream_events`.
+        """Refuse events without async, which LangChain has for chat models and graphs alone.
 
         Raises:
             InputError: Always.

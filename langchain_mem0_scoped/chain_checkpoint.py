@@ -1,4 +1,4 @@
-"""A wrapped graph with a checkpointer, which keeps the conversation itself: does its thread hold one already?"""
+"""A wrapped graph with a checkpointer keeps the conversation itself: whether its thread holds one already."""
 
 from __future__ import annotations
 
