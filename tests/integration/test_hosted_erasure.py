@@ -8,7 +8,7 @@ import pytest
 from tenacity import wait_none
 
 from langchain_mem0_scoped import BackendError, ErasureError, ScopeError
-from langchain_mem0_scoped.backends.platform import operations, transport
+from langchain_mem0_scoped.backends.platform import operations, requests, transport
 from tests.hosted import ENTITY, LIST, ONE, memory_of, sent
 from tests.platform.faults import Drop, Fail, Rewrite, Status, Throttle
 from tests.platform.filters import Scoping
@@ -54,14 +54,17 @@ def test_only_the_user_is_erased(platform: Platform, call: Call, deleting: Scopi
     assert platform.texts("bob") == bobs
 
 
-def test_rows_that_delete_all_leaves_are_deleted_by_id(platform: Platform, call: Call) -> None:
+def test_rows_that_delete_all_leaves_are_deleted_by_id(
+    platform: Platform, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # The documentation can be read so that delete_all leaves rows which have further ids. Deleting the user's own
     # record takes such rows along, but this id cannot be part of a path.
     user = "a/b"
+    monkeypatch.setattr(requests, "PAGE_SIZE", 20)
     platform.deleting = Scoping.IMPLICIT_NULLS
-    rows = [platform.put(f"memory {number}", user_id=user, run_id="r").id for number in range(210)]
+    rows = [platform.put(f"memory {number}", user_id=user, run_id="r").id for number in range(30)]
     platform.put("memory of bob", user_id="bob", run_id="r")
-    assert call(memory_of(platform, user), "delete_all").memories == 210
+    assert call(memory_of(platform, user), "delete_all").memories == 30
     assert platform.texts() == ["memory of bob"]
     deleted = {request.path for request in platform.requests if request.method == "DELETE"}
     assert deleted == {ONE, *(f"{ONE}{memory_id}/" for memory_id in rows)}

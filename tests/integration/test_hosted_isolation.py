@@ -163,7 +163,7 @@ def test_every_request_names_only_this_user() -> None:
         client = platform.client()
         bobs = platform.put(SECRET, user_id="bob").id
 
-        @settings(max_examples=200)
+        @settings(max_examples=100)
         @given(ids, st.sampled_from(Scoping), st.lists(calls, min_size=4, max_size=9), st.booleans(), st.booleans())
         def attempt(user: str, scoping: Scoping, steps: list[Any], threads: bool, erased: bool) -> None:
             platform.scoping = scoping
@@ -193,8 +193,8 @@ def test_every_request_names_only_this_user() -> None:
         attempt()
         assert platform.texts("bob") == [SECRET]
         assert platform.entities >= {("user", "bob")}
-    # The strategies reach each verb, 40 times and more as a rule.
-    assert seen["requests"] > 1_500
+    # The strategies reach each verb, 20 times and more as a rule.
+    assert seen["requests"] > 750
     assert min(seen[verb] for verb in ("add", "search", "get_all", "get", "update", "delete", "delete_all")) > 3
     assert seen["not found"] > 3
 
@@ -239,7 +239,7 @@ def test_refused_arguments_are_not_sent() -> None:
         client = platform.client()
         platform.clear()
 
-        @settings(max_examples=400)
+        @settings(max_examples=200)
         @given(refused, st.booleans())
         def attempt(call: Any, threads: bool) -> None:
             verb, arguments, options = call

@@ -1,4 +1,4 @@
-"""A thousand users at once, with refused requests and broken connections: each add is stored once, for its user."""
+"""Three hundred users at once, with refused requests and broken connections: each add is stored once, for its user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tests.platform.filters import Scoping
 from tests.platform.server import Platform
 from tests.support import texts_of
 
-USERS = 1_000
+USERS = 300
+"""Ten times as many as there are connections."""
 
 pytestmark = pytest.mark.parametrize("platform", [Scoping.IMPLICIT_NULLS], indirect=True)
 
@@ -52,8 +53,8 @@ def checked(platform: Platform, acknowledged: dict[str, str]) -> None:
     assert stored == {f"u{number}": (acknowledged[f"u{number}"], said_by(number)) for number in range(USERS)}
     # The faults did happen.
     share = Counter(request.status for request in platform.requests)
-    assert 0.07 < share[429] / len(platform.requests) < 0.14
-    assert 0.03 < share[None] / len(platform.requests) < 0.08
+    assert 0.06 < share[429] / len(platform.requests) < 0.15
+    assert 0.025 < share[None] / len(platform.requests) < 0.085
 
 
 async def test_on_one_event_loop(among_faults: Platform) -> None:

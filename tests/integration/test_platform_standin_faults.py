@@ -136,7 +136,7 @@ def test_answers_can_be_rewritten_and_faults_targeted(platform: Platform) -> Non
 # -- many at once
 
 
-async def test_a_thousand_users_at_once_with_faults(platform: Platform) -> None:
+async def test_many_users_at_once_with_faults(platform: Platform) -> None:
     platform.faults.randomly(0.1, Throttle(), path=ADD, seed=1)
     platform.faults.randomly(0.05, Drop("after"), path=ADD)
     gate = asyncio.Semaphore(50)  # httpx's pool is slow with more in its queue
@@ -151,13 +151,13 @@ async def test_a_thousand_users_at_once_with_faults(platform: Platform) -> None:
                 return None
 
     async with httpx.AsyncClient(base_url=platform.url, headers=headers, timeout=30) as http:
-        answers = await asyncio.gather(*(add(http, number) for number in range(1000)))
+        answers = await asyncio.gather(*(add(http, number) for number in range(300)))
     stored = {row.user_id for row in platform.rows()}
     assert len(platform.rows()) == len(stored)
     for number, answer in enumerate(answers):
         assert (f"u{number}" in stored) == (answer != 429)
-    assert answers.count(429) == platform.faults.seen["Throttle"] > 50
-    assert answers.count(None) > 20
+    assert answers.count(429) == platform.faults.seen["Throttle"] > 15
+    assert answers.count(None) > 6
 
 
 def test_thirty_two_threads(platform: Platform) -> None:

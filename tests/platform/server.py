@@ -98,7 +98,16 @@ class Platform(Rules):
 
     async def _until_stopped(self) -> None:
         # Without uvicorn.Server, which checks only ten times a second whether it should stop.
-        config = Config(self._app, ws="none", lifespan="off", log_config=None, log_level="critical", access_log=False)
+        # A connection that a slow machine leaves idle for a while is no fault.
+        config = Config(
+            self._app,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            timeout_keep_alive=60,
+        )
         config.load()
         state = ServerState()
         server = await self._loop.create_server(
