@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .mem0_compat import disable_telemetry
 
 if TYPE_CHECKING:
+    from .backends import set_default_client
     from .backends.base import Client
     from .chain import with_scoped_memory
     from .chat_history import HISTORY_CONFIG, ScopedChatMessageHistory, history_factory
@@ -54,6 +55,7 @@ __all__ = [
     "create_memory_tools",
     "history_factory",
     "local_memory",
+    "set_default_client",
     "with_scoped_memory",
 ]
 
@@ -82,6 +84,7 @@ _MODULES = {
     "create_memory_tools": "tools",
     "history_factory": "chat_history",
     "local_memory": "sqlite",
+    "set_default_client": "backends",
     "with_scoped_memory": "chain",
 }
 

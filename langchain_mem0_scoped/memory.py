@@ -37,8 +37,9 @@ class ScopedMemory:
         user_id: Whose memories; 1 to 256 characters, taken as it is or refused (see `Scope`). Take it from your session
             or token, never from a model or a request body.
         client: A `mem0.Memory` on any vector store, such as `local_memory(path)` returns, or a `mem0.MemoryClient`. One
-            client serves all users. None for mem0's hosted platform where $MEM0_API_KEY is set, else for the embedded
-            store at $LANGCHAIN_MEM0_SCOPED_PATH or `~/.langchain_mem0_scoped/memory.db`.
+            client serves all users. None for the one that was passed to `set_default_client`; else for mem0's hosted
+            platform where $MEM0_API_KEY is set, or the embedded store at $LANGCHAIN_MEM0_SCOPED_PATH or
+            `~/.langchain_mem0_scoped/memory.db`. These two warn if another client is open in this process.
         transcripts: Where conversations are kept, for a client that keeps none itself: a SQLAlchemy URL or Engine. The
             first call binds it to the client, once. None for the client's own: the embedded store has one.
 
@@ -234,6 +235,8 @@ class ScopedMemory:
             How many rows of each kind were removed.
 
         Raises:
+            InputError: This scope names no client and none was set as the default, while another client is open in
+                this process: the erasure would look for the user in the wrong store. Nothing was erased.
             ErasureError: Something is still there; the error names its kind. Call it again.
             BackendError: The client failed.
         """

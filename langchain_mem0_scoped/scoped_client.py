@@ -140,13 +140,20 @@ class ScopedClient:
 
     def delete_all(self) -> ErasureReceipt:
         """Erase this user; see `ScopedMemory.delete_all`."""
+        self._check_names_store()
         erased = self._backend.erase(self.user_id)
         return ErasureReceipt.of(self.user_id, erased, self._erase_transcripts())
 
     async def adelete_all(self) -> ErasureReceipt:
         """Async twin of `delete_all`."""
-        erased = await (await self._abackend()).aerase(self.user_id)
+        backend = await self._abackend()
+        self._check_names_store()
+        erased = await backend.aerase(self.user_id)
         return ErasureReceipt.of(self.user_id, erased, await asyncio.to_thread(self._erase_transcripts))
+
+    def _check_names_store(self) -> None:
+        if self.client is None:
+            backends.check_names_store(self._bind()[0])
 
     def _erase_transcripts(self) -> int:
         client, backend = self._bind()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import langchain_core  # noqa: F401  # puts warning filters of its own first; imported here, pytest's come before them
 import pytest
@@ -76,6 +77,9 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No key chooses a client unseen, and the embedded default is a file of this test alone."""
     monkeypatch.delenv("MEM0_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    # Clients of other tests are not this test's, and a warning is an error here.
+    monkeypatch.setattr("langchain_mem0_scoped.open_clients._open", WeakValueDictionary())
+    monkeypatch.setattr("langchain_mem0_scoped.backends.default._warned", True)
     # Not in tmp_path, which would make two directories for each test, thousands of which have no file.
     monkeypatch.setenv("LANGCHAIN_MEM0_SCOPED_PATH", str(Path(_HOME, "default", str(next(_numbers)), "memory.db")))
 

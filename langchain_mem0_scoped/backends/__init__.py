@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from .. import mem0_compat
 from ..errors import InputError
 from ..fork import INIT_LOCK
+from ..open_clients import register
 from . import default, mem0_memory
 from .base import Backend
 
@@ -52,6 +53,50 @@ def _is_instance(client: object, module: str, name: str) -> bool:
     return isinstance(kind, type) and isinstance(client, kind)
 
 
+def set_default_client(client: Client | None) -> None:
+    """Set the client that every scope of this process uses which names none.
+
+    Call it once, where your program starts. A scope that has made a call before keeps its client.
+
+    Args:
+        client: As in `ScopedMemory`; None for the built-in default: the hosted platform if $MEM0_API_KEY is set, else
+            the embedded store. The client is kept open: close it yourself, after unsetting it.
+
+    Raises:
+        InputError: It is not a client.
+
+    Example:
+        >>> import tempfile
+        >>> from langchain_mem0_scoped import ScopedMemory, local_memory, set_default_client
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     client = local_memory(f"{folder}/memory.db")
+        ...     set_default_client(client)
+        ...     added = ScopedMemory("u_alice").add("I am vegetarian")  # in that file
+        ...     set_default_client(None)
+        ...     client.close()
+        >>> added[0]["memory"]
+        'I am vegetarian'
+    """
+    check_client(client)
+    default.set_client(client)
+
+
+def check_names_store(client: Client) -> None:
+    """Refuse an erasure that may look for the user in the wrong store.
+
+    Args:
+        client: The client of a scope that names none.
+
+    Raises:
+        InputError: It is the built-in default, and another client is open in this process.
+    """
+    if default.has_rival(client):
+        raise InputError(
+            "this scope names no client, and another one is open in this process: to erase the user, pass the client "
+            "that holds the data, or call set_default_client(client); nothing was erased"
+        )
+
+
 def resolve(client: Client | None) -> Client:
     """Return the client itself; for None the process's default client, which the first call makes."""
     mem0_compat.load_mem0()
@@ -71,6 +116,7 @@ def backend_for(client: Client) -> Backend:
         with INIT_LOCK:
             if (backend := _backends.get(client)) is None:
                 backend = _backends[client] = _make_backend(client)
+                register(client)
     return backend
 
 

@@ -1,14 +1,17 @@
-"""The client of a scope that names none: made once per process, from the environment."""
+"""The client of a scope that names none: the one that was set, else a built-in one, made from the environment."""
 
 from __future__ import annotations
 
 import atexit
+import inspect
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ..errors import BackendError
 from ..fork import INIT_LOCK
+from ..open_clients import open_clients, register
 
 if TYPE_CHECKING:
     import mem0
@@ -26,6 +29,19 @@ HOST_VARIABLE: Final = "MEM0_HOST"
 
 _clients: dict[tuple[str, str], Client] = {}
 """By what the environment asks for; see `_target`."""
+
+
+_set: list[Client] = []
+"""The client that was set, if any."""
+
+_warned = False
+
+
+def set_client(client: Client | None) -> None:
+    """Set the process's client; None for the built-in one."""
+    _set[:] = [] if client is None else [client]
+    if client is not None:
+        register(client)
 
 
 def default_path() -> Path:
@@ -47,7 +63,9 @@ def _target() -> tuple[str, str]:
 
 
 def opened() -> Client | None:
-    """Return the process's client; None if it has not been made yet."""
+    """Return the process's client; None if none was set and the built-in one has not been made yet."""
+    if _set:
+        return _set[0]
     try:
         return _clients.get(_target())
     except (OSError, RuntimeError):
@@ -55,19 +73,57 @@ def opened() -> Client | None:
 
 
 def default_client() -> Client:
-    """Return the process's client: the hosted platform's if $MEM0_API_KEY is set, else the embedded store's.
+    """Return the process's client: the one that was set, else a built-in one, which the first call makes.
+
+    The built-in one is the hosted platform's if $MEM0_API_KEY is set, else the embedded store's. While another client
+    is open in this process, it warns once.
 
     Raises:
         BackendError: The platform cannot be reached or refuses the key, or the file cannot be used.
     """
-    if (client := opened()) is not None:
-        return client
+    client = opened()
+    if client is None:
+        client = _make()
+    _warn_of_others(client)
+    return client
+
+
+def _make() -> Client:
     path = None if asks_for_platform() else _prepare_path()
     with INIT_LOCK:
         target = _target()
         if target not in _clients:
             _clients[target] = _open_platform(*target) if path is None else _open_embedded(path)
         return _clients[target]
+
+
+def has_rival(client: Client) -> bool:
+    """Return whether a client is a built-in one, while another client is open in this process."""
+    built_in = list(_clients.values())
+    if not any(client is one for one in built_in):
+        return False
+    return any(all(other is not one for one in built_in) for other in open_clients())
+
+
+def _warn_of_others(client: Client) -> None:
+    global _warned
+    if _warned or not has_rival(client):
+        return
+    _warned = True
+    warnings.warn(
+        "a scope that names no client uses the built-in default store, while another client is open in this process: "
+        "pass client= to the scope, or call set_default_client(client) once",
+        stacklevel=_stacklevel(),
+    )
+
+
+def _stacklevel() -> int:
+    """Return the level of the first caller outside this package, for a warning of this function's caller."""
+    frame, level = inspect.currentframe(), 0
+    package = __name__.partition(".")[0]
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _open_embedded(path: Path) -> mem0.Memory:

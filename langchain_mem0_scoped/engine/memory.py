@@ -13,6 +13,7 @@ from mem0.configs.base import MemoryConfig
 from ..backends.base import Backend
 from ..errors import MemoryNotFoundError, ScopeError
 from ..extraction import is_unreadable, must_last_until, report_unreadable
+from ..open_clients import register, unregister
 from ..requests import uses_model
 from .backend import EngineBackend
 from .cache import Cache
@@ -75,6 +76,7 @@ class EngineMemory(AssembledMemory):
         self._backend = EngineBackend(self)
         self.transcripts = EngineTranscripts(self.units, self._backend.add, self.purge, has_model=llm is not None)
         self._backend.transcripts = self.transcripts
+        register(self)
 
     @property
     def backend(self) -> Backend:
@@ -221,6 +223,7 @@ class EngineMemory(AssembledMemory):
     def close(self) -> None:
         """Close the storage. A call after that is a BackendError."""
         self.storage.close()
+        unregister(self)
 
     # -- erasing
 

@@ -20,6 +20,7 @@ PURE: Final = {
     "fork",
     "json_values",
     "messages",
+    "open_clients",
     "provider_errors",
     "recall_text",
     "records",

@@ -65,15 +65,8 @@ def test_mem0s_own_add_returns_what_was_stored(storage: Storage) -> None:
 
 def test_facts_of_a_run_that_other_code_names_are_compared_with_those_of_the_same_run(storage: Storage) -> None:
     client = client_on(storage)
-    calls: list[tuple[dict[str, Any], int]] = [
-        ({}, 1),
-        ({"run_id": "r"}, 2),
-        ({"run_id": "r"}, 2),
-        ({"run_id": "s"}, 3),
-        ({}, 3),
-    ]
-    for options, stored in calls:
-        client.add("Likes tea", user_id="u_alice", **options)
+    for run_id, stored in [(None, 1), ("r", 2), ("r", 2), ("s", 3), (None, 3)]:
+        client.add("Likes tea", user_id="u_alice", run_id=run_id)
         assert len(client.get_all(filters=ALICE)["results"]) == stored
 
 
