@@ -23,9 +23,11 @@ class HistoryOptions(TypedDict, total=False):
             memory is cut, and a long recall leaves out the rest; see `recall_text.format_memories`.
         remember: Which messages of a turn become memories; see `memory_filter.Remember`. The default is True: what the
             user and the assistant said. The transcript keeps every message either way.
-        max_messages: Maximum number of messages returned, the last of the transcript; None, the default, for all.
+        max_messages: Maximum number of messages returned, the last of the transcript; None, the default, for all. With
+            a cap, the first message returned is a human message: providers refuse others. A last turn that alone
+            exceeds the cap is returned whole, from its human message on.
         max_tokens: Maximum number of tokens of the messages returned, the last of the transcript; None, the default,
-            for all.
+            for all. The rules of `max_messages` apply.
         token_counter: Counts the tokens of a list of messages; None, the default, for LangChain's
             `count_tokens_approximately`.
 

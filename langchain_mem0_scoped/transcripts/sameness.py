@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from langchain_core.messages import BaseMessage, BaseMessageChunk, ChatMessage, message_chunk_to_message
+from langchain_core.messages import AIMessage, BaseMessage, BaseMessageChunk, ChatMessage, message_chunk_to_message
 
 Body: TypeAlias = dict[str, Any]
 """A message as a store returns it: LangChain's "type" and "data", and perhaps `UNANSWERED`."""
@@ -25,8 +25,8 @@ Body: TypeAlias = dict[str, Any]
 UNANSWERED: Final = "unanswered"
 """The key beside "type" and "data" that marks a message of a run that failed or was stopped."""
 
-_FIRST_READ: Final = 8
-"""How many of the last messages are read first; each further read takes four times as many."""
+_FIRST_READ: Final = 4
+"""How many of the last messages are read first to find a turn; each further read takes four times as many."""
 
 _MAX_READ: Final = 1_000
 """How many of the last messages an input is compared with, at most."""
@@ -67,6 +67,11 @@ class Input(NamedTuple):
     said: Sequence[Identity]
     after: Sequence[Identity] = ()
 
+    @property
+    def has_ids(self) -> bool:
+        """Whether a message that may be repeated has an id."""
+        return any(message.id for message in (*self.said, *self.after))
+
 
 class Comparison(NamedTuple):
     """An input compared with the end of a transcript.
@@ -86,7 +91,10 @@ def identity_of(message: BaseMessage) -> Identity:
     """Return what of a message is compared."""
     whole = message_chunk_to_message(message) if isinstance(message, BaseMessageChunk) else message
     role = f"chat:{whole.role}" if isinstance(whole, ChatMessage) else whole.type
-    return Identity(role, _content(whole.content, getattr(whole, "tool_calls", ())), whole.id or None)
+    content = whole.content
+    if not isinstance(content, str) or not content:
+        content = _content(content, whole.tool_calls if isinstance(whole, AIMessage) else ())
+    return Identity(role, content, whole.id or None)
 
 
 def identity_of_stored(body: Body) -> Identity:
@@ -196,7 +204,7 @@ def compare_with_end(
     Returns:
         The comparison, and the messages that its places refer to.
     """
-    last = _FIRST_READ
+    last = _FIRST_READ if given.before or given.has_ids else 1
     while True:
         transcript = end_of(last)
         is_whole = len(transcript) < last or last >= _MAX_READ
@@ -217,8 +225,7 @@ def compare(given: Input, transcript: Sequence[Identity], *, is_whole: bool) -> 
         None where more of the transcript must be read to tell.
     """
     unanswered = unanswered_from(transcript)
-    has_ids = any(message.id for message in (*given.said, *given.after))
-    if not given.before and not has_ids and unanswered == len(transcript) and (transcript or is_whole):
+    if not given.before and not given.has_ids and unanswered == len(transcript) and (transcript or is_whole):
         return Comparison(0, [], 0)
     start = last_turn_from([stored.role for stored in transcript])
     places = _places_of(given.before, transcript)

@@ -87,8 +87,8 @@ ENTRIES: Final = (through_history, through_factory, through_facade, through_chai
 WORKS: Final[dict[str, tuple[HistoryOptions, Callable[[Outcome], bool]]]] = {
     "recall": ({"recall": 2}, lambda outcome: len(outcome.recalled) == 2),
     "remember": ({"remember": False}, lambda outcome: outcome.stored == 0),
-    "max_messages": ({"max_messages": 3}, lambda outcome: outcome.transcript == ["old 3", "old 4", "old 5"]),
-    "max_tokens": ({"max_tokens": 20}, lambda outcome: outcome.transcript == ["old 3", "old 4", "old 5"]),
+    "max_messages": ({"max_messages": 3}, lambda outcome: outcome.transcript == ["old 4", "old 5"]),
+    "max_tokens": ({"max_tokens": 20}, lambda outcome: outcome.transcript == ["old 4", "old 5"]),
     "token_counter": (
         {"max_tokens": 4, "token_counter": len},
         lambda outcome: outcome.transcript == ["old 2", "old 3", "old 4", "old 5"],
