@@ -24,11 +24,10 @@ def traced(name: str, config: RunnableConfig, inputs: dict[str, Any]) -> Iterato
         A dict for what the run is shown to end with. No text of a user.
     """
     outputs: dict[str, Any] = {}
-    callbacks = get_callback_manager_for_config(config)
-    if not _has_handlers(callbacks):
+    if not _has_handlers(config):
         yield outputs
         return
-    run = callbacks.on_chain_start(None, inputs, name=name)
+    run = get_callback_manager_for_config(config).on_chain_start(None, inputs, name=name)
     try:
         yield outputs
     except BaseException as error:
@@ -41,11 +40,10 @@ def traced(name: str, config: RunnableConfig, inputs: dict[str, Any]) -> Iterato
 async def atraced(name: str, config: RunnableConfig, inputs: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
     """Async twin of `traced`."""
     outputs: dict[str, Any] = {}
-    callbacks = get_async_callback_manager_for_config(config)
-    if not _has_handlers(callbacks):
+    if not _has_handlers(config):
         yield outputs
         return
-    run = await callbacks.on_chain_start(None, inputs, name=name)
+    run = await get_async_callback_manager_for_config(config).on_chain_start(None, inputs, name=name)
     try:
         yield outputs
     except BaseException as error:
@@ -66,5 +64,9 @@ async def asend_event(config: RunnableConfig, name: str, data: dict[str, Any]) -
     await callbacks.on_custom_event(name, data, callbacks.parent_run_id)
 
 
-def _has_handlers(callbacks: BaseCallbackManager) -> bool:
-    return bool(callbacks.handlers or callbacks.inheritable_handlers)
+def _has_handlers(config: RunnableConfig) -> bool:
+    # Inside a run this is a manager, to which LangChain has added what it finds in the environment.
+    callbacks = config.get("callbacks")
+    if isinstance(callbacks, BaseCallbackManager):
+        return bool(callbacks.handlers or callbacks.inheritable_handlers)
+    return bool(callbacks)
