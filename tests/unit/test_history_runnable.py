@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
@@ -249,6 +250,53 @@ class TestAnswers:
 
         chat = Chat("messages", bound, RunnableLambda(answer), recall=0)
         assert chat.chain.invoke([HumanMessage("tea?")], config_of(user)) == "the tea is green"
+
+
+class TestSameMessages:
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_a_model_may_give_all_its_answers_one_id(self, shape: str, bound: dict[str, Any]) -> None:
+        user, model = new_user(), RunnableLambda(lambda _: AIMessage("Sure", id="always"))
+        chat = Chat(shape, bound, model)
+        for text in ("one", "two", "two"):
+            chat.say("invoke", text, user)
+        assert said(user, bound) == ["one", "Sure", "two", "Sure", "two", "Sure"]
+        assert sorted(texts_of(ScopedMemory(user, client=bound["client"]).get_all())) == sorted(said(user, bound))
+
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_an_edited_message_keeps_its_id_and_is_stored(self, shape: str, bound: dict[str, Any]) -> None:
+        user, chat = new_user(), Chat(shape, bound)
+        for text in ("I live in Lima", "I moved to Quito"):
+            given = [HumanMessage(text, id="1")]
+            chat.chain.invoke(given if shape == "messages" else {"input": given}, config_of(user))
+        assert said(user, bound)[::2] == ["I live in Lima", "I moved to Quito"]
+
+    @pytest.mark.parametrize("with_ids", [True, False])
+    def test_an_agent_that_repeats_what_it_was_given(self, with_ids: bool, bound: dict[str, Any]) -> None:
+        """create_agent gives an id to every message without one, and returns all of them."""
+        user = new_user()
+        memory = ScopedMemory(user, client=bound["client"])
+        memory.add("tea matters", session_id="s0")
+        agent: Any = create_agent(ScriptedModel(says=lambda given: f"re {given[-1].text}"))
+        chain = RunnableWithMessageHistory(
+            agent,
+            history_factory(**bound),
+            history_factory_config=HISTORY_CONFIG,
+            input_messages_key="messages",
+            output_messages_key="messages",
+        )
+        for number, text in enumerate(("one", "two", "one", "three")):
+            given = HumanMessage(text, id=str(number) if with_ids else None)
+            chain.invoke({"messages": [given]}, config_of(user))
+        expected = [part for text in ("one", "two", "one", "three") for part in (text, f"re {text}")]
+        assert said(user, bound) == expected
+        assert sorted(texts_of(memory.get_all(session_id="s1"))) == sorted(expected)
+
+    def test_a_caller_that_sends_the_whole_conversation(self, bound: dict[str, Any]) -> None:
+        user, chat, sent = new_user(), Chat("history key", bound), list[BaseMessage]()
+        for text in ("one", "two", "three"):
+            sent.append(HumanMessage(text))
+            sent.append(AIMessage(chat.chain.invoke({"input": sent}, config_of(user)).text))
+        assert said(user, bound) == ["one", "answer to one", "two", "answer to two", "three", "answer to three"]
 
 
 class TestConfig:
