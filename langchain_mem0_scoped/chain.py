@@ -189,7 +189,7 @@ class ScopedRunnable(ConfigCheckedRunnable):
         """Run the chain with its session's context, and save the turn."""
         run = self._start(input, config)
 
-        def call(_: Any, config: RunnableConfig) -> Any:
+        def call(_: Any, run_manager: Any, config: RunnableConfig) -> Any:
             output = self._output()
             value = self._chain.invoke(run.given(config), output.watch(run.chain_config(config)), **options)
             output.add(value)
@@ -206,7 +206,7 @@ class ScopedRunnable(ConfigCheckedRunnable):
         """Async twin of `invoke`."""
         run = self._start(input, config)
 
-        async def call(_: Any, config: RunnableConfig) -> Any:
+        async def call(_: Any, run_manager: Any, config: RunnableConfig) -> Any:
             given, output = await run.agiven(config), self._output()
             value = await self._chain.ainvoke(given, output.watch(run.chain_config(config)), **options)
             output.add(value)
@@ -229,7 +229,7 @@ class ScopedRunnable(ConfigCheckedRunnable):
     def _stream(
         self, run: ChainRun, chain_input: Any, config: RunnableConfig | None, options: Mapping[str, Any]
     ) -> Iterator[Any]:
-        def chunks(_: Iterator[Any], config: RunnableConfig) -> Iterator[Any]:
+        def chunks(_: Iterator[Any], run_manager: Any, config: RunnableConfig) -> Iterator[Any]:
             given, output = run.given(config), self._output()
             for chunk in self._chain.stream(given, output.watch(run.chain_config(config)), **options):
                 output.add(chunk)
@@ -253,7 +253,7 @@ class ScopedRunnable(ConfigCheckedRunnable):
         async def inputs() -> AsyncIterator[Any]:
             yield chain_input
 
-        async def chunks(_: AsyncIterator[Any], config: RunnableConfig) -> AsyncIterator[Any]:
+        async def chunks(_: AsyncIterator[Any], run_manager: Any, config: RunnableConfig) -> AsyncIterator[Any]:
             given, output = await run.agiven(config), self._output()
             async for chunk in self._chain.astream(given, output.watch(run.chain_config(config)), **options):
                 output.add(chunk)
@@ -262,7 +262,7 @@ class ScopedRunnable(ConfigCheckedRunnable):
 
         streamed = self._atransform_stream_with_config(inputs(), chunks, config)
         try:
-            async with aclosing(streamed):
+            async with aclosing(streamed):  # type: ignore[type-var]  # it is a generator
                 async for chunk in streamed:
                     yield chunk
         except BaseException:

@@ -53,10 +53,10 @@ class World:
         user = config["configurable"]["user_id"]
         self.seen[user].append([(message.type, message.text, message.id) for message in messages])
         fails, said = self.fails, f"{user} says {messages[-1].text}"
-        yield AIMessageChunk("partial" if fails else said[: len(user)], id="always")
+        yield AIMessageChunk(content="partial" if fails else said[: len(user)], id="always")
         if fails:
             raise ModelGone
-        yield AIMessageChunk(said[len(user) :], id="always")
+        yield AIMessageChunk(content=said[len(user) :], id="always")
 
     def step(self, user: str, session: str, way: str, text: str, message_id: str | None, sends: str) -> None:
         shown = self.shown[user, session]

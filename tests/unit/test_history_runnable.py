@@ -255,8 +255,8 @@ class TestAnswers:
 class TestSameMessages:
     @pytest.mark.parametrize("shape", SHAPES)
     def test_a_model_may_give_all_its_answers_one_id(self, shape: str, bound: dict[str, Any]) -> None:
-        user, model = new_user(), RunnableLambda(lambda _: AIMessage("Sure", id="always"))
-        chat = Chat(shape, bound, model)
+        user = new_user()
+        chat = Chat(shape, bound, RunnableLambda(lambda _: AIMessage("Sure", id="always")))
         for text in ("one", "two", "two"):
             chat.say("invoke", text, user)
         assert said(user, bound) == ["one", "Sure", "two", "Sure", "two", "Sure"]
