@@ -208,6 +208,7 @@ def added_rows(user_id: str, request: AddRequest, results: Rows, created_at: str
         results: mem0's results: each an id, a text and, for verbatim text, a role.
         created_at: The rows' date, as ISO 8601.
     """
+    last_day = {"expiration_date": request.expires_on} if request.expires_on else {}
     return [
         {
             "id": result["id"],
@@ -217,7 +218,7 @@ def added_rows(user_id: str, request: AddRequest, results: Rows, created_at: str
             "metadata": dict(request.metadata),
             "created_at": created_at,
             "updated_at": created_at,
-            "expiration_date": request.expires_on,
+            **last_day,
         }
         for result in results
     ]
