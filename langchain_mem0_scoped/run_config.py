@@ -3,16 +3,16 @@
 LangChain moves every key of a config that it does not know into `configurable`, where it replaces the value that the
 server put there: `{"configurable": {"user_id": "u_bob"}, "user_id": "u_alice"}` is a run of Alice. So ids outside
 `configurable` are refused, before LangChain has seen the config. Another runnable around the wrapped chain, such as a
-sequence or `with_retry()`, moves the keys first, and nothing in its config shows it any more.
+sequence, moves the keys first, and nothing in its config shows it any more.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
-from langchain_core.runnables.base import RunnableBinding, RunnableBindingBase
 
 from .errors import ScopeError
 
@@ -120,7 +120,7 @@ class ConfigCheckedRunnable(Runnable[Any, Any]):
         refuse_ids_outside_configurable(config)
         return super().astream_events(input, config, **options)
 
-    # -- what is bound is checked as well
+    # -- what LangChain makes of it is checked as well
 
     def with_config(self, config: RunnableConfig | None = None, **options: Any) -> Runnable[Any, Any]:
         """As in LangChain."""
@@ -143,19 +143,28 @@ class ConfigCheckedRunnable(Runnable[Any, Any]):
         """As in LangChain."""
         return _checked(super().with_types(input_type=input_type, output_type=output_type))
 
+    def with_retry(self, **options: Any) -> Runnable[Any, Any]:
+        """As in LangChain."""
+        return _checked(super().with_retry(**options))
 
-class ConfigCheckedBinding(ConfigCheckedRunnable, RunnableBinding[Any, Any]):
-    """What LangChain's `with_config`, `bind` and the like return, for a `ConfigCheckedRunnable`."""
+    def with_fallbacks(self, fallbacks: Any, **options: Any) -> Any:
+        """As in LangChain."""
+        return _checked(super().with_fallbacks(fallbacks, **options))
+
+    def map(self) -> Runnable[Any, Any]:
+        """As in LangChain."""
+        return _checked(super().map())
 
 
-def _checked(binding: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    if isinstance(binding, ConfigCheckedBinding) or not isinstance(binding, RunnableBindingBase):
-        return binding
-    return ConfigCheckedBinding(
-        bound=binding.bound,
-        kwargs=binding.kwargs,
-        config=binding.config,
-        config_factories=binding.config_factories,
-        custom_input_type=binding.custom_input_type,
-        custom_output_type=binding.custom_output_type,
-    )
+def _checked(made: Any) -> Runnable[Any, Any]:
+    """Return what LangChain made of a `ConfigCheckedRunnable`, as one of its class that checks configs as well."""
+    if isinstance(made, ConfigCheckedRunnable):
+        return made
+    kind = type(made)
+    checked: Runnable[Any, Any] = _checked_class(kind)(**{name: getattr(made, name) for name in kind.model_fields})
+    return checked
+
+
+@cache
+def _checked_class(kind: type[Any]) -> Any:
+    return type(f"ConfigChecked{kind.__name__}", (ConfigCheckedRunnable, kind), {})

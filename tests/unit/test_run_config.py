@@ -87,6 +87,8 @@ BINDINGS: Final[dict[str, Callable[[Runnable[Any, Any]], Runnable[Any, Any]]]] =
     "with_listeners": lambda chain: chain.with_listeners(on_end=lambda run: None),
     "with_alisteners": lambda chain: chain.with_alisteners(on_end=_listener),
     "with_types": lambda chain: chain.with_types(input_type=str),
+    "with_retry": lambda chain: chain.with_retry(stop_after_attempt=2),
+    "with_fallbacks": lambda chain: chain.with_fallbacks([chain]),
     "several": lambda chain: chain.bind().with_types(input_type=str).with_listeners(on_end=lambda run: None).bind(),
 }
 
@@ -151,6 +153,17 @@ class TestIdsAtTheTopLevel:
         assert transcript_texts(client, bob, "sinvoke") == [("human", "safe?"), ("ai", "ok")]
         assert transcript_texts(client, alice) == []
 
+    async def test_refused_by_a_mapped_chain(self, client: EngineMemory, users: tuple[str, str]) -> None:
+        alice, bob = users
+        mapped = with_scoped_memory(constant(), client=client).map()
+        config: Any = {**config_of(bob), "user_id": alice}
+        for one in (mapped, mapped.with_config(tags=["t"]), mapped.with_retry()):
+            with pytest.raises(ScopeError, match="top level"):
+                one.invoke(["safe?"], config)
+            with pytest.raises(ScopeError, match="top level"):
+                await one.ainvoke(["safe?"], config)
+        assert [answer.text for answer in mapped.invoke(["safe?"], config_of(bob))] == ["ok"]
+
     def test_a_bound_chain_keeps_what_is_bound(self, client: EngineMemory, users: tuple[str, str]) -> None:
         seen: list[Any] = []
         chain = with_scoped_memory(RunnableLambda(lambda given, config: str(config["tags"])), client=client)
@@ -165,7 +178,7 @@ class TestIdsAtTheTopLevel:
         alice, bob = users
         chain = with_scoped_memory(ScriptedModel(), client=client)
         config: Any = {**config_of(bob), "user_id": alice}
-        for around in (chain | RunnablePassthrough(), chain.with_retry(), RunnableParallel(a=chain)):
+        for around in (chain | RunnablePassthrough(), RunnablePassthrough() | chain, RunnableParallel(a=chain)):
             assert "4711" in str(around.invoke("Which safe?", config))
 
 
