@@ -160,11 +160,11 @@ def _checked(made: Any) -> Runnable[Any, Any]:
     """Return what LangChain made of a `ConfigCheckedRunnable`, as one of its class that checks configs as well."""
     if isinstance(made, ConfigCheckedRunnable):
         return made
-    kind = type(made)
+    kind: Any = type(made)
     checked: Runnable[Any, Any] = _checked_class(kind)(**{name: getattr(made, name) for name in kind.model_fields})
     return checked
 
 
 @cache
-def _checked_class(kind: type[Any]) -> Any:
+def _checked_class(kind: Any) -> Any:
     return type(f"ConfigChecked{kind.__name__}", (ConfigCheckedRunnable, kind), {})

@@ -178,7 +178,9 @@ class TestIdsAtTheTopLevel:
         alice, bob = users
         chain = with_scoped_memory(ScriptedModel(), client=client)
         config: Any = {**config_of(bob), "user_id": alice}
-        for around in (chain | RunnablePassthrough(), RunnablePassthrough() | chain, RunnableParallel(a=chain)):
+        first, last = chain | RunnablePassthrough(), RunnablePassthrough() | chain
+        wrapped: list[Runnable[Any, Any]] = [first, last, RunnableParallel(a=chain)]
+        for around in wrapped:
             assert "4711" in str(around.invoke("Which safe?", config))
 
 
