@@ -26,6 +26,8 @@ try:
         ExtendedModelResponse,
         ModelRequest,
         ModelResponse,
+        TracePolicy,
+        omit_payload,
     )
     from langgraph.runtime import Runtime
     from langgraph.types import Command
@@ -109,6 +111,8 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
     """
 
     state_schema = ScopedMemoryState
+    # The hooks' own spans: an agent's runtime context names the user.
+    trace_policy = TracePolicy(process_inputs=omit_payload, process_outputs=omit_payload)
 
     def __init__(
         self,

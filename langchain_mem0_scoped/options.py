@@ -16,7 +16,7 @@ from .transcripts.window import TokenCounter, TranscriptWindow
 class HistoryOptions(TypedDict, total=False):
     """Options of `with_scoped_memory`, `ScopedChatMessageHistory`, `history_factory` and `ScopedMemory.chat_history`.
 
-    `ScopedMemoryMiddleware` takes `recall` and `remember`. It keeps no transcript: an agent has a checkpointer.
+    `ScopedMemoryMiddleware` takes `recall` and `remember`. An agent gets its messages from a checkpointer.
 
     Attributes:
         recall: Maximum number of memories from other sessions given to the model; 0 for none. The default is 5. A long

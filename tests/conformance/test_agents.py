@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_mem0_scoped import ScopedMemory, ScopeError
-from tests.agents import ALLERGY, PEANUTS, SEAT, agent, ask, calls, human, remembered, system
+from tests.agents import ALLERGY, PEANUTS, SEAT, agent, ask, calls, human, remembered, system, transcript_texts
 from tests.support import MODES, NOBODYS_ID, new_user
 
 
@@ -104,6 +104,21 @@ class TestAgents:
         assert told[2] == told[3] == told[4] == "error: this user has no memory of that id"
         assert remembered(client, users.alice) == [PEANUTS, SEAT]
         assert remembered(client, users.bob) == ["I am allergic to bee stings", "I am Bob"]
+
+    async def test_turns_of_a_thread_are_logged_and_remembered(self, client: Any, mode: str) -> None:
+        carol, session = new_user("carol"), new_user("session")
+        config = {"configurable": {"thread_id": session}}
+        one, _ = agent(client, TimeoutError(), "In the drawer", recall=0)
+        with pytest.raises(TimeoutError):
+            await ask(mode, one, human("I lost my key"), config, context={"user_id": carol})
+        assert transcript_texts(client, carol, session) == [("human", "I lost my key")]
+        assert remembered(client, carol) == []
+        await ask(mode, one, human("Where is it?"), config, context={"user_id": carol})
+        said = ["I lost my key", "Where is it?", "In the drawer"]
+        assert [text for _, text in transcript_texts(client, carol, session)] == said
+        assert sorted(remembered(client, carol)) == sorted(said)
+        ScopedMemory(carol, client=client).delete_all()
+        assert transcript_texts(client, carol, session) == []
 
     async def test_two_users_at_once_on_one_agent_see_only_their_own(
         self, client: Any, users: Users, mode: str
