@@ -178,7 +178,8 @@ class TestIdsAtTheTopLevel:
         alice, bob = users
         chain = with_scoped_memory(ScriptedModel(), client=client)
         config: Any = {**config_of(bob), "user_id": alice}
-        first, last = chain | RunnablePassthrough(), RunnablePassthrough() | chain
+        first: Runnable[Any, Any] = chain | RunnablePassthrough()
+        last: Runnable[Any, Any] = RunnablePassthrough() | chain
         wrapped: list[Runnable[Any, Any]] = [first, last, RunnableParallel(a=chain)]
         for around in wrapped:
             assert "4711" in str(around.invoke("Which safe?", config))
