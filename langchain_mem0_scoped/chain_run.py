@@ -243,6 +243,8 @@ class ChainRun:
             self._is_over = True
             try:
                 await self._history.aadd_unanswered(self._split.new)
+            except asyncio.CancelledError:
+                pass  # Why the run ended is raised, and the messages are logged all the same.
             except Exception as error:
                 report_unlogged(error)
 
