@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import unicodedata
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
@@ -88,7 +89,7 @@ class OfflineEmbeddings(Embeddings):
         return vector
 
     def embed_array(self, text: str) -> NDArray[np.float32]:
-        """Embed one text as a numpy array.
+        """Embed one text as a numpy array, to the same vector in any Unicode normal form.
 
         Args:
             text: The text. Characters beyond `MAX_EMBEDDED_CHARS` are ignored.
@@ -105,7 +106,8 @@ class OfflineEmbeddings(Embeddings):
             # From None, because a UnicodeEncodeError holds the text.
             raise ValueError("expected text that can be encoded as UTF-8, got a lone surrogate") from None
         model = _model()
-        tokens = model.tokenizer.encode(text[:MAX_EMBEDDED_CHARS], add_special_tokens=False).ids
+        composed = unicodedata.normalize("NFC", text[:MAX_EMBEDDED_CHARS])
+        tokens = model.tokenizer.encode(composed, add_special_tokens=False).ids
         return unit_vector(model.token_vectors.take(tokens, axis=0).sum(axis=0))
 
 

@@ -120,8 +120,9 @@ class ScopedMemory:
         """Store memories of messages.
 
         Args:
-            messages: A str (the user's words), a dict with "role" and "content", a LangChain message, or a sequence of
-                these. User and assistant text is stored. System and tool messages, images and blank text are not.
+            messages: A str (the user's words), a dict with "role" and "content", a pair such as ("human", "Hello"), a
+                LangChain message, or a sequence of these. User and assistant text is stored. System and tool messages,
+                images and blank text are not.
             session_id: The session of the messages; searches can be limited to it.
             metadata: JSON values to store with each memory. Names of ids and of mem0's own payload are refused.
             infer: True to have mem0's model extract facts, False to store the text verbatim, None for True if the

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from langchain_core.messages import BaseMessage
 
@@ -55,15 +55,17 @@ class TextMessage:
     name: str | None = field(default=None, repr=False)
 
 
-MessageLike = str | Mapping[str, Any] | BaseMessage | TextMessage
-"""One message: a str (the user's words), a dict with "role" and "content", a LangChain message, or a `TextMessage`."""
+MessageLike = str | Mapping[str, Any] | tuple[str, Any] | BaseMessage | TextMessage
+"""One message: a str (the user's words), a dict with "role" and "content", a pair of a role and a text, such as
+("human", "Hello"), a LangChain message, or a `TextMessage`."""
 
 
 def to_text_messages(messages: MessageLike | Sequence[MessageLike]) -> list[TextMessage]:
     """Return the text of the user's and the assistant's messages.
 
     Args:
-        messages: One message (see `MessageLike`), or a sequence of messages.
+        messages: One message (see `MessageLike`), or a sequence of messages, in which a list of a role and a text is a
+            message too, as in LangChain.
 
     Returns:
         The messages in order. System and tool messages and recalls are left out, and so are messages without text, such
@@ -74,7 +76,7 @@ def to_text_messages(messages: MessageLike | Sequence[MessageLike]) -> list[Text
     """
     if isinstance(messages, str):
         return [TextMessage("user", validate_text(messages, "messages"))]
-    if isinstance(messages, (Mapping, BaseMessage, TextMessage)):
+    if isinstance(messages, (Mapping, BaseMessage, TextMessage)) or _is_pair(messages):
         messages = [messages]
     if not isinstance(messages, Iterable) or isinstance(messages, (bytes, bytearray)):
         raise InputError(
@@ -82,6 +84,11 @@ def to_text_messages(messages: MessageLike | Sequence[MessageLike]) -> list[Text
         )
     converted = (_to_text_message(message) for message in messages)
     return [message for message in converted if message is not None]
+
+
+def _is_pair(messages: object) -> TypeGuard[tuple[str, Any]]:
+    """Return whether this is one pair of a role and a text, rather than a sequence of what the user said."""
+    return isinstance(messages, tuple) and len(messages) == 2 and type(messages[0]) is str and messages[0] in _ROLES
 
 
 def _to_text_message(message: object) -> TextMessage | None:
@@ -97,10 +104,12 @@ def _to_text_message(message: object) -> TextMessage | None:
         given_role, content, name = message.role, _text_of_content(message.content), message.name
     elif isinstance(message, Mapping) and "role" in message and "content" in message:
         given_role, content, name = message["role"], _text_of_content(message["content"]), message.get("name")
+    elif isinstance(message, (tuple, list)) and len(message) == 2:
+        given_role, content = message[0], _text_of_content(message[1])
     else:
         raise InputError(
-            "a message must be a str, a LangChain message or a dict with 'role' and 'content', "
-            f"got {type(message).__name__}"
+            "a message must be a str, a LangChain message, a pair of a role and a text or a dict with 'role' and "
+            f"'content', got {type(message).__name__}"
         )
     if type(given_role) is not str or given_role not in _ROLES:
         raise InputError(f"a message's role must be one of {', '.join(sorted(_ROLES))}")

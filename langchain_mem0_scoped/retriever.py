@@ -161,6 +161,10 @@ class ScopedMemoryRetriever(OneUsersRunnable, BaseRetriever):
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**{**fields, **changes})
 
+    def __getstate__(self) -> dict[Any, Any]:
+        self._checked_client().require_picklable()
+        return super().__getstate__()
+
     def __copy__(self) -> ScopedMemoryRetriever:
         return self.model_copy()
 

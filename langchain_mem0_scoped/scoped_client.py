@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 from . import backends
 from .backends.base import Changes, Paths, Row, Rows
-from .errors import MemoryNotFoundError
+from .errors import InputError, MemoryNotFoundError
 from .records import ErasureReceipt, MemoryList, MemoryRecord, is_expired, record_from
 from .requests import AddRequest, ErasureToken, ListRequest, SearchRequest, UpdateRequest
 from .scope import Scope, validate_memory_id
@@ -59,8 +61,28 @@ class ScopedClient:
         return self._scope.user_id
 
     def __getstate__(self) -> tuple[None, dict[str, Any]]:
-        # A backend belongs to this process: a copy, here or in another one, finds its own.
-        return None, {"client": self.client, "_scope": self._scope, "transcripts": self.transcripts, "_bound": None}
+        # A scope that names no client finds the default of the other process.
+        self.require_picklable()
+        return None, {"client": None, "_scope": self._scope, "transcripts": self.transcripts, "_bound": None}
+
+    def require_picklable(self) -> None:
+        """Refuse to be pickled with a client or an Engine, which belong to this process.
+
+        Raises:
+            InputError: The scope names one of them.
+        """
+        if self.client is not None or not isinstance(self.transcripts, (str, NoneType)):
+            raise InputError(
+                "a scope with a client cannot be pickled, because a client belongs to its process: send the user_id, "
+                "and build the scope there; or call set_default_client() in both and build it without a client"
+            )
+
+    def __copy__(self) -> ScopedClient:
+        return ScopedClient(self.user_id, client=self.client, transcripts=self.transcripts)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ScopedClient:
+        # A client cannot be copied. A copy of a scope in this process works on the same one.
+        return copy.copy(self)
 
     # -- the backend
 

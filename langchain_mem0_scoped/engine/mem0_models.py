@@ -14,7 +14,7 @@ from mem0.embeddings.base import EmbeddingBase
 from mem0.llms.base import LLMBase
 
 from ..embeddings import OfflineEmbeddings
-from ..extraction import readable_answer
+from ..extraction import comparable, readable_answer
 from ..provider_errors import describe
 from .json_mode import ChatRunnable, with_json_mode
 from .units import UnitOfWorkFactory
@@ -55,7 +55,7 @@ def fingerprint_of(embeddings: Embeddings) -> str:
 
 
 class Embedder(EmbeddingBase):
-    """Documents by `embed_documents`, in batches; queries by `embed_query`.
+    """Documents by `embed_documents`, in batches; queries by `embed_query`. Texts are in Unicode NFC.
 
     Args:
         embeddings: Any LangChain Embeddings.
@@ -135,12 +135,12 @@ class Embedder(EmbeddingBase):
 
     def _query(self, text: str) -> Vector:
         if self._offline is None:
-            return self._embeddings.embed_query(text)
+            return self._embeddings.embed_query(comparable(text))
         return self._offline.embed_array(text)  # type: ignore[return-value]
 
     def _documents(self, texts: list[str]) -> list[Vector]:
         if self._offline is None:
-            return self._embeddings.embed_documents(texts)
+            return self._embeddings.embed_documents(list(map(comparable, texts)))
         return list(map(self._offline.embed_array, texts))  # type: ignore[arg-type]
 
     def _embed_documents(self, texts: list[str]) -> list[Vector]:

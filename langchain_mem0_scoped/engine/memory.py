@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NoReturn
 
 from langchain_core.documents import BaseDocumentCompressor
 from langchain_core.embeddings import Embeddings
 from mem0.configs.base import MemoryConfig
 
 from ..backends.base import Backend
-from ..errors import MemoryNotFoundError, ScopeError
+from ..errors import InputError, MemoryNotFoundError, ScopeError
 from ..extraction import is_unreadable, must_last_until, report_unreadable
 from ..open_clients import register, unregister
 from ..requests import uses_model
@@ -224,6 +224,9 @@ class EngineMemory(AssembledMemory):
         """Close the storage. A call after that is a BackendError."""
         self.storage.close()
         unregister(self)
+
+    def __reduce__(self) -> NoReturn:
+        raise InputError("a client cannot be pickled or copied, because it belongs to its process: open one in each")
 
     # -- erasing
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_mem0_scoped import InputError, MemoryList, ScopedMemory
-from tests.clients import Kind
+from tests.clients import KINDS, Kind
 from tests.support import TEXTS, Call, Spy, label, new_user, texts_of
 
 
@@ -47,9 +48,11 @@ class TestAdd:
             HumanMessage("I am vegetarian"),
             HumanMessage([{"type": "text", "text": "I am vegetarian"}]),
             ["I am vegetarian"],
+            ("human", "I am vegetarian"),
+            [("user", "I am vegetarian"), ("system", "Be brief"), ["tool", "42"]],
             (HumanMessage("I am vegetarian"), SystemMessage("Be brief"), ToolMessage("42", tool_call_id="1")),
         ],
-        ids=["str", "dict", "message", "blocks", "list", "with what is not remembered"],
+        ids=["str", "dict", "message", "blocks", "list", "pair", "pairs", "with what is not remembered"],
     )
     def test_takes_messages_in_every_shape(self, memory: ScopedMemory, call: Call, messages: Any) -> None:
         assert texts_of(call(memory, "add", messages)) == ["I am vegetarian"]
@@ -253,6 +256,27 @@ class TestFilters:
             # mem0 itself drops rows whose cosine is below a threshold of 0.
             assert set(texts_of(found)) <= expected, filters
             assert len(call(memory, "get_all", filters=filters)) == 2 * len(expected), filters
+
+
+# The hosted platform embeds and compares texts itself.
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.hosted], indirect=True, ids=str)
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+class TestNormalForms:
+    texts = (
+        "한국어를 배우고 있다",
+        "나는 매일 아침 커피를 마신다",
+        "서울에서 여동생이 살고 있다",
+        "Ich wohne in München",
+        "カタカナでガギグゲゴ",
+        "tiếng Việt rất khó",
+    )
+
+    def test_text_finds_its_equal(self, memory: ScopedMemory, call: Call, stored: Any) -> None:
+        memory.add([unicodedata.normalize(stored, text) for text in self.texts])
+        for text in self.texts:
+            found = [call(memory, "search", unicodedata.normalize(form, text), k=3) for form in ("NFC", "NFD")]
+            assert [(hit["id"], hit["score"]) for hit in found[0]] == [(hit["id"], hit["score"]) for hit in found[1]]
+            assert found[0][0]["memory"] == unicodedata.normalize(stored, text)
 
 
 class TestListing:

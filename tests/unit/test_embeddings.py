@@ -4,7 +4,9 @@ import math
 import os
 import sys
 import threading
+import unicodedata
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +18,19 @@ from langchain_mem0_scoped import embeddings as module
 from langchain_mem0_scoped.embeddings import MAX_EMBEDDED_CHARS, OfflineEmbeddings
 from tests.support import run_python
 
+FORMS: list[Any] = ["NFC", "NFD"]
 unicode_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 
 
 @pytest.fixture(scope="module")
 def embeddings() -> OfflineEmbeddings:
     return OfflineEmbeddings()
+
+
+@given(unicode_texts)
+def test_vector_does_not_depend_on_the_normal_form(text: str) -> None:
+    vectors = {tuple(module.OfflineEmbeddings().embed_query(unicodedata.normalize(form, text))) for form in FORMS}
+    assert len(vectors) == 1
 
 
 class TestVectors:

@@ -26,6 +26,7 @@ from langchain_core.messages import (
     SystemMessageChunk,
     ToolMessage,
     ToolMessageChunk,
+    convert_to_messages,
 )
 
 from langchain_mem0_scoped.errors import InputError
@@ -50,6 +51,32 @@ def text_messages(*turns: tuple[str, str]) -> list[TextMessage]:
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
+
+
+class TestPairs:
+    """(role, text), as LangChain takes them."""
+
+    @given(texts)
+    def test_pair_is_a_message_of_its_role(self, text: str) -> None:
+        pairs: list[Any] = [("human", text), ["ai", text], ("user", [{"type": "text", "text": text}]), ("system", text)]
+        expected = text_messages(("user", text), ("assistant", text), ("user", text))
+        assert to_text_messages(pairs) == to_text_messages(tuple(pairs)) == expected
+        assert to_text_messages(convert_to_messages([("human", text), ("ai", text)])) == expected[:2]
+
+    @given(texts)
+    def test_single_pair_is_a_message_too(self, text: str) -> None:
+        assert to_text_messages(("human", text)) == text_messages(("user", text))
+        assert to_text_messages(("ai", text)) == text_messages(("assistant", text))
+        # A list of two strings is what the user said, and so is a tuple that begins with no role.
+        assert to_text_messages(["human", text]) == text_messages(("user", "human"), ("user", text))
+        assert to_text_messages(("Hello", text)) == text_messages(("user", "Hello"), ("user", text))
+
+    @pytest.mark.parametrize(
+        "wrong", [("human",), ("human", "a", "b"), ("robot", "a"), (1, "a"), ("human", 5), (None, None), ()], ids=str
+    )
+    def test_anything_else_is_refused(self, wrong: Any) -> None:
+        with pytest.raises(InputError):
+            to_text_messages([wrong])
 
 
 class TestShapes:

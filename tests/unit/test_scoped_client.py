@@ -8,13 +8,24 @@ import pickle
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
 import mem0
 import pytest
+import sqlalchemy
 
-from langchain_mem0_scoped import BackendError, InputError, MemoryNotFoundError, ScopedMemory, ScopeError, backends
+from langchain_mem0_scoped import (
+    BackendError,
+    InputError,
+    MemoryNotFoundError,
+    ScopedChatMessageHistory,
+    ScopedMemory,
+    ScopedMemoryRetriever,
+    ScopeError,
+    backends,
+)
 from langchain_mem0_scoped.backends.base import Backend
 from langchain_mem0_scoped.messages import TextMessage
 from langchain_mem0_scoped.requests import (
@@ -256,6 +267,51 @@ class TestOpening:
         memory = ScopedMemory("u_alice")
         memory.add("I am vegetarian")
         assert copied(memory).count() == 1
+
+
+class TestPickle:
+    """A client belongs to its process."""
+
+    @pytest.fixture(params=["embedded", "qdrant", "scripted"])
+    def any_client(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+        if request.param == "scripted":
+            yield ScriptedClient(ScriptedBackend())
+            return
+        with opened(request.param, tmp_path) as client:
+            yield client
+
+    @pytest.mark.parametrize("dumps", [pickle.dumps, ForkingPickler.dumps], ids=["pickle", "multiprocessing"])
+    def test_scope_with_a_client_says_what_to_do(self, any_client: Any, dumps: Callable[[object], bytes]) -> None:
+        for scope in (
+            ScopedMemory("u_alice", client=any_client),
+            ScopedClient("u_alice", client=any_client),
+            ScopedMemoryRetriever(user_id="u_alice", client=any_client),
+            ScopedChatMessageHistory("u_alice", "s1", client=any_client),
+        ):
+            with pytest.raises(InputError, match="send the user_id, and build the scope there"):
+                dumps(scope)
+
+    def test_transcripts_may_be_named_by_a_url(self, tmp_path: Path) -> None:
+        url = f"sqlite:///{tmp_path}/chats.db"
+        again = pickle.loads(pickle.dumps(ScopedClient("u_alice", transcripts=url)))
+        assert (again.user_id, again.transcripts) == ("u_alice", url)
+        engine = sqlalchemy.create_engine(url)
+        with pytest.raises(InputError, match="cannot be pickled"):
+            pickle.dumps(ScopedClient("u_alice", transcripts=engine))
+        engine.dispose()
+
+    def test_embedded_client_says_why(self, tmp_path: Path) -> None:
+        with opened("embedded", tmp_path) as client:
+            for held in (client, ScopedMemory.factory(client), {"client": client}):
+                with pytest.raises(InputError, match="belongs to its process"):
+                    pickle.dumps(held)
+
+    @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy], ids=["copy", "deepcopy"])
+    def test_copies_work_on_the_same_client(self, any_client: Any, copied: Callable[[Any], Any]) -> None:
+        again = copied(ScopedMemory("u_alice", client=any_client))
+        assert again.user_id == "u_alice"
+        assert again.scoped_client.client is any_client
+        assert copied(ScopedClient("u_alice", client=any_client)).client is any_client
 
 
 class Store:

@@ -42,6 +42,16 @@ def test_many_texts_go_in_batches_a_provider_takes() -> None:
     assert [len(batch) for batch in embeddings.documents] == [EMBEDDING_BATCH, EMBEDDING_BATCH, 1]
 
 
+def test_any_embedding_gets_a_text_in_one_normal_form() -> None:
+    embeddings = WordEmbeddings()
+    embedder = Embedder(embeddings)
+    for text in ("cafe\u0301", "caf\u00e9"):
+        embedder.embed(text, "search")
+        with embedder.prefetch("u", [text]):
+            embedder.embed(text, "add")
+    assert {*embeddings.queries, *(text for batch in embeddings.documents for text in batch)} == {"caf\u00e9"}
+
+
 def test_prefetched_texts_are_not_embedded_again() -> None:
     embeddings = WordEmbeddings()
     embedder = Embedder(embeddings)

@@ -1,5 +1,6 @@
 """Tokenizer: terms of texts in many languages, and their hashes."""
 
+import unicodedata
 from collections import Counter
 
 import pytest
@@ -15,6 +16,13 @@ OTHER_KEY = bytes(range(1, 17))
 words = st.sampled_from(["dog", "cat", "rome", "paris", "peanut", "allergy", "violin", "the", "and", "mountain"])
 texts = st.lists(words, max_size=12).map(" ".join)
 unicode_texts = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(unicode_texts)
+def test_terms_do_not_depend_on_the_normal_form(text: str) -> None:
+    terms = tokenize(text)
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        assert tokenize(unicodedata.normalize(form, text)) == terms  # type: ignore[arg-type]
 
 
 class TestTokenize:
