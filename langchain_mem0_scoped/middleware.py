@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from langchain_core.messages import AnyMessage, BaseMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage
 
 from .backends import check_client
 from .errors import BackendError, InputError
@@ -47,6 +47,7 @@ try:
         end_turn,
         is_owner,
         is_users,
+        left_unanswered,
         seen_by_model,
     )
 except ModuleNotFoundError as error:
@@ -187,13 +188,25 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         config = current_config()
         saver = self._saver(context, session_of(config))
         messages = state["messages"]
-        token = yield Step(saver.client.erasure_token)
-        turn = begin_turn(self._turn(state), messages, saver.client.user_id, token)
+        turn = yield from self._begin_turn(saver.client, self._turn(state), messages)
         if self._is_subagent(config):
             turn = AgentTurn(**{**turn, "said": [], "left": []})
         else:
             yield Step(saver.require_store)
         return {TURN_KEY: {self.name: turn}, RUN_KEY: {self.name: RunMemo()}}
+
+    def _begin_turn(
+        self, client: ScopedClient, previous: AgentTurn | None, messages: Sequence[AnyMessage]
+    ) -> Steps[AgentTurn]:
+        left = left_unanswered(previous, client.user_id)
+        ids = left["ids"]
+        if ids:
+            try:
+                yield Step(lambda: client.check_not_erased(left["erasure_token"]))
+            except BackendError:
+                ids = []  # What was said before an erasure is not stored after it.
+        token = yield Step(client.erasure_token)
+        return begin_turn(previous, messages, client.user_id, token, ids)
 
     def _before_model(self, request: ModelRequest[Any]) -> Steps[_ModelCall]:
         config = current_config()
@@ -207,8 +220,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         if turn is None or (is_new_run and turn["saved"]):
             # The run goes on in the middle of the agent: an app has added messages to the thread, or this middleware to
             # the agent.
-            token = yield Step(saver.client.erasure_token)
-            turn = update = begin_turn(turn, messages, saver.client.user_id, token)
+            turn = update = yield from self._begin_turn(saver.client, turn, messages)
         if not is_owner(turn, saver.client.user_id):
             # Another user resumes this run: nothing of either may reach the other.
             return _ModelCall(request, self.name, turn, memo, AgentTurn())
@@ -332,8 +344,10 @@ class _ModelCall(NamedTuple):
     memo: RunMemo
     update: AgentTurn
 
-    def after_model(self, response: ModelResponse[Any]) -> ExtendedModelResponse[Any]:
+    def after_model(self, response: ModelResponse[Any] | AIMessage) -> ExtendedModelResponse[Any]:
         """Return the response with the update of the state."""
+        if isinstance(response, AIMessage):
+            response = ModelResponse(result=[response])
         ids = [str(message.id) for message in response.result if message.id]
         self.memo.answers.extend(ids)
         update = AgentTurn(**{**self.update, "answers": [*self.turn["answers"], *ids]})

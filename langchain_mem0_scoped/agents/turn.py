@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from secrets import token_hex
 from typing import Any, Final, TypedDict
@@ -32,6 +32,18 @@ _MARKS: Final = 8
 """How many of the last messages before a turn are noted: a middleware may remove some of them during the turn."""
 
 
+class Unanswered(TypedDict):
+    """What an earlier turn left unanswered.
+
+    Attributes:
+        ids: The ids of the messages.
+        erasure_token: That of the turn.
+    """
+
+    ids: list[str]
+    erasure_token: list[Any] | None
+
+
 class AgentTurn(TypedDict, total=False):
     """One turn as the agent's state holds it, in JSON values. It holds no text and no user id.
 
@@ -43,7 +55,7 @@ class AgentTurn(TypedDict, total=False):
         left: Those of `said` that an earlier run left unanswered.
         seen: The digest of every human message that a run has seen, by message id; marked if a middleware changed it,
             and nothing but the mark if it was removed.
-        unanswered: The ids that earlier turns left unanswered, by the digest of their user.
+        unanswered: What earlier turns left unanswered, by the digest of their user.
         after: The ids of the last messages before the turn's answers.
         answers: The ids of the model's answers in this turn.
         noted: The ids of the user's messages from which a tool has remembered something.
@@ -56,15 +68,25 @@ class AgentTurn(TypedDict, total=False):
     said: list[str]
     left: list[str]
     seen: dict[str, str]
-    unanswered: dict[str, list[str]]
+    unanswered: dict[str, Unanswered]
     after: list[str]
     answers: list[str]
     noted: list[str]
     saved: bool
 
 
+def left_unanswered(previous: AgentTurn | None, user_id: str) -> Unanswered:
+    """Return what earlier turns of a thread have left unanswered of a user's messages."""
+    nothing = Unanswered(ids=[], erasure_token=None)
+    return _unanswered(previous).get(_digest(previous["key"], user_id), nothing) if previous else nothing
+
+
 def begin_turn(
-    previous: AgentTurn | None, messages: Sequence[BaseMessage], user_id: str, token: ErasureToken | None
+    previous: AgentTurn | None,
+    messages: Sequence[BaseMessage],
+    user_id: str,
+    token: ErasureToken | None,
+    left: Collection[str] = (),
 ) -> AgentTurn:
     """Begin a turn.
 
@@ -73,14 +95,14 @@ def begin_turn(
         messages: The agent's messages.
         user_id: Whose run this is.
         token: Made now.
+        left: The ids of `left_unanswered`; none if the user was erased since.
     """
     key = previous["key"] if previous else token_hex(16)
     owner = _digest(key, user_id)
     seen = previous["seen"] if previous else {}
-    unanswered = dict(previous["unanswered"]) if previous else {}
-    if previous and not previous["saved"]:
-        unanswered[previous["owner"]] = previous["said"]
-    left = set(unanswered.pop(owner, ()))
+    unanswered = _unanswered(previous)
+    unanswered.pop(owner, None)
+    left = set(left)
     new = _new_ids(messages, seen, key)
     said = [str(message.id) for message in messages if is_users(message) and message.id in left | new]
     present = {str(message.id) for message in messages}
@@ -91,7 +113,7 @@ def begin_turn(
         said=said,
         left=[one for one in said if one in left],
         seen=_seen(messages, seen, key, is_changed=False),
-        unanswered={user: kept for user, ids in unanswered.items() if (kept := [one for one in ids if one in present])},
+        unanswered={user: what for user, what in unanswered.items() if not present.isdisjoint(what["ids"])},
         after=_last_ids(messages),
         answers=[],
         noted=[],
@@ -186,6 +208,15 @@ def merge_turns(held: Mapping[str, AgentTurn] | None, update: Mapping[str, Agent
     return merged
 
 
+def _unanswered(previous: AgentTurn | None) -> dict[str, Unanswered]:
+    if previous is None:
+        return {}
+    if previous["saved"]:
+        return dict(previous["unanswered"])
+    last = Unanswered(ids=previous["said"], erasure_token=previous["erasure_token"])
+    return {**previous["unanswered"], previous["owner"]: last}
+
+
 def _new_ids(messages: Sequence[BaseMessage], seen: Mapping[str, str], key: str) -> set[str]:
     """Return the ids of the human messages that no run has seen, or has seen with another text."""
     start = _answered_until(messages)
@@ -247,7 +278,7 @@ def _digest(key: str, text: str) -> str:
 
 
 def _digest_of(message: BaseMessage, key: str) -> str:
-    return _digest(key, json.dumps(message.content, sort_keys=True, default=repr))
+    return _digest(key, json.dumps(message.content, sort_keys=True, default=repr))[:16]
 
 
 def _trigrams(text: str) -> set[str]:

@@ -144,6 +144,22 @@ class TestUnanswered:
         assert remembered(client, "alice") == ["I am vegetarian", "What can I eat?", "Rice"]
         assert texts(client) == ["I am vegetarian", "What can I eat?", "Rice"] * transcript
 
+    @pytest.mark.parametrize("transcript", [True, False])
+    async def test_words_before_an_erasure_belong_to_no_later_turn(
+        self, client: EngineMemory, mode: str, transcript: bool
+    ) -> None:
+        script = calls("look", where="x"), TimeoutError(), "Hello"
+        one, _ = agent(
+            client, *script, offers=[look], more=[approval()], checkpointer=InMemorySaver(), transcript=transcript
+        )
+        await ask(mode, one, human("My code is 4711"), thread(), context=ALICE)
+        ScopedMemory("alice", client=client).delete_all()
+        with pytest.raises(TimeoutError):
+            await ask(mode, one, APPROVE, thread(), context=ALICE)
+        await ask(mode, one, human("Hi"), thread(), context=ALICE)
+        assert remembered(client, "alice") == ["Hi", "Hello"]
+        assert texts(client) == ["Hi", "Hello"] * transcript
+
     async def test_without_a_checkpointer_the_transcript_keeps_them(self, client: EngineMemory, mode: str) -> None:
         one, _ = agent(client, TimeoutError(), "Rice")
         with pytest.raises(TimeoutError):

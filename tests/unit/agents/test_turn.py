@@ -18,6 +18,7 @@ from langchain_mem0_scoped.agents.turn import (
     end_turn,
     is_owner,
     is_users,
+    left_unanswered,
     merge_turns,
     seen_by_model,
     source_of,
@@ -45,7 +46,7 @@ SUMMARY = human("s", additional_kwargs={"lc_source": "summarization"})
 
 
 def begin(messages: Sequence[BaseMessage], user: str = "alice", previous: AgentTurn | None = None) -> AgentTurn:
-    return begin_turn(previous, messages, user, [1, 0])
+    return begin_turn(previous, messages, user, [1, 0], left_unanswered(previous, user)["ids"])
 
 
 def stored(turn: AgentTurn, messages: Sequence[BaseMessage]) -> AgentTurn:
@@ -100,6 +101,15 @@ def test_removed_message_that_is_sent_again_is_not_said_again() -> None:
     assert begin([SUMMARY, ai("x"), human("a", "1"), human("b", "2")], previous=turn)["said"] == ["2"]
     # Nor does the state keep a digest of it.
     assert [len(digest) for one, digest in turn["seen"].items() if one == "1"] == [1]
+
+
+def test_what_was_left_before_an_erasure_is_not_said_after_it() -> None:
+    failed = begin([human("a", "1")])
+    assert left_unanswered(failed, "alice") == {"ids": ["1"], "erasure_token": [1, 0]}
+    assert left_unanswered(failed, "bob")["ids"] == left_unanswered(None, "bob")["ids"] == []
+    turn = begin_turn(failed, [human("a", "1"), human("b", "2")], "alice", [2, 0])
+    assert turn["said"] == ["2"]
+    assert left_unanswered(turn, "alice") == {"ids": ["2"], "erasure_token": [2, 0]}
 
 
 def test_changed_by_a_middleware_is_new_only_at_the_end() -> None:
