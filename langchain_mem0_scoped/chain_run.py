@@ -24,7 +24,7 @@ from .transcripts.run_input import RunInput
 from .transcripts.sameness import identity_of, known_prefix
 from .unsaved import NOT_SAVED, report_unlogged, report_unsaved
 
-_SAVED_BY_OUTER: Final = "__scoped_memory_saved_by_outer"
+SAVED_BY_OUTER: Final = "__scoped_memory_saved_by_outer"
 """The key in `configurable` under which a chain names the sessions whose turn it saves, for the chains inside it.
 
 LangChain keeps keys that begin with "__" out of traces.
@@ -76,7 +76,7 @@ class ChainRun:
         self._context: list[BaseMessage] = []
         self._split = RunInput(self._said, self._said)
         self._is_over = False
-        saved_by_outer = (ensure_config(config).get("configurable") or {}).get(_SAVED_BY_OUTER, ())
+        saved_by_outer = (ensure_config(config).get("configurable") or {}).get(SAVED_BY_OUTER, ())
         session = (id(self._client.client), history.user_id, history.session_id)
         self._saves = session not in saved_by_outer
         # A recall in the input comes from a chain around this one, or from an app that sends back an agent's output:
@@ -87,7 +87,7 @@ class ChainRun:
 
     def chain_config(self, config: RunnableConfig) -> RunnableConfig:
         """Return the config for the chain: that of this run, and which session's turn is saved here."""
-        return {**config, "configurable": {**config.get("configurable", {}), _SAVED_BY_OUTER: self._saved_here}}
+        return {**config, "configurable": {**config.get("configurable", {}), SAVED_BY_OUTER: self._saved_here}}
 
     # -- what the chain is given
 

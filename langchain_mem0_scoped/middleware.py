@@ -33,7 +33,7 @@ try:
     from langgraph.types import Command
 
     from .agents.request import with_recall
-    from .agents.run_context import current_config, is_called_by_a_tool, session_of, user_id_from
+    from .agents.run_context import current_config, is_called_by_a_tool, is_saved_around, session_of, user_id_from
     from .agents.runtime_tools import runtime_tools
     from .agents.saving import TurnSaver
     from .agents.state import RUN_KEY, TURN_KEY, RunMemo, ScopedMemoryState
@@ -189,7 +189,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         saver = self._saver(context, session_of(config))
         messages = state["messages"]
         turn = yield from self._begin_turn(saver.client, self._turn(state), messages)
-        if self._is_subagent(config):
+        if self._stores_nothing(config, saver.client):
             turn = AgentTurn(**{**turn, "said": [], "left": []})
         else:
             yield Step(saver.require_store)
@@ -224,7 +224,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         if not is_owner(turn, saver.client.user_id):
             # Another user resumes this run: nothing of either may reach the other.
             return _ModelCall(request, self.name, turn, memo, AgentTurn())
-        if not self._is_subagent(config):
+        if not self._stores_nothing(config, saver.client):
             said = continue_turn(turn, messages) if is_new_run else turn["said"]
             update = AgentTurn(**{**update, "said": said, "seen": seen_by_model(turn, messages)})
             memo.said |= {str(message.id): message for message in _of(said, messages)}
@@ -268,7 +268,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         config = current_config()
         saver = self._saver(context, session_of(config))
         turn, memos, messages = self._turn(state), self._memos(state), state["messages"]
-        if turn is None or not is_owner(turn, saver.client.user_id) or self._is_subagent(config):
+        if turn is None or not is_owner(turn, saver.client.user_id) or self._stores_nothing(config, saver.client):
             return None
         if turn["saved"]:
             # Another middleware has sent the agent back to the model: only its further answers are new.
@@ -311,8 +311,10 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
     def _memos(self, state: Any) -> dict[str, RunMemo]:
         return state.get(RUN_KEY) or {}
 
-    def _is_subagent(self, config: Any) -> bool:
-        return is_called_by_a_tool(config) if self._subagent is None else self._subagent
+    def _stores_nothing(self, config: Any, client: ScopedClient) -> bool:
+        """Return whether a run stores no turn: a sub-agent's, or one that a wrapped chain stores."""
+        is_subagent = is_called_by_a_tool(config) if self._subagent is None else self._subagent
+        return is_subagent or is_saved_around(config, client.client, client.user_id)
 
     def _traced_recall(self, memories: MemoryList) -> dict[str, Any]:
         shown = {"count": len(memories), "ids": [memory["id"] for memory in memories]}

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig, ensure_config
 
+from ..chain_run import SAVED_BY_OUTER
 from ..errors import ScopeError
 from ..scope import validate_id
 
@@ -50,6 +51,12 @@ def session_of(config: RunnableConfig) -> str:
         return validate_id(thread_id, "thread_id")
     except ScopeError as error:
         raise ScopeError(f"{error}. The thread is the session, so the rules of a session_id apply") from None
+
+
+def is_saved_around(config: RunnableConfig, client: object, user_id: str) -> bool:
+    """Return whether a wrapped chain around this run saves the turn, with the same client and user."""
+    saved = (config.get("configurable") or {}).get(SAVED_BY_OUTER, ())
+    return any((id(client), user_id) == session[:2] for session in saved)
 
 
 def is_called_by_a_tool(config: RunnableConfig) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
-from langchain_mem0_scoped import BackendError, ScopedMemory, ScopedMemoryMiddleware, local_memory
+from langchain_mem0_scoped import BackendError, ScopedMemory, ScopedMemoryMiddleware, local_memory, with_scoped_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from tests.agents import FailingEmbeddings, agent, ask, human, remembered, thread, transcript_texts
 from tests.support import opened
@@ -118,6 +118,20 @@ async def test_remember_option_of_a_failed_turn(client: EngineMemory, mode: str)
     await ask(mode, one, human("hello"), thread(), context=ALICE)
     assert remembered(client, "alice") == ["my code is [number]", "hello"]
     assert texts(client) == ["my code is 4711", "hello", "ok"]
+
+
+async def test_turn_of_a_wrapped_agent_is_stored_by_the_chain_around_it(client: EngineMemory, mode: str) -> None:
+    ScopedMemory("alice", client=client).add("I keep bees", infer=False)
+    keys = {"input_messages_key": "messages", "history_messages_key": "messages"}
+    for config in ({}, {"thread_id": "t1"}, {"thread_id": "t2"}):
+        one, model = agent(client, "ok")
+        chain = with_scoped_memory(one, client=client, recall=0, **keys)  # type: ignore[arg-type]
+        ids = {"user_id": "alice", "session_id": "t1", **config}
+        await ask(mode, chain, human("hello"), {"configurable": ids}, context=ALICE)
+        assert "bees" in model.seen[0][0].text
+    assert texts(client) == ["hello", "ok"] * 3
+    assert texts(client, session="t2") == []
+    assert remembered(client, "alice") == ["I keep bees", *["hello", "ok"] * 3]
 
 
 async def test_runs_at_once_in_one_session_log_each_message_once(client: EngineMemory) -> None:
