@@ -83,8 +83,12 @@ class _Reader:
             return [AIMessage(value)]
         if isinstance(value, Mapping):
             return self._read_dict(value)
+        if isinstance(value, tuple) and hasattr(value, "_asdict"):
+            return self._read_dict(value._asdict())
         if isinstance(value, (list, tuple)):
             return self._read_list(value)
+        if isinstance(value, Document):
+            return [AIMessage(value.page_content)]
         if isinstance(value, AgentFinish):
             return self.read(value.return_values)
         if isinstance(value, (Number, Decimal, date, time, UUID, PurePath)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, BaseMessageChunk
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.utils import AddableDict
 
@@ -60,7 +60,8 @@ class OutputAccumulator:
         chunk, has_interrupt = graph_output(chunk)
         part = stream_part(chunk)
         data = chunk if part is None else part.data
-        self._has_interrupt |= has_interrupt or (isinstance(data, Mapping) and INTERRUPT in data)
+        if part is None or not part.is_inner:
+            self._has_interrupt |= has_interrupt or (isinstance(data, Mapping) and INTERRUPT in data)
         if part is None or (part.mode is None and not part.is_inner):
             self._chunks.append(data)
         elif not part.is_inner:
@@ -113,6 +114,9 @@ class OutputAccumulator:
 def _sum(chunks: Sequence[Any]) -> Any:
     if all(isinstance(chunk, AIMessageChunk) for chunk in chunks):
         return _join(chunks)
+    if len(chunks) > 1 and all(isinstance(chunk, BaseMessage) for chunk in chunks):
+        # LangChain makes a prompt of two messages that are added.
+        return _join_by_id(chunks)
     value: Any = None
     for chunk in chunks:
         if value is None:
@@ -129,8 +133,12 @@ def _join_by_id(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     """Return the messages of a stream of chunks and messages, in the order in which they begin."""
     by_id: dict[Any, list[BaseMessage]] = {}
     for message in messages:
-        by_id.setdefault(message.id or len(by_id), []).append(message)
-    return [_join(chunks) for chunks in by_id.values()]
+        is_chunk = isinstance(message, BaseMessageChunk)
+        # A chunk without an id goes on with the message before it.
+        key = message.id or (next(reversed(by_id), None) if is_chunk else None) or len(by_id)
+        by_id.setdefault(key, []).append(message)
+    # After its chunks, a message may come whole.
+    return [_join(several) if isinstance(several[-1], BaseMessageChunk) else several[-1] for several in by_id.values()]
 
 
 def _join(chunks: Sequence[Any]) -> Any:

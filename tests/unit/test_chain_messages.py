@@ -185,6 +185,27 @@ class TestOutputAccumulator:
         assert OutputAccumulator(0, 1).value == 1
         assert OutputAccumulator().value is None
 
+    def test_messages_are_not_added_up(self) -> None:
+        for chunks in (
+            [AIMessage("a"), AIMessage("b")],
+            [AIMessageChunk(content="a", id="1"), AIMessage("b")],
+            [AIMessageChunk(content="a", id="1"), AIMessage("a", id="1"), AIMessage("b", id="2")],
+            [AIMessageChunk(content="", id="1"), AIMessageChunk(content="a"), AIMessage("b")],
+            [AIMessage("a"), AIMessageChunk(content="b", id="2")],
+        ):
+            assert [message.text for message in OutputAccumulator(*chunks).value] == ["a", "b"]
+
+    def test_metadata_that_cannot_be_added_does_not_cost_the_text(self) -> None:
+        chunks = [AIMessageChunk(content=text, response_metadata={"at": object()}) for text in ("a", "b")]
+        assert OutputAccumulator(*chunks).value.text == "ab"
+
+    def test_an_interrupt_of_an_inner_graph_is_not_one_of_the_graph(self) -> None:
+        update = {"__interrupt__": ()}
+        assert not OutputAccumulator((("look:1",), update)).is_interrupted
+        for chunk in (update, ((), update), ("updates", update), {"type": "updates", "ns": (), "data": update}):
+            assert OutputAccumulator(chunk).is_interrupted
+        assert OutputAccumulator({"type": "values", "ns": (), "data": {}, "interrupts": (1,)}).is_interrupted
+
     def test_whole_values_replace_each_other(self) -> None:
         assert OutputAccumulator(["a"], ["a", "b"], chain=JsonOutputParser()).value == ["a", "b"]
         assert OutputAccumulator(["a"], ["b"]).value == ["a", "b"]

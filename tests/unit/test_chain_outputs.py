@@ -8,7 +8,7 @@ import datetime
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import mem0
 import pytest
@@ -66,6 +66,11 @@ class TeaClass:
     cups: int
 
 
+class TeaTuple(NamedTuple):
+    drink: str
+    cups: int
+
+
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mem0.Memory]:
     client = local_memory(tmp_path_factory.mktemp("outputs") / "m.db")
@@ -92,7 +97,7 @@ FORMS: Final[dict[str, tuple[Any, str]]] = {
     "output_text": ([{"type": "output_text", "text": TEA, "annotations": []}], TEA),
     "refusal": ([{"type": "refusal", "refusal": TEA}], TEA),
     "plain text": ([{"type": "text-plain", "text": TEA, "mime_type": "text/plain"}], TEA),
-    "document": ([{"type": "document", "source": {"type": "text", "data": TEA}}], TEA),
+    "document block": ([{"type": "document", "source": {"type": "text", "data": TEA}}], TEA),
     "reasoning beside text": ([{"type": "reasoning", "reasoning": "hm"}, {"type": "text", "text": TEA}], TEA),
     "thinking beside text": ([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": TEA}], TEA),
     "image beside text": ([{"type": "text", "text": TEA}, {"type": "image", "base64": "aGk="}], TEA),
@@ -120,7 +125,9 @@ FORMS: Final[dict[str, tuple[Any, str]]] = {
     "agent's finish": (AgentFinish({"output": TEA}, "log"), TEA),
     "pydantic model": (Tea(drink=TEA, cups=2), JSON_TEA),
     "dataclass": (TeaClass(TEA, 2), JSON_TEA),
+    "named tuple": (TeaTuple(TEA, 2), JSON_TEA),
     "dict": ({"drink": TEA, "cups": 2}, JSON_TEA),
+    "document": (Document(TEA), TEA),
     "list of models": ([Tea(drink=TEA, cups=2)], f"[{JSON_TEA}]"),
     "dict of one key": ({"result": TEA, "context": [Document("long")]}, TEA),
     "message in a dict": ({"answer": AIMessage(TEA), "context": [Document("long")]}, TEA),
