@@ -51,11 +51,18 @@ class OutputAccumulator:
         return self._graph_run.watch(config)
 
     def add(self, chunk: Any) -> None:
-        """Add one chunk."""
+        """Add one chunk. It raises nothing: the caller is to get the chunk in any case."""
+        try:
+            self._add(chunk)
+        except Exception:
+            # A value of the caller runs its own code when it is looked at.
+            self._chunks.append(chunk)
+
+    def _add(self, chunk: Any) -> None:
         if isinstance(chunk, list) and chunk and all(stream_part(part) is not None for part in chunk):
             # What a graph's invoke(stream_mode=…) returns.
             for part in chunk:
-                self.add(part)
+                self._add(part)
             return
         chunk, has_interrupt = graph_output(chunk)
         part = stream_part(chunk)

@@ -103,9 +103,15 @@ def _convert_all(values: Iterable[Any], parents: tuple[int, ...]) -> list[Any]:
 
 
 def _describe(value: object, **content: Any) -> dict[str, Any]:
-    kind = type(value)
-    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    return {MARKER_KEY: NOT_JSON, "type": f"{module}{kind.__qualname__}", **content}
+    return {MARKER_KEY: NOT_JSON, "type": _name_of(type(value)), **content}
+
+
+def _name_of(kind: type) -> str:
+    try:
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        return str.__str__(name)
+    except Exception:
+        return "unknown"
 
 
 def _repr_of(value: object) -> str:

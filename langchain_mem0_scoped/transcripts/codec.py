@@ -134,7 +134,7 @@ def _dump_described(message: BaseMessage) -> StoredMessage:
     role = str(message.type)
     if kind == "chat":
         fields.setdefault("role", role)
-    again = _build(kind, to_json_value({**fields, "type": kind}), role)
+    again = _build(kind, {name: to_json_value(value) for name, value in {**fields, "type": kind}.items()}, role)
     return StoredMessage(again.id or None, _as_text(message_to_dict(again)), again)
 
 

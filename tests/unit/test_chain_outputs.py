@@ -71,6 +71,11 @@ class TeaTuple(NamedTuple):
     cups: int
 
 
+class FailingDict(dict[str, Any]):
+    def get(self, key: str, default: Any = None) -> Any:
+        raise RuntimeError("no")
+
+
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mem0.Memory]:
     client = local_memory(tmp_path_factory.mktemp("outputs") / "m.db")
@@ -163,6 +168,7 @@ NO_ANSWER: Final[dict[str, Any]] = {
     "empty answer": {"answer": None},
     "bytes": b"tea",
     "object": object(),
+    "object that fails": FailingDict(),
     "the user's words": HumanMessage("What do I drink?"),
 }
 """Outputs without an answer: the user's words are stored all the same, and the failure is reported."""

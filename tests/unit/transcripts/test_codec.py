@@ -90,6 +90,18 @@ class Broken:
     __eq__ = __hash__ = __str__ = __iter__ = __bool__ = __len__ = __repr__  # type: ignore[assignment]
 
 
+class BrokenType(type):
+    """A class whose name cannot be read."""
+
+    @property
+    def __module__(cls) -> str:  # type: ignore[override]
+        raise RuntimeError("no")
+
+
+class Nameless(metaclass=BrokenType):
+    pass
+
+
 class BrokenDict(dict[str, Any]):
     def items(self) -> Any:
         raise RuntimeError("no")
@@ -153,6 +165,7 @@ NOT_JSON: dict[str, tuple[Any, Any]] = {
     "depth": (deep(5_000), lambda found: isinstance(found, list)),
     "huge int": (10**9_000, lambda found: found["type"] == "int"),
     "failing code": (Broken(), lambda found: found["repr"] == "no repr (RuntimeError)"),
+    "nameless type": (Nameless(), lambda found: found["type"] == "unknown"),
     "failing dict": (BrokenDict(a=1), lambda found: found == {"a": 1} or "BrokenDict" in found["type"]),
 }
 """Values and what is kept of them."""
