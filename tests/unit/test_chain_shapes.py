@@ -142,9 +142,9 @@ async def test_output_without_an_answer_is_returned_and_reported(
     chain = with_scoped_memory(RunnableLambda(lambda _: output), client=client)
     assert await ask(mode, chain, {"input": "hi"}, config_of(user, callbacks=[recorder])) == output
     assert recorder.events == [not_saved("InputError")]
-    assert "nor remembered: the output holds no answer" in caplog.text
+    assert "not yet remembered: the output holds no answer" in caplog.text
     assert "I am the user" not in caplog.text
-    assert transcript_texts(client, user) == []
+    assert transcript_texts(client, user) == [("human", "hi")]
     assert remembered(client, user) == []
 
 
