@@ -8,7 +8,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from langchain_core.messages import SystemMessage
+from langchain_core.messages.utils import count_tokens_approximately
+from mem0.configs.prompts import ADDITIVE_EXTRACTION_PROMPT
 
+from langchain_mem0_scoped import set_default_client
 from tests.chat import close_transcripts
 from tests.documents import README, blocks
 from tests.support import texts_of
@@ -26,6 +30,7 @@ def test_every_block_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         for number, block in enumerate(blocks()):
             exec(compile(block, f"README.md, Python block {number + 1}", "exec"), namespace)
     finally:
+        set_default_client(None)
         for client in (namespace[name] for name in ("client", "own_client", "own") if name in namespace):
             close_transcripts(client)
             client.close()
@@ -34,6 +39,21 @@ def test_every_block_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     assert "I fly to Oslo on Friday" in printed
     assert printed.count("is reserved") == 3
     assert "this user has no memory of that id" in printed
+
+
+def test_size_of_mem0s_prompt_is_what_is_stated() -> None:
+    text = README.read_text(encoding="utf-8")
+    stated = re.search(r"mem0's prompt, about ([\d,]+) tokens \(counted by LangChain's `(\w+)`", text)
+    assert stated is not None
+    assert stated.group(2) == count_tokens_approximately.__name__
+    counted = count_tokens_approximately([SystemMessage(ADDITIVE_EXTRACTION_PROMPT)])
+    assert int(stated.group(1).replace(",", "")) == round(counted, -2)
+
+
+def test_readme_names_clients_one_way() -> None:
+    assert any("set_default_client(client)" in block for block in blocks())
+    named = [block for block in blocks() if "client=client" in block]
+    assert all("transcripts=" in block for block in named), "only a second store is named"
 
 
 def test_first_block_finds_what_its_comments_say() -> None:
