@@ -61,11 +61,13 @@ class _RecallingModel:
         self._model = model
         self._recall = recall
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc]  # mypy knows it as a plain attribute.
+    @property  # type: ignore[misc]  # For mypy it is a plain attribute.
+    def __class__(self) -> Any:
         return self._model.__class__
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_model":  # A copy that is not filled yet.
+            raise AttributeError(name)
         return getattr(self._model, name)
 
     def __repr__(self) -> str:

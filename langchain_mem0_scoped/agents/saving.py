@@ -115,7 +115,7 @@ class TurnSaver:
         remember = _RememberOfTurn(self.remember, frozenset(turn["noted"]), answers_to_remember(turn, messages))
         token = turn["erasure_token"]
         if not self._logs or is_logged:
-            return (yield from self._remember(said, answers, remember, memo, token))
+            return (yield from self._remember(said, answers, remember, memo, turn))
         if not said and not answers:
             return TurnOutcome(in_transcript=True, remembered=True)
         again: list[BaseMessage] = []
@@ -143,15 +143,17 @@ class TurnSaver:
         answers: list[BaseMessage],
         remember: Remember,
         memo: RunMemo,
-        token: Any,
+        turn: AgentTurn,
     ) -> Steps[TurnOutcome]:
         """Remember a turn that is logged in no transcript, or by another middleware."""
+        if lost := len(turn["said"]) - len(said):
+            logger.warning("a summary removed %d messages of the user before they were remembered", lost)
         if memo.is_resumed and self.session_id and said:
             request = list_request(session_id=self.session_id, limit=_RECENT)
             known = yield Step(lambda: self.client.list(request), lambda: self.client.alist(request))
             texts = {record["memory"] for record in known}
             said = [one for one in said if not any(text.content in texts for text in select_messages([one], remember))]
-        return (yield from self._add([*said, *answers], remember, token))
+        return (yield from self._add([*said, *answers], remember, turn["erasure_token"]))
 
     def _add(self, messages: Sequence[BaseMessage], remember: Remember, token: Any) -> Steps[TurnOutcome]:
         try:

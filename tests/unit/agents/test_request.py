@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,8 @@ def test_model_is_of_its_own_type() -> None:
     assert isinstance(given, ChatOpenAI)
     assert (given.model_name, given.profile) == (model.model_name, model.profile)
     assert with_recall(request, "") is request
+    assert isinstance(copy.copy(given), ChatOpenAI)
+    assert isinstance(copy.deepcopy(given), ChatOpenAI)
 
 
 @pytest.mark.parametrize(
