@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -66,9 +67,13 @@ class _RecallingModel:
         return self._model.__class__
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_model":  # A copy that is not filled yet.
-            raise AttributeError(name)
         return getattr(self._model, name)
+
+    def __copy__(self) -> _RecallingModel:
+        return _RecallingModel(self._model, self._recall)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _RecallingModel:
+        return _RecallingModel(copy.deepcopy(self._model, memo), self._recall)
 
     def __repr__(self) -> str:
         return repr(self._model)
