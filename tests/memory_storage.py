@@ -44,7 +44,7 @@ class _User:
 
     @property
     def partition(self) -> Partition:
-        return Partition(self.place, self.version, self.next_seq, self.key)
+        return Partition(self.place, self.next_seq, self.key)
 
     def below(self, kind: RowKind, parent: int = 0) -> dict[int, NewRow]:
         return self.rows.get((kind, parent), {})
@@ -196,6 +196,9 @@ class MemoryWriteTransaction(MemoryReadTransaction, WriteTransaction):
         if searched:
             user.searched_seq = partition.next_seq
         user.rewrites += rewritten
+
+    def owe_purge(self) -> None:
+        """Nothing to do, as `purge`."""
 
     def erase(self, user_id: str) -> dict[RowKind, int]:
         self._state.erasure += 1

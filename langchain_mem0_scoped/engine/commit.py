@@ -69,6 +69,8 @@ class _Commit:
         self._write_kept_messages()
         if self._added:
             self._partition = self._transaction.insert(self._partition, self._added)
+        if unit.removes_text:
+            self._transaction.owe_purge()
         searched = unit.changes_searched_rows
         self._transaction.bump_version(self._partition, searched=searched, rewritten=self._rewritten)
 

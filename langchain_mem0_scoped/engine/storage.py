@@ -10,11 +10,13 @@ The rules of an implementation:
     and durable then; nothing of it is kept when the block raises. Writers wait for each other.
 2.  Sequence numbers count up per user and are never used twice within one partition. A user's numbers do not depend
     on other users' data.
-3.  An erasure removes a partition with everything in it. A partition that is created later is another one: its
-    `version` and its `token` differ from every earlier one's.
-4.  Ids are unique within one user. No call reveals whether another user has a row with the same id.
-5.  Every failure is a `BackendError` that quotes nothing of a row; `retryable` if the same call may succeed later.
-6.  It is safe to use from threads, and after a fork.
+3.  An erasure removes a partition with everything in it. A partition that is created later is another one: its key,
+    its versions and its token differ from every earlier one's.
+4.  A text is returned only as part of the row it was written with, or not at all: what is damaged, or was mixed with
+    another copy of the storage, is a `BackendError`.
+5.  Ids are unique within one user. No call reveals whether another user has a row with the same id.
+6.  Every failure is a `BackendError` that quotes nothing of a row; `retryable` if the same call may succeed later.
+7.  It is safe to use from threads, and after a fork.
 """
 
 from __future__ import annotations
@@ -24,14 +26,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from enum import IntEnum
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ..errors import BackendError
 from ..requests import ErasureToken
 
-Version: TypeAlias = tuple[int | str, int, int]
-"""Which state of a partition's searched rows something was read from: which partition, the sequence number below which
-these rows lie, and how many changes replaced or removed rows. Equal versions mean equal rows."""
+Version: TypeAlias = tuple[Any, ...]
+"""Which state of a partition's searched rows of one kind something was read from. Equal versions mean equal rows, also
+where a storage was restored from a backup in between: so a version holds random numbers, no counters alone. What else
+it holds is the storage's own affair."""
 
 
 class RowKind(IntEnum):
@@ -50,18 +53,16 @@ class Partition(NamedTuple):
 
     Attributes:
         place: The storage's own key of the partition; opaque to all other code.
-        version: The state of the rows that are searched.
         next_seq: The sequence number of the next row.
         key: 16 random bytes under which this user's words, sessions and message ids are hashed.
     """
 
     place: int | str
-    version: Version
     next_seq: int
     key: bytes
 
     def __repr__(self) -> str:
-        return f"Partition(place={self.place!r}, version={self.version!r}, next_seq={self.next_seq})"
+        return f"Partition(place={self.place!r}, next_seq={self.next_seq})"
 
 
 class NewRow(NamedTuple):
@@ -261,6 +262,13 @@ class WriteTransaction(ReadTransaction):
             partition: As the last `insert` returned it.
             searched: Whether memories or entities were added or changed.
             rewritten: Whether any of them was replaced or removed, rather than added.
+        """
+
+    @abstractmethod
+    def owe_purge(self) -> None:
+        """Record that `Storage.purge` must follow: it is made up for if this process is killed before it.
+
+        Called by each transaction that removes text on purpose, except that `erase` does this by itself.
         """
 
     @abstractmethod

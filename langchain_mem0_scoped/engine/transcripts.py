@@ -108,6 +108,7 @@ class EngineTranscripts:
             partition = transaction.find(user_id)
             if partition is not None:
                 sessions.remove_session(transaction, partition, session_id)
+                transaction.owe_purge()
         self._purge()
 
     def erase(self, user_id: str) -> int:

@@ -14,6 +14,7 @@ from weakref import WeakSet
 
 from ..errors import BackendError, ErasureError
 from ..fork import INIT_LOCK, ForkHooks, register_fork_hooks
+from . import file_state
 from .database_file import (
     check_header,
     check_schema_version,
@@ -22,6 +23,14 @@ from .database_file import (
     file_error,
     remove_empty_log,
     switch_to_wal,
+)
+from .file_guard import (
+    FileGuard,
+    FileOverwritten,
+    GuardedConnection,
+    identity,
+    refuse_foreign_log,
+    refuse_hard_links,
 )
 
 _OLDEST_SQLITE: Final = (3, 35)  # RETURNING
@@ -40,19 +49,22 @@ class Database:
         fingerprint: Which embedding its vectors come from; recorded in a new file, compared in an old one.
 
     Raises:
-        BackendError: It cannot be opened, is no database, is another program's, has another schema, or was built with
-            another embedding. The file is left as it was.
+        BackendError: It cannot be opened, is no database, is another program's, has another schema, was built with
+            another embedding, has a second name, or lies beside the log of another copy. The file is left as it was.
     """
 
     def __init__(self, path: Path, fingerprint: str) -> None:
-        # The working directory may change later.
-        self.path = path.absolute()
+        # The working directory may change later. And a symbolic link may be changed to another file.
+        self.path = Path(os.path.realpath(path))
         self._pool = threading.Condition()
-        self._idle: list[sqlite3.Connection] = []
+        self._idle: list[GuardedConnection] = []
         self._in_use = 0
         self._paused = False
         self._closed = False
         self._needs_truncation = False
+        self._done_truncation = file_state.NOTHING
+        self._failure: str | None = None
+        self._keeper: sqlite3.Connection | None = None
         self._pragmas: tuple[str, ...] = ()
         self._writer = threading.Lock()
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
@@ -63,6 +75,9 @@ class Database:
                 with remove_empty_log(self.path):
                     self._open(fingerprint)
                 _open_databases.add(self)
+            if self._needs_truncation:
+                with suppress(BackendError):
+                    self._try_truncate()
         except (OSError, sqlite3.Error) as error:
             failure = file_error(error, self.path)
         else:
@@ -76,10 +91,12 @@ class Database:
         lock the process holds on it (https://www.sqlite.org/howtocorrupt.html, section 2.2).
         """
         create_file(self.path)
-        found = self.path.stat()
-        self._identity = (found.st_dev, found.st_ino)
-        if all(other._closed or other._identity != self._identity for other in _open_databases):
+        refuse_hard_links(self.path, self.path.stat().st_nlink)
+        found = identity(self.path)
+        if all(other._closed or other._guard.file_identity != found for other in _open_databases):
             check_header(self.path)
+            refuse_foreign_log(self.path)
+        self._guard = FileGuard(self.path)
 
     def _open(self, fingerprint: str) -> None:
         connection = self._connect()
@@ -97,10 +114,13 @@ class Database:
                     f"the memory file was built with the embedding {recorded!r}, not {fingerprint!r}; "
                     "their vectors cannot be compared: use the same one, or another path"
                 )
+            # A process that removed text was killed before it emptied the log.
+            if file_state.owed_truncation(connection) != file_state.NOTHING:
+                self._needs_truncation = True
         finally:
             connection.close()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> GuardedConnection:
         connection = sqlite3.connect(
             f"{self.path.as_uri()}?mode=rw",
             uri=True,
@@ -108,6 +128,7 @@ class Database:
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
+            factory=GuardedConnection,
         )
         try:
             # Sorters and statement journals in memory: a temporary file would hold text that nothing overwrites.
@@ -137,32 +158,40 @@ class Database:
             connection.close()
 
     @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
+    def _connection(self) -> Iterator[GuardedConnection]:
         connection = self._borrow()
         try:
             yield connection
         finally:
             self._return(connection)
 
-    def _borrow(self) -> sqlite3.Connection:
+    def _borrow(self) -> GuardedConnection:
         with self._pool:
             while self._paused:
                 self._pool.wait()
             if self._closed:
                 raise BackendError("the embedded store is closed; build a new client with local_memory(path)")
+            if self._failure is not None:
+                raise BackendError(self._failure)
+            is_only = not self._in_use and not self._idle
             self._in_use += 1
             if self._idle:
                 return self._idle.pop()
+        connection: GuardedConnection | None = None
         try:
-            return self._connect()
+            connection = self._connect()
+            self._guard.begin(connection, is_only=is_only)
         except BaseException:
+            if connection is not None:
+                connection.close()
             self._return(None)
             raise
+        return connection
 
-    def _return(self, connection: sqlite3.Connection | None) -> None:
+    def _return(self, connection: GuardedConnection | None) -> None:
         with self._pool:
             self._in_use -= 1
-            keep = connection is not None and not self._closed and len(self._idle) < _MAX_IDLE
+            keep = connection is not None and not self._closed and self._failure is None and len(self._idle) < _MAX_IDLE
             # One whose rollback failed is still in its transaction.
             if connection is not None and (keep := keep and not connection.in_transaction):
                 self._idle.append(connection)
@@ -170,22 +199,47 @@ class Database:
         if connection is not None and not keep:
             connection.close()
 
-    def _check_same_file(self) -> None:
-        """Check the path: a connection goes on writing to a file that was deleted or replaced, where it is lost."""
+    def _check_file(self, connection: GuardedConnection) -> None:
+        """Return if the file is still the one that was opened.
+
+        Raises:
+            BackendError: It was deleted, replaced, overwritten or linked: nothing more is read or written.
+        """
         try:
-            found = os.stat(self.path)
-        except OSError:
-            found = None
-        if found is None or (found.st_dev, found.st_ino) != self._identity:
-            raise BackendError("the memory file was deleted or replaced; build a new client with local_memory(path)")
+            self._guard.check(connection)
+        except FileOverwritten as error:
+            failure = str(error)
+        else:
+            return
+        self._abandon(failure)
+        raise BackendError(failure)
+
+    def _abandon(self, failure: str) -> None:
+        """Use no connection any more, and leave the file and its log as they are."""
+        with self._pool:
+            self._failure = failure
+            idle, self._idle = self._idle, []
+            if self._keeper is None:
+                # The last connection to be closed writes the log into the file, which may now be another one; unless
+                # it may only read.
+                with suppress(OSError, sqlite3.Error):
+                    self._keeper = sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
+                    self._keeper.execute("SELECT 1 FROM state").fetchone()
+        for connection in idle:
+            connection.close()
 
     def close(self) -> None:
         """Close every idle connection; those in use are closed when they are returned."""
+        with suppress(BackendError, sqlite3.Error):
+            self.query("SELECT 1 FROM state", ())
         with self._pool:
             self._closed = True
             idle, self._idle = self._idle, []
+            keeper, self._keeper = self._keeper, None
         for connection in idle:
             connection.close()
+        if keeper is not None:
+            keeper.close()
 
     # -- forks. SQLite forbids using a connection after a fork, even closing it: so none is open when it happens.
 
@@ -222,6 +276,7 @@ class Database:
         try:
             connection = self._borrow()
             try:
+                self._check_file(connection)
                 return connection.execute(sql, parameters).fetchall()
             finally:
                 self._return(connection)
@@ -237,6 +292,7 @@ class Database:
         """
         try:
             with self._connection() as connection:
+                self._check_file(connection)
                 connection.execute("BEGIN")
                 try:
                     yield connection
@@ -256,10 +312,15 @@ class Database:
         try:
             # Writers of one process wait here: SQLite waits by sleeping, and one may wait far longer than others.
             with self._writer, self._connection() as connection:
-                self._check_same_file()
                 connection.execute("BEGIN IMMEDIATE")
                 try:
+                    self._check_file(connection)
+                    self._guard.check_log()
+                    owed = self._read_owed(connection)
+                    changes = connection.total_changes
                     yield connection
+                    if connection.total_changes != changes:
+                        self._finish(connection, owed)
                     connection.execute("COMMIT")
                 finally:
                     if connection.in_transaction:
@@ -270,6 +331,19 @@ class Database:
             # The write is committed, even if this fails.
             with suppress(BackendError):
                 self._try_truncate()
+
+    def _read_owed(self, connection: sqlite3.Connection) -> bytes:
+        """Return which truncation earlier transactions owe; have it made up for if this process has not."""
+        owed = file_state.owed_truncation(connection)
+        if owed not in (file_state.NOTHING, self._done_truncation):
+            self._needs_truncation = True
+        return owed
+
+    def _finish(self, connection: GuardedConnection, owed: bytes) -> None:
+        """Mark a transaction before it is committed, and record that what was owed before is done."""
+        if owed != file_state.NOTHING and owed == self._done_truncation == file_state.owed_truncation(connection):
+            file_state.forget_truncation(connection)
+        connection.stamps = (*connection.stamps[-2:], file_state.advance(connection))
 
     def truncate(self) -> None:
         """Move everything from the write-ahead log into the file and empty the log, which still holds deleted text.
@@ -291,6 +365,8 @@ class Database:
         try:
             # Other writers get their turn between attempts.
             with self._writer, self._connection() as connection:
+                self._check_file(connection)
+                owed = file_state.owed_truncation(connection)
                 connection.execute("PRAGMA busy_timeout=100")
                 try:
                     (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -299,6 +375,8 @@ class Database:
         except sqlite3.Error as error:
             raise file_error(error, self.path) from None
         self._needs_truncation = bool(busy)
+        if not busy:
+            self._done_truncation = owed
         return not busy
 
 

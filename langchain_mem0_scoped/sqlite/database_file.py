@@ -13,23 +13,25 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import BackendError
+from . import file_state
 
 APPLICATION_ID: Final = 0x6D30_7363
 """Bytes 68 to 71 of the file ("m0sc"), which tell it from other programs' databases."""
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 _PAGE_SIZE: Final = 8192
 
 # Text of users is in `texts` and in no other table (see text_table.py). The tables that are clustered by user hold
 # numbers: SQLite leaves copies of a row behind when it splits a page, so nothing that must be erasable may be in one.
-_SCHEMA = """
+_SCHEMA = f"""
+{file_state.SCHEMA};
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE texts (ref INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE free_texts (capacity INTEGER, ref INTEGER, PRIMARY KEY (capacity, ref)) WITHOUT ROWID;
 CREATE TABLE partitions (
-    pid INTEGER PRIMARY KEY AUTOINCREMENT, user_hash INTEGER NOT NULL, name_ref INTEGER NOT NULL,
-    searched_seq INTEGER NOT NULL, rewrites INTEGER NOT NULL, next_seq INTEGER NOT NULL
+    pid INTEGER PRIMARY KEY, user_hash INTEGER NOT NULL, name_ref INTEGER NOT NULL,
+    stamp INTEGER NOT NULL, epoch INTEGER NOT NULL, next_seq INTEGER NOT NULL
 );
 CREATE INDEX partitions_by_user_hash ON partitions (user_hash);
 CREATE TABLE items (
@@ -41,7 +43,6 @@ CREATE TABLE items (
 CREATE TABLE ids (
     pid INTEGER, kind INTEGER, id BLOB, seq INTEGER NOT NULL, PRIMARY KEY (pid, kind, id)
 ) WITHOUT ROWID;
-CREATE TABLE erasures (eid INTEGER PRIMARY KEY AUTOINCREMENT, user_hash INTEGER NOT NULL, at REAL NOT NULL);
 """
 
 
@@ -127,6 +128,7 @@ def create_tables(connection: sqlite3.Connection, fingerprint: str) -> None:
                 connection.execute(statement)
             meta = [("salt", secrets.token_bytes(16)), ("embedding", fingerprint.encode())]
             connection.executemany("INSERT INTO meta VALUES (?, ?)", meta)
+            file_state.create(connection)
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         connection.execute("COMMIT")

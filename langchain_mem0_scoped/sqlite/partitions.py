@@ -5,27 +5,25 @@ from __future__ import annotations
 import hashlib
 import secrets
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..engine.storage import NewRow, Partition, ReadTransaction, RowKind, StoredRow, WriteTransaction
 from ..errors import BackendError, ErasureError
 from ..requests import ErasureToken
+from . import file_state
 from . import text_table as texts
+from .body_mark import KEY_BYTES, seal, seal_name, unseal, unseal_name
 
 AT_ONCE: Final = 500
 """How many values one statement lists: fewer than the question marks that every build of SQLite takes."""
 
-_KEY_BYTES: Final = 16
-_ERASURES_KEPT: Final = 3600.0
-"""Seconds for which an erasure is listed, for calls of users without a partition that began before it."""
-
 _TABLES: Final = ("ids", "items", "partitions")
 """The tables that hold rows of a partition, by its number."""
 
+# LEFT JOIN: a row whose text is gone must be noticed.
 _ROWS: Final = (
-    "SELECT seq, id, body, vector FROM items JOIN texts USING (ref) WHERE pid = ? AND kind = ? AND parent = ?"
+    "SELECT seq, id, body, vector FROM items LEFT JOIN texts USING (ref) WHERE pid = ? AND kind = ? AND parent = ?"
 )
 
 
@@ -35,28 +33,41 @@ def user_hash(user_id: str, salt: bytes) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-def is_name_of(user_id: str, name: bytes) -> bool:
-    """Compare a user id with what `texts` holds for a partition: its key, the user's id, padding."""
-    return texts.unpad(name)[_KEY_BYTES:] == user_id.encode()
+class Found(NamedTuple):
+    """A partition as it is found.
+
+    Attributes:
+        partition: What the engine sees of it.
+        stamp: A random number, new with each change of rows that are searched.
+        epoch: A random number, new where such rows were replaced or removed.
+    """
+
+    partition: Partition
+    stamp: int
+    epoch: int
 
 
-def find(user_id: str, rows: Sequence[Sequence[Any]]) -> Partition | None:
-    """Return a user's partition from the rows of `FIND`."""
-    for pid, searched_seq, rewrites, next_seq, name in rows:
+def find(user_id: str, rows: Sequence[Sequence[Any]]) -> Found | None:
+    """Return a user's partition from the rows of `FIND`.
+
+    Raises:
+        BackendError: A row and its text do not belong together.
+    """
+    for pid, stamp, epoch, next_seq, name in rows:
+        key, owner = unseal_name(pid, name)
         # Two users may have the same hash: the whole id decides.
-        if is_name_of(user_id, name):
-            return Partition(pid, (pid, searched_seq, rewrites), next_seq, name[:_KEY_BYTES])
+        if owner == user_id.encode():
+            return Found(Partition(pid, next_seq, key), stamp, epoch)
     return None
 
 
 FIND: Final = (
-    "SELECT pid, searched_seq, rewrites, next_seq, body FROM partitions JOIN texts ON ref = name_ref "
-    "WHERE user_hash = ?"
+    "SELECT pid, stamp, epoch, next_seq, body FROM partitions LEFT JOIN texts ON ref = name_ref WHERE user_hash = ?"
 )
 """Reads the partitions of a user hash; see `find`."""
 
 
-def marks(values: Sequence[Any]) -> str:
+def placeholders(values: Sequence[Any]) -> str:
     """Return as many question marks as there are values."""
     return ",".join("?" * len(values))
 
@@ -84,37 +95,33 @@ class SqliteReadTransaction(ReadTransaction):
     def find(self, user_id: str) -> Partition | None:
         if user_id not in self._found:
             rows = self._connection.execute(FIND, (user_hash(user_id, self._salt),)).fetchall()
-            self._found[user_id] = find(user_id, rows)
+            found = find(user_id, rows)
+            self._found[user_id] = None if found is None else found.partition
         return self._found[user_id]
 
     def token(self, user_id: str) -> ErasureToken:
-        """Return (the partition's number, 0), or (None, the number of the latest erasure of anybody)."""
+        """Return (a hash of the partition's key), or (how many erasures there were, the secret of the next one)."""
         partition = self.find(user_id)
         if partition is not None:
-            return (partition.place, 0)
-        row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'erasures'").fetchone()
-        return (None, 0 if row is None else row[0])
+            return (_partition_token(partition),)
+        count, secret = file_state.read_erasures(self._connection)
+        return (count, secret.hex())
 
     def is_erased_since(self, user_id: str, token: ErasureToken) -> bool:
-        """Compare partition numbers, which are never used again; or look into the list of the last hour's erasures.
-
-        The list is for users who had no partition: a call of theirs has read nothing that an erasure removed.
-        """
-        pid, eid = token
-        if pid is not None:
+        """Compare partition keys; or look into the list of erasures, for a user who had no partition."""
+        if len(token) == 1:
             partition = self.find(user_id)
-            return partition is None or partition.place != pid
-        listed = self._connection.execute(
-            "SELECT 1 FROM erasures WHERE eid > ? AND user_hash = ?", (eid, user_hash(user_id, self._salt))
-        )
-        return listed.fetchone() is not None
+            return partition is None or _partition_token(partition) != token[0]
+        count, secret = token
+        began = file_state.Erasures(count, bytes.fromhex(secret))
+        return file_state.read_erasures(self._connection).is_listed_since(self._connection, user_id, began)
 
     def find_ids(self, partition: Partition, kind: RowKind, ids: Sequence[bytes]) -> dict[bytes, int]:
         found: dict[bytes, int] = {}
         for some in chunks(ids):
             found.update(
                 self._connection.execute(
-                    f"SELECT id, seq FROM ids WHERE pid = ? AND kind = ? AND id IN ({marks(some)})",
+                    f"SELECT id, seq FROM ids WHERE pid = ? AND kind = ? AND id IN ({placeholders(some)})",
                     (partition.place, kind, *some),
                 )
             )
@@ -133,23 +140,25 @@ class SqliteReadTransaction(ReadTransaction):
         if seqs is None:
             limit = -1 if last is None else last
             found = self._connection.execute(f"{_ROWS} ORDER BY seq DESC LIMIT ?", (*place, limit)).fetchall()
-            return [_to_row(*row) for row in reversed(found)]
+            return [_to_row(partition, kind, parent, *row) for row in reversed(found)]
         wanted = sorted(set(seqs))
         rows = [
-            _to_row(*row)
+            _to_row(partition, kind, parent, *row)
             for some in chunks(wanted)
-            for row in self._connection.execute(f"{_ROWS} AND seq IN ({marks(some)}) ORDER BY seq", (*place, *some))
+            for row in self._connection.execute(
+                f"{_ROWS} AND seq IN ({placeholders(some)}) ORDER BY seq", (*place, *some)
+            )
         ]
         return rows if last is None else rows[max(len(rows) - last, 0) :]
 
     def latest(self, partition: Partition, kind: RowKind) -> Iterator[StoredRow]:
         rows = self._connection.execute(
-            "SELECT seq, id, body, x'' FROM items JOIN texts USING (ref) WHERE pid = ? AND kind = ? AND parent = 0 "
-            "ORDER BY said_at DESC, seq DESC",
+            "SELECT seq, id, body, x'' FROM items LEFT JOIN texts USING (ref) "
+            "WHERE pid = ? AND kind = ? AND parent = 0 ORDER BY said_at DESC, seq DESC",
             (partition.place, kind),
         )
         for row in rows:
-            yield _to_row(*row)
+            yield _to_row(partition, kind, 0, *row)
 
     def has_rows(self, partition: Partition, kind: RowKind) -> bool:
         found = self._connection.execute(
@@ -171,14 +180,13 @@ class SqliteWriteTransaction(SqliteReadTransaction, WriteTransaction):
         if self.find(user_id) is not None:
             raise BackendError("this user has a partition; find it")
         self._found.clear()
-        key = secrets.token_bytes(_KEY_BYTES)
-        name_ref = texts.put(self._connection, key + user_id.encode())
-        (pid,) = self._connection.execute(
-            "INSERT INTO partitions (user_hash, name_ref, searched_seq, rewrites, next_seq) VALUES (?, ?, 0, 0, 0) "
-            "RETURNING pid",
-            (user_hash(user_id, self._salt), name_ref),
-        ).fetchone()
-        return Partition(pid, (pid, 0, 0), 0, key)
+        key, pid = secrets.token_bytes(KEY_BYTES), _random_number()
+        name_ref = texts.put(self._connection, seal_name(key, pid, user_id))
+        self._connection.execute(
+            "INSERT INTO partitions (pid, user_hash, name_ref, stamp, epoch, next_seq) VALUES (?, ?, ?, ?, ?, 0)",
+            (pid, user_hash(user_id, self._salt), name_ref, _random_number(), _random_number()),
+        )
+        return Partition(pid, 0, key)
 
     def require_dimensions(self, dimensions: int) -> None:
         row = self._connection.execute("SELECT value FROM meta WHERE key = 'dimensions'").fetchone()
@@ -193,8 +201,9 @@ class SqliteWriteTransaction(SqliteReadTransaction, WriteTransaction):
     def insert(self, partition: Partition, rows: Sequence[NewRow]) -> Partition:
         if not rows:
             return partition
-        refs = texts.put_all(self._connection, [row.body for row in rows])
-        pid, start = partition.place, partition.next_seq
+        pid, start, key = partition.place, partition.next_seq, partition.key
+        sealed = [seal(key, row.kind, row.parent, seq, row.id, row.body) for seq, row in enumerate(rows, start)]
+        refs = texts.put_all(self._connection, sealed)
         try:
             self._connection.executemany(
                 "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -212,21 +221,22 @@ class SqliteWriteTransaction(SqliteReadTransaction, WriteTransaction):
     def rewrite(self, partition: Partition, seq: int, row: NewRow, *, keep_vector: bool = False) -> None:
         place = (partition.place, row.kind, row.parent, seq)
         where = "pid = ? AND kind = ? AND parent = ? AND seq = ?"
-        old = self._connection.execute(f"SELECT ref FROM items WHERE {where}", place).fetchone()
+        old = self._connection.execute(f"SELECT ref, id FROM items WHERE {where}", place).fetchone()
         if old is None:
             raise BackendError("the row that was to be replaced is gone; nothing was stored")
-        ref = texts.put(self._connection, row.body)
+        old_ref, row_id = old
+        ref = texts.put(self._connection, seal(partition.key, row.kind, row.parent, seq, row_id, row.body))
         changed: dict[str, Any] = {"ref": ref, "length": row.length, "terms": row.terms}
         if not keep_vector:
             changed["vector"] = row.vector
         columns = ", ".join(f"{column} = ?" for column in changed)
         self._connection.execute(f"UPDATE items SET {columns} WHERE {where}", (*changed.values(), *place))
-        texts.drop(self._connection, old)
+        texts.drop(self._connection, [old_ref])
 
     def remove(self, partition: Partition, kind: RowKind, seqs: Sequence[int], parent: int = 0) -> None:
         for some in chunks(seqs):
             place = (partition.place, kind, parent, *some)
-            where = f"pid = ? AND kind = ? AND parent = ? AND seq IN ({marks(some)})"
+            where = f"pid = ? AND kind = ? AND parent = ? AND seq IN ({placeholders(some)})"
             gone = self._connection.execute(f"SELECT ref, id FROM items WHERE {where}", place).fetchall()
             self._connection.execute(f"DELETE FROM items WHERE {where}", place)
             self._connection.executemany(
@@ -238,16 +248,23 @@ class SqliteWriteTransaction(SqliteReadTransaction, WriteTransaction):
     def bump_version(self, partition: Partition, *, searched: bool, rewritten: bool) -> None:
         self._found.clear()
         self._connection.execute(
-            "UPDATE partitions SET searched_seq = iif(?, ?, searched_seq), rewrites = rewrites + ?, next_seq = ? "
-            "WHERE pid = ?",
-            (searched, partition.next_seq, rewritten, partition.next_seq, partition.place),
+            "UPDATE partitions SET stamp = iif(?, ?, stamp), epoch = iif(?, ?, epoch), next_seq = ? WHERE pid = ?",
+            (
+                searched or rewritten,
+                _random_number(),
+                rewritten,
+                _random_number(),
+                partition.next_seq,
+                partition.place,
+            ),
         )
 
+    def owe_purge(self) -> None:
+        file_state.owe_truncation(self._connection)
+
     def erase(self, user_id: str) -> dict[RowKind, int]:
-        self.forget_old_erasures()
-        self._connection.execute(
-            "INSERT INTO erasures (user_hash, at) VALUES (?, ?)", (user_hash(user_id, self._salt), time.time())
-        )
+        self.owe_purge()
+        file_state.list_erasure(self._connection, user_id)
         partition = self.find(user_id)
         self._found.clear()
         counts = dict.fromkeys(RowKind, 0)
@@ -271,13 +288,18 @@ class SqliteWriteTransaction(SqliteReadTransaction, WriteTransaction):
             )
         return counts
 
-    def forget_old_erasures(self) -> None:
-        """Remove erasures from the list that are older than an hour, at most 100 of them."""
-        self._connection.execute(
-            "DELETE FROM erasures WHERE eid IN (SELECT eid FROM erasures ORDER BY eid LIMIT 100) AND at < ?",
-            (time.time() - _ERASURES_KEPT,),
-        )
+
+def _to_row(
+    partition: Partition, kind: RowKind, parent: int, seq: int, row_id: bytes, body: bytes | None, vector: bytes
+) -> StoredRow:
+    return StoredRow(seq, row_id, unseal(partition.key, kind, parent, seq, row_id, body), vector)
 
 
-def _to_row(seq: int, item_id: bytes, body: bytes, vector: bytes) -> StoredRow:
-    return StoredRow(seq, item_id, texts.unpad(body), vector)
+def _partition_token(partition: Partition) -> str:
+    """Return a name of a partition that is never used again, and says nothing of the key."""
+    return hashlib.blake2b(b"erasure token", key=partition.key, digest_size=16).hexdigest()
+
+
+def _random_number() -> int:
+    """Return a positive number that is never drawn twice, in this file or in a copy of it."""
+    return secrets.randbits(63)

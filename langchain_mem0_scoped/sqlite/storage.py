@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from ..engine.storage import ReadTransaction, RowKind, Snapshot, Storage, Version, WriteTransaction
-from . import text_table as texts
+from .body_mark import KEY_BYTES, mixed_file, unseal, user_of_name
 from .database import Database
 from .partitions import (
     FIND,
@@ -17,18 +16,20 @@ from .partitions import (
     SqliteWriteTransaction,
     chunks,
     find,
-    is_name_of,
-    marks,
+    placeholders,
     user_hash,
 )
 
-_TIDY_SECONDS: Final = 60.0
-"""How often a write also shortens the list of erasures."""
+_NO_ROW: Final = (-1, b"")
 
 _BODIES: Final = """
-SELECT seq, texts.body, names.body FROM partitions JOIN texts AS names ON names.ref = name_ref
-JOIN items ON items.pid = partitions.pid JOIN texts ON texts.ref = items.ref
-WHERE partitions.pid = ? AND searched_seq = ? AND rewrites = ? AND kind = ? AND parent = 0 AND seq IN
+SELECT seq, id, texts.body, names.body FROM partitions JOIN texts AS names ON names.ref = name_ref
+JOIN items ON items.pid = partitions.pid LEFT JOIN texts ON texts.ref = items.ref
+WHERE partitions.pid = ? AND stamp = ? AND kind = ? AND parent = 0 AND seq IN
+"""
+
+_SEARCHED: Final = """
+SELECT id, seq, vector, terms, length FROM items WHERE pid = ? AND kind = ? AND parent = 0 AND seq >= ? ORDER BY seq
 """
 
 
@@ -48,7 +49,6 @@ class SqliteStorage(Storage):
 
     def __init__(self, path: Path, fingerprint: str) -> None:
         self.database = Database(path, fingerprint)
-        self._tidied = float("-inf")
 
     @contextmanager
     def reading(self) -> Iterator[ReadTransaction]:
@@ -58,43 +58,51 @@ class SqliteStorage(Storage):
     @contextmanager
     def writing(self) -> Iterator[WriteTransaction]:
         with self.database.writing() as connection:
-            transaction = SqliteWriteTransaction(connection, self.database.salt)
-            yield transaction
-            if time.monotonic() - self._tidied > _TIDY_SECONDS:
-                transaction.forget_old_erasures()
-                self._tidied = time.monotonic()
+            yield SqliteWriteTransaction(connection, self.database.salt)
 
     def snapshot(self, user_id: str, kind: RowKind, cached: Version | None) -> Snapshot | None:
+        """See `Storage.snapshot`. A version is (partition, stamp, epoch, number and id of the last row).
+
+        Rows were only added since if nothing was replaced or removed (the epoch is the same), and the last row is still
+        there: its id is random, so it is in no other history of the file, such as one that a backup began.
+        """
         hashed = user_hash(user_id, self.database.salt)
         with self.database.reading() as connection:
-            partition = find(user_id, connection.execute(FIND, (hashed,)).fetchall())
-            if partition is None:
+            found = find(user_id, connection.execute(FIND, (hashed,)).fetchall())
+            if found is None:
                 return None
-            version = partition.version
-            # What the caller holds may be newer than what this transaction sees.
-            added = cached is not None and cached[::2] == version[::2] and cached[1] <= version[1]
-            start = cached[1] if cached is not None and added else 0
-            rows = connection.execute(
-                "SELECT id, seq, vector, terms, length FROM items "
-                "WHERE pid = ? AND kind = ? AND parent = 0 AND seq >= ? ORDER BY seq",
-                (partition.place, kind, start),
-            ).fetchall()
+            place, key = found.partition.place, found.partition.key
+            follows = cached if cached is not None and (cached[0], cached[2]) == (place, found.epoch) else None
+            last = _NO_ROW if follows is None else follows[3:]
+            rows = connection.execute(_SEARCHED, (place, kind, last[0])).fetchall()
+            if last != _NO_ROW:
+                if rows and (rows[0][1], rows[0][0]) == last:
+                    del rows[0]
+                else:
+                    follows, last = None, _NO_ROW
+                    rows = connection.execute(_SEARCHED, (place, kind, last[0])).fetchall()
+        if rows:
+            last = (rows[-1][1], rows[-1][0])
         columns = map(list, zip(*rows, strict=True)) if rows else ([], [], [], [], [])
-        return Snapshot(version, partition.key, cached if added else None, *columns)
+        return Snapshot((place, found.stamp, found.epoch, *last), key, follows, *columns)
 
     def bodies(self, user_id: str, kind: RowKind, version: Version, seqs: Sequence[int]) -> list[bytes] | None:
+        state = version[:2]
         if not seqs:
-            partition = find(user_id, self.database.query(FIND, (user_hash(user_id, self.database.salt),)))
-            return [] if partition is not None and partition.version == version else None
-        found: dict[int, bytes] = {}
+            found = find(user_id, self.database.query(FIND, (user_hash(user_id, self.database.salt),)))
+            return [] if found is not None and (found.partition.place, found.stamp) == state else None
+        bodies: dict[int, bytes] = {}
         # Each statement compares the version, and equal versions mean equal rows: they need no common transaction.
         for some in chunks(seqs):
-            rows = self.database.query(f"{_BODIES} ({marks(some)})", (*version, kind, *some))
-            if not rows or not is_name_of(user_id, rows[0][2]):
+            rows = self.database.query(f"{_BODIES} ({placeholders(some)})", (*state, kind, *some))
+            if not rows or user_of_name(rows[0][3]) != user_id.encode():
                 return None
-            for seq, body, _ in rows:
-                found[seq] = texts.unpad(body)
-        return [found[seq] for seq in seqs]
+            key = rows[0][3][:KEY_BYTES]
+            for seq, row_id, body, _ in rows:
+                bodies[seq] = unseal(key, kind, 0, seq, row_id, body)
+        if not bodies.keys() >= set(seqs):
+            raise mixed_file()
+        return [bodies[seq] for seq in seqs]
 
     def purge(self) -> None:
         self.database.truncate()

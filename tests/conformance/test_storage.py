@@ -23,7 +23,7 @@ class TestUsers:
         with storage.reading() as transaction:
             assert transaction.find("u_alice") is None
         assert storage.snapshot("u_alice", RowKind.MEMORY, None) is None
-        assert storage.bodies("u_alice", RowKind.MEMORY, found(storage, "u_bob").version, [0]) is None
+        assert storage.bodies("u_alice", RowKind.MEMORY, snapshot_of(storage, "u_bob").version, [0]) is None
 
     def test_partition_is_found_by_the_whole_id(self, storage: Storage) -> None:
         add(storage, "u_alice", memory("hers"))
@@ -348,7 +348,8 @@ class TestErrors:
         ids=["reading", "writing", "snapshot", "follow-up", "bodies"],
     )
     def test_closed_storage_refuses_calls(self, storage: Storage, call: Callable[[Storage, Version], Any]) -> None:
-        version = add(storage, "u_alice", memory("a")).version
+        add(storage, "u_alice", memory("a"))
+        version = snapshot_of(storage).version
         storage.close()
         storage.close()
         with pytest.raises(BackendError, match="closed"):

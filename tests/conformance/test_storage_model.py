@@ -104,7 +104,7 @@ def compared(open_storage: Callable[[Path], Connected]) -> type[RuleBasedStateMa
             self.folder = tempfile.TemporaryDirectory()
             self.connected = open_storage(Path(self.folder.name))
             self.model = MemoryStorage()
-            self.versions: list[tuple[str, Version, Version]] = []
+            self.versions: list[tuple[tuple[str, RowKind], Version, Version]] = []
             self.tokens: list[tuple[str, ErasureToken, ErasureToken]] = []
 
         @initialize()
@@ -154,8 +154,8 @@ def compared(open_storage: Callable[[Path], Connected]) -> type[RuleBasedStateMa
             for user_id in USERS:
                 for kind in (RowKind.MEMORY, RowKind.ENTITY):
                     self.compare(user_id, kind, None, None)
-                    for of_user, in_model, in_storage in self.versions:
-                        if of_user == user_id:
+                    for of, in_model, in_storage in self.versions:
+                        if of == (user_id, kind):
                             self.compare(user_id, kind, in_model, in_storage)
 
         def compare(self, user_id: str, kind: RowKind, in_model: Version | None, in_storage: Version | None) -> None:
@@ -171,8 +171,9 @@ def compared(open_storage: Callable[[Path], Connected]) -> type[RuleBasedStateMa
                 expected.terms,
                 expected.lengths,
             )
-            if (user_id, expected.version, actual.version) not in self.versions:
-                self.versions.append((user_id, expected.version, actual.version))
+            seen = ((user_id, kind), expected.version, actual.version)
+            if seen not in self.versions:
+                self.versions.append(seen)
             if in_model is not None and in_storage is not None:
                 of_then = self.model.bodies(user_id, kind, in_model, expected.seqs)
                 assert self.connected.storage.bodies(user_id, kind, in_storage, actual.seqs) == of_then

@@ -19,6 +19,7 @@ from langchain_mem0_scoped.embeddings import OfflineEmbeddings
 from langchain_mem0_scoped.sqlite import database as database_module
 from langchain_mem0_scoped.sqlite.database import Database
 from langchain_mem0_scoped.sqlite.database_file import APPLICATION_ID, SCHEMA_VERSION, file_error, switch_to_wal
+from langchain_mem0_scoped.sqlite.file_guard import GuardedConnection
 from tests import children
 from tests.faults import Child, assert_sound, files_beside, store
 from tests.support import database_of, run_python
@@ -62,15 +63,14 @@ class TestConnections:
 
     def test_sqlite_that_cannot_overwrite_is_rejected(self, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         before = files_beside(filled)
-        connect = sqlite3.connect
 
-        class Deaf(sqlite3.Connection):
+        class Deaf(GuardedConnection):
             """A build with SQLITE_SECURE_DELETE compiled away answers so."""
 
             def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
                 return super().execute("SELECT 0" if sql.startswith("PRAGMA secure_delete") else sql, *args)
 
-        monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, **options, factory=Deaf))
+        monkeypatch.setattr(database_module, "GuardedConnection", Deaf)
         with pytest.raises(BackendError, match="cannot overwrite deleted data"):
             local_memory(filled)
         monkeypatch.undo()
@@ -123,7 +123,7 @@ class TestConnections:
         assert_sound(path)
 
 
-class Failing(sqlite3.Connection):
+class Failing(GuardedConnection):
     """A connection on which chosen statements fail.
 
     Attributes:
@@ -141,8 +141,7 @@ class Failing(sqlite3.Connection):
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> type[Failing]:
     """Every connection that is opened from now on is of this class."""
-    connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, **options, factory=Failing))
+    monkeypatch.setattr(database_module, "GuardedConnection", Failing)
     monkeypatch.setattr(Failing, "failing", frozenset())
     return Failing
 

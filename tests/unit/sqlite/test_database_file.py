@@ -75,10 +75,13 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: _foreign(path, f"PRAGMA application_id={APPLICATION_ID + 1}"),
         "another program's database.*file of its own",
     ),
-    "an older schema": (lambda path: _marked(path, "user_version", SCHEMA_VERSION - 1), "schema 1.*use another path"),
+    "an older schema": (
+        lambda path: _marked(path, "user_version", SCHEMA_VERSION - 1),
+        f"schema {SCHEMA_VERSION - 1}.*use another path",
+    ),
     "a newer schema": (
         lambda path: _marked(path, "user_version", SCHEMA_VERSION + 1),
-        "schema 3.*upgrade",
+        f"schema {SCHEMA_VERSION + 1}.*upgrade",
     ),
     "a much newer schema": (lambda path: _marked(path, "user_version", 2**31 - 1), "schema 2147483647.*upgrade"),
 }
@@ -142,7 +145,7 @@ class TestRejectedFiles:
         with closing(sqlite3.connect(filled)) as newer:
             newer.execute("PRAGMA wal_autocheckpoint=0")
             newer.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
-            with pytest.raises(BackendError, match=r"schema 3.*upgrade"):
+            with pytest.raises(BackendError, match=rf"schema {SCHEMA_VERSION + 1}.*upgrade"):
                 local_memory(filled).close()
 
     def test_damage_found_later_is_an_error(self, filled: Path) -> None:

@@ -5,8 +5,8 @@ What every storage promises of rows, ids, erasures and tokens is tested in tests
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,8 +14,7 @@ import pytest
 
 from langchain_mem0_scoped.engine.storage import NewRow, RowKind
 from langchain_mem0_scoped.errors import BackendError, ErasureError
-from langchain_mem0_scoped.sqlite import partitions
-from langchain_mem0_scoped.sqlite.partitions import SqliteWriteTransaction
+from langchain_mem0_scoped.sqlite import file_state, partitions
 from langchain_mem0_scoped.sqlite.storage import SqliteStorage
 from tests.faults import assert_sound
 from tests.storages import add, append, bodies_in, entity, erase, found, line, memory, row_id, snapshot_of
@@ -29,6 +28,10 @@ def storage(tmp_path: Path) -> Iterator[SqliteStorage]:
     storage = SqliteStorage(tmp_path / "memory.db", "tests")
     yield storage
     storage.close()
+
+
+def rows_of(storage: SqliteStorage, table: str) -> list[tuple[object, ...]]:
+    return storage.database.query(f"SELECT * FROM {table}", ())
 
 
 def execute(storage: SqliteStorage, sql: str) -> None:
@@ -45,12 +48,12 @@ class TestUserHash:
         assert alice.place != bob.place
         for user_id, own in {"u_alice": alice, "u_bob": bob}.items():
             assert found(storage, user_id) == own
-            assert snapshot_of(storage, user_id).version == own.version
-            assert snapshot_of(storage, user_id, cached=own.version).version == own.version
-        assert storage.snapshot("u_carol", RowKind.MEMORY, alice.version) is None
-        for user_id, other in {"u_alice": bob, "u_bob": alice, "u_carol": alice}.items():
-            assert storage.bodies(user_id, RowKind.MEMORY, other.version, [0]) is None
-        assert storage.bodies("u_alice", RowKind.MEMORY, alice.version, [0]) == [b"hers"]
+        hers, his = snapshot_of(storage, "u_alice").version, snapshot_of(storage, "u_bob").version
+        assert snapshot_of(storage, "u_bob", cached=hers).version == his
+        assert storage.snapshot("u_carol", RowKind.MEMORY, hers) is None
+        for user_id, other in {"u_alice": his, "u_bob": hers, "u_carol": hers}.items():
+            assert storage.bodies(user_id, RowKind.MEMORY, other, [0]) is None
+        assert storage.bodies("u_alice", RowKind.MEMORY, hers, [0]) == [b"hers"]
         erase(storage, "u_alice")
         with storage.reading() as transaction:
             assert transaction.find("u_alice") is None
@@ -63,7 +66,7 @@ class TestUserHash:
     def test_index_holds_no_user_id(self, storage: SqliteStorage) -> None:
         """Its pages may be copied by SQLite, and such copies are not overwritten."""
         add(storage, "u_zyzzogeton", memory("a"))
-        for table in ("partitions", "items", "ids", "erasures", "meta"):
+        for table in ("partitions", "items", "ids", "erasures", "state", "meta"):
             rows = storage.database.query(f"SELECT * FROM {table}", ())
             assert "zyzzogeton" not in repr(rows)
 
@@ -128,7 +131,7 @@ class TestRemovedText:
 
 
 class TestErasures:
-    def test_partition_number_detects_an_erasure_that_is_no_longer_listed(self, storage: SqliteStorage) -> None:
+    def test_key_detects_an_erasure_that_is_no_longer_listed(self, storage: SqliteStorage) -> None:
         add(storage, "u_alice", memory("a"))
         with storage.reading() as transaction:
             before = transaction.token("u_alice")
@@ -140,54 +143,51 @@ class TestErasures:
             # Nor does a new partition hide it.
             add(storage, "u_alice", memory("b"))
 
-    def test_partition_number_is_not_used_again(self, storage: SqliteStorage) -> None:
-        numbers: list[int | str] = []
-        for _ in range(3):
-            numbers.append(add(storage, "u_alice", memory("a")).place)
-            erase(storage, "u_alice")
-        assert numbers == sorted(set(numbers), key=int)
+    def test_partition_number_says_nothing(self, storage: SqliteStorage) -> None:
+        """Numbers that count up would be given again after a backup was restored."""
+        numbers = [int(add(storage, f"u_{number}", memory("a")).place) for number in range(8)]
+        assert len(set(numbers)) == 8
+        assert numbers != sorted(numbers)
+        assert min(numbers) > 2**32
 
-    @pytest.mark.parametrize(("age", "kept"), [(3_500, True), (3_700, False)])
-    def test_erasure_is_listed_for_an_hour(self, storage: SqliteStorage, age: int, kept: bool) -> None:
-        with storage.reading() as transaction:
-            before = transaction.token("u_alice")
-        erase(storage, "u_alice")
-        execute(storage, f"UPDATE erasures SET at = at - {age}")
-        erase(storage, "u_bob")
-        with storage.reading() as transaction:
-            assert transaction.is_erased_since("u_alice", before) is kept
-        assert storage.database.query("SELECT count(*) FROM erasures", ()) == [(2 if kept else 1,)]
-
-    def test_erasure_number_is_not_used_again(self, storage: SqliteStorage) -> None:
-        erase(storage, "u_alice")
-        with storage.reading() as transaction:
-            before = transaction.token("u_bob")
-        execute(storage, "DELETE FROM erasures")
-        erase(storage, "u_bob")
-        with storage.reading() as transaction:
-            assert transaction.is_erased_since("u_bob", before)
-            assert transaction.token("u_bob") != before
-
-    def test_list_is_shortened_by_writes_now_and_then(
+    def test_call_that_began_before_all_listed_erasures_is_stopped(
         self, storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        now = 1_000_000.0
-        monkeypatch.setattr(time, "monotonic", lambda: now)
-        counts: list[int] = []
-        for passed in (0.0, 30.0, 31.0):
-            now += passed
-            execute(storage, f"INSERT INTO erasures (user_hash, at) VALUES (7, {time.time() - 4_000})")
-            add(storage, "u_alice", memory("a"))
-            counts += storage.database.query("SELECT count(*) FROM erasures", ())[0]
-        assert counts == [0, 1, 0]
+        monkeypatch.setattr(file_state, "ERASURES_KEPT", 3)
+        tokens = []
+        for number in range(5):
+            with storage.reading() as transaction:
+                tokens.append(transaction.token("u_alice"))
+            erase(storage, f"u_{number}")
+        assert storage.database.query("SELECT count(*) FROM erasures", ()) == [(3,)]
+        with storage.reading() as transaction:
+            assert [transaction.is_erased_since("u_alice", one) for one in tokens] == [True, True, False, False, False]
 
-    def test_list_is_shortened_by_a_hundred_at_once(self, storage: SqliteStorage) -> None:
-        """One write does not pay for everything that was erased an hour ago."""
-        with storage.database.writing() as connection:
-            old = [(number, time.time() - 4_000) for number in range(150)]
-            connection.executemany("INSERT INTO erasures (user_hash, at) VALUES (?, ?)", old)
-            SqliteWriteTransaction(connection, SALT).forget_old_erasures()
-            assert connection.execute("SELECT count(*) FROM erasures").fetchone() == (50,)
+    def test_file_does_not_say_who_was_erased(self, storage: SqliteStorage) -> None:
+        """Whoever holds the file and guesses a user id finds no tag that is made of it."""
+        secrets = storage.database.query("SELECT secret FROM state", ())[0]
+        erase(storage, "u_alice")
+        storage.purge()
+        (after,) = storage.database.query("SELECT secret FROM state", ())[0]
+        values = [value for table in ("meta", "state", "erasures") for row in rows_of(storage, table) for value in row]
+        keys = [value for value in values if isinstance(value, bytes) and 0 < len(value) <= 64]
+        guesses = {
+            hashlib.blake2b(b"u_alice", key=key, digest_size=size, person=person).digest()
+            for key in keys
+            for size in (8, 16)
+            for person in (b"", b"erased user")
+        }
+        assert not guesses & set(keys)
+        # The secret of the tag is overwritten, in the log as well.
+        assert left_in(storage.database.path, secrets[0], after) == [after]
+
+    def test_token_of_a_file_that_was_restored_is_not_taken(self, storage: SqliteStorage) -> None:
+        erase(storage, "u_bob")
+        with storage.reading() as transaction:
+            later, other = transaction.token("u_alice"), [1, "00" * 16]
+            assert not transaction.is_erased_since("u_alice", later)
+            assert transaction.is_erased_since("u_alice", other)
+            assert transaction.is_erased_since("u_alice", [2, later[1]])
 
 
 class TestInsert:
@@ -200,8 +200,9 @@ class TestInsert:
 
         def stored(user_id: str) -> Sequence[tuple[object, ...]]:
             return storage.database.query(
-                "SELECT kind, parent, items.seq, items.id, body, said_at, length, vector, terms, ids.seq FROM items "
-                "JOIN texts USING (ref) LEFT JOIN ids USING (pid, kind, id) WHERE pid = ? ORDER BY items.seq",
+                "SELECT kind, parent, items.seq, items.id, substr(body, 17), said_at, length, vector, terms, ids.seq "
+                "FROM items JOIN texts USING (ref) LEFT JOIN ids USING (pid, kind, id) WHERE pid = ? "
+                "ORDER BY items.seq",
                 (found(storage, user_id).place,),
             )
 

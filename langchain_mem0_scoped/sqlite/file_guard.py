@@ -1,0 +1,211 @@
+"""FileGuard: notices a file that was replaced, overwritten or linked while connections are open to it.
+
+SQLite takes for granted that nobody else changes a file. A connection goes on answering from the pages it holds, and
+commits to a log that no longer fits. So each transaction looks at the file's inode, links and time of change. All is
+well while these stay. They change with every checkpoint as well: then the file's own stamp (see file_state.py) must be
+the one that the connection sees, or one that its log leads on from.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Final
+
+from ..errors import BackendError
+from . import file_state
+
+_ATTEMPTS: Final = 5
+_PAUSE: Final = 0.02
+_PATIENCE: Final = 2.0
+_SETTLED_NS: Final = 50_000_000
+"""A file that changed so long ago will show a later change: the clock of a file system moves in steps."""
+
+Stat = tuple[int, int, int, int, int]
+
+
+class FileOverwritten(BackendError):
+    """The file is another one under the same inode. What connections hold of it must not be used any more."""
+
+
+class GuardedConnection(sqlite3.Connection):
+    """A connection, with what it knew of the file when it was last compared.
+
+    Attributes:
+        compared: What the file looked like.
+        stamps: The last commit it saw, after the one before where it made that commit itself and may have failed.
+        data_version: Changes when SQLite drops the pages that this connection holds.
+    """
+
+    compared: Stat | None = None
+    stamps: tuple[bytes, ...] = ()
+    data_version: int = 0
+
+
+class FileGuard:
+    """Compares the file at a path with what connections see.
+
+    Args:
+        path: The file, without symbolic links.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._logs = [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm")]
+        self._identity = identity(path)
+        self._log_inodes: tuple[int, ...] | None = None
+
+    @property
+    def file_identity(self) -> tuple[int, int]:
+        """Device and inode of the file."""
+        return self._identity
+
+    def begin(self, connection: GuardedConnection, *, is_only: bool) -> None:
+        """Note what a new connection sees.
+
+        Args:
+            connection: Outside a transaction.
+            is_only: Whether no other connection is open here. While one is, the log and its index stay the same files.
+        """
+        connection.stamps = (file_state.current_stamp(connection),)
+        connection.data_version = _data_version(connection)
+        if is_only or self._log_inodes is None:
+            self._log_inodes = self._find_logs()
+
+    def check(self, connection: GuardedConnection) -> None:
+        """Return if a connection may read.
+
+        Raises:
+            FileOverwritten: The file was overwritten.
+            BackendError: It was deleted or replaced, or has a second name.
+            sqlite3.Error: It cannot be read.
+        """
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            raise _replaced() from None
+        seen = (found.st_ino, found.st_dev, found.st_nlink, found.st_mtime_ns, found.st_size)
+        if seen != connection.compared:
+            self._compare(connection, seen)
+
+    def check_log(self) -> None:
+        """Return if connections write to the log that lies beside the file.
+
+        Raises:
+            BackendError: The log or its index was deleted or replaced.
+        """
+        if self._find_logs() != self._log_inodes:
+            raise BackendError(
+                f"{self._logs[0]} or {self._logs[1].name} was deleted or replaced while the memory file was open, so "
+                "nothing more can be stored. Stop every process that has the file open, then start again"
+            )
+
+    def _find_logs(self) -> tuple[int, ...]:
+        try:
+            return tuple(os.stat(log).st_ino for log in self._logs)
+        except OSError:
+            return ()
+
+    def _compare(self, connection: GuardedConnection, seen: Stat) -> None:
+        inode, device, links, changed_ns, _ = seen
+        if (device, inode) != self._identity:
+            raise _replaced()
+        refuse_hard_links(self._path, links)
+        # While this connection reads, a checkpoint goes no further than what it sees, and the log stays.
+        begun = not connection.in_transaction
+        if begun:
+            connection.execute("BEGIN")
+        try:
+            version, stamp = _data_version(connection), file_state.current_stamp(connection)
+            # The page changed, and nobody committed anything.
+            is_stale = version == connection.data_version and stamp not in connection.stamps
+            if is_stale or not self._is_in_line(stamp):
+                raise self._overwritten()
+        finally:
+            if begun:
+                connection.execute("ROLLBACK")
+        connection.stamps, connection.data_version = (stamp,), version
+        if abs(time.time_ns() - changed_ns) > _SETTLED_NS:
+            connection.compared = seen
+
+    def _stamp_in_file(self) -> bytes:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return file_state.stamp_in_open_file(self._path)
+            except sqlite3.DatabaseError:
+                # A checkpoint of another process writes the first page before the file has its new length.
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(_PAUSE)
+
+    def _overwritten(self) -> FileOverwritten:
+        return FileOverwritten(
+            f"the memory file {self._path} was overwritten while it was open, perhaps with a backup; nothing is read "
+            f"or stored. Stop every process that has it open, remove {self._logs[0].name} and {self._logs[1].name}, "
+            'put the backup in its place once more and start again (README, "Backup and restore")'
+        )
+
+    def _is_in_line(self, stamp: bytes) -> bool:
+        """Return whether the file holds the commit that a connection sees, or one that the log leads on from."""
+        in_file = self._stamp_in_file()
+        if in_file == stamp:
+            return True
+        chain = file_state.log_stamps(self._logs[0])
+        return in_file in chain and stamp in chain
+
+
+def _replaced() -> BackendError:
+    return BackendError("the memory file was deleted or replaced; build a new client with local_memory(path)")
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """Return device and inode of a file."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def refuse_hard_links(path: Path, links: int) -> None:
+    """Refuse a file with a second name: SQLite keeps a log beside each name, and what is in one is missed by the other.
+
+    Raises:
+        BackendError: There is another name.
+    """
+    if links > 1:
+        raise BackendError(
+            f"{path} has a second name (a hard link), and what is stored under one of them would be lost to the other; "
+            f"keep one name (find them with: find / -xdev -samefile {path}), or make a copy with cp"
+        )
+
+
+def refuse_foreign_log(path: Path) -> None:
+    """Refuse a file beside which the log of another copy was left: SQLite would mix the two.
+
+    The file must not be open in this process.
+
+    Raises:
+        BackendError: The log does not belong to the file.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    for attempt in range(_ATTEMPTS):
+        # Another process may be writing to both meanwhile.
+        if attempt:
+            time.sleep(_PAUSE)
+        if not (log.exists() and log.stat().st_size):
+            return
+        chain = file_state.log_stamps(log)
+        is_empty = not path.stat().st_size
+        if not is_empty and (not chain or file_state.stamp_in_file(path) in chain):
+            return
+    raise BackendError(
+        f"{log} does not belong to {path}: it was left by another copy of the file, and both together would mix up "
+        f"memories. If you have restored a backup, remove the log: rm {log} {path}-shm. If not, put back the file that "
+        'the log belongs to (README, "Backup and restore")'
+    )
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA data_version").fetchone()[0]
+    return version

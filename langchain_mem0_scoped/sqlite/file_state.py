@@ -1,0 +1,195 @@
+"""The state of a file: one row that every commit changes, by which a file, its log and its erasures are told apart.
+
+`current` is random and new with each commit, `previous` is the one before. So the versions of this row in a write-ahead
+log are a chain. The log belongs to the file it lies beside only if the file's own row is a link of that chain.
+
+The row keeps its length, so SQLite overwrites it in place, on page 2 of the file: `log_stamps` finds it there.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+STAMP_BYTES: Final = 16
+NOTHING: Final = bytes(STAMP_BYTES)
+
+# The table is created before all others, so that its only page is page 2. All values have a fixed length.
+SCHEMA: Final = """
+CREATE TABLE state (
+    id INTEGER PRIMARY KEY CHECK (id = 1), magic BLOB NOT NULL, previous BLOB NOT NULL, current BLOB NOT NULL,
+    secret BLOB NOT NULL, erasures BLOB NOT NULL, owed BLOB NOT NULL
+);
+CREATE TABLE erasures (number INTEGER PRIMARY KEY, tag BLOB NOT NULL)
+"""
+
+_MAGIC: Final = b"m0sc file state\n"
+_PAGE: Final = 2
+_COUNT_BYTES: Final = 8
+_ROW_BYTES: Final = len(_MAGIC) + 4 * STAMP_BYTES + _COUNT_BYTES
+
+ERASURES_KEPT: Final = 10_000
+"""How many erasures are listed. A call of a user without rows that began before all of these counts as overtaken."""
+
+_LOG_MAGIC: Final = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Insert the row of a new file."""
+    stamp, secret = secrets.token_bytes(STAMP_BYTES), secrets.token_bytes(STAMP_BYTES)
+    connection.execute(
+        "INSERT INTO state VALUES (1, ?, ?, ?, ?, ?, ?)",
+        (_MAGIC, NOTHING, stamp, secret, bytes(_COUNT_BYTES), NOTHING),
+    )
+
+
+# -- which commit
+
+
+def current_stamp(connection: sqlite3.Connection) -> bytes:
+    """Return the stamp of the last commit that a connection sees."""
+    stamp: bytes = connection.execute("SELECT current FROM state").fetchone()[0]
+    return stamp
+
+
+def advance(connection: sqlite3.Connection) -> bytes:
+    """Give a transaction that is about to be committed a stamp of its own, and return it."""
+    # Not SQLite's randomblob(): it yields the same bytes in two processes after a fork.
+    stamp = secrets.token_bytes(STAMP_BYTES)
+    connection.execute("UPDATE state SET previous = current, current = ?", (stamp,))
+    return stamp
+
+
+def stamp_in_file(path: Path) -> bytes | None:
+    """Return the stamp in a file itself, whatever its log says; None where there is none.
+
+    The file must not be open in this process: closing a descriptor releases SQLite's locks.
+    """
+    with path.open("rb") as file:
+        page_size = int.from_bytes(file.read(18)[16:], "big")
+        file.seek((_PAGE - 1) * page_size)
+        link = _link(file.read(page_size))
+    return None if link is None else link[1]
+
+
+def stamp_in_open_file(path: Path) -> bytes:
+    """As `stamp_in_file`, for a file that this process has open.
+
+    SQLite reads it: it knows of the process's other connections, and keeps their locks.
+
+    Raises:
+        sqlite3.Error: It cannot be read.
+    """
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
+    try:
+        return current_stamp(connection)
+    finally:
+        connection.close()
+
+
+def log_stamps(log: Path) -> list[bytes]:
+    """Return the stamps of the commits in a write-ahead log, after the stamp of the file that it began with."""
+    try:
+        with log.open("rb") as file:
+            links = list(_links(file))
+    except FileNotFoundError:
+        return []
+    return [links[0][0], *(current for _, current in links)] if links else []
+
+
+def _links(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    # https://sqlite.org/fileformat2.html#walformat
+    header = file.read(32)
+    if header[:4] not in _LOG_MAGIC:
+        return
+    page_size, salt = int.from_bytes(header[8:12], "big"), header[16:24]
+    # A frame with another salt is older than the log.
+    while len(frame := file.read(24)) == 24 and frame[8:16] == salt:
+        if int.from_bytes(frame[:4], "big") != _PAGE:
+            file.seek(page_size, 1)
+        elif (link := _link(file.read(page_size))) is not None:
+            yield link
+
+
+def _link(page: bytes) -> tuple[bytes, bytes] | None:
+    """Return `previous` and `current` of the row on its page: SQLite writes the first row of a page at its end."""
+    row = page[-_ROW_BYTES:]
+    if not row.startswith(_MAGIC):
+        return None
+    start = len(_MAGIC)
+    return row[start : start + STAMP_BYTES], row[start + STAMP_BYTES : start + 2 * STAMP_BYTES]
+
+
+# -- removed bytes that are still in the log
+
+
+def owe_truncation(connection: sqlite3.Connection) -> None:
+    """Record, with the transaction that removes text, that the log must be emptied."""
+    connection.execute("UPDATE state SET owed = ?", (secrets.token_bytes(STAMP_BYTES),))
+
+
+def owed_truncation(connection: sqlite3.Connection) -> bytes:
+    """Return which truncation is owed; `NOTHING` for none."""
+    owed: bytes = connection.execute("SELECT owed FROM state").fetchone()[0]
+    return owed
+
+
+def forget_truncation(connection: sqlite3.Connection) -> None:
+    """Record that nothing is owed any more."""
+    connection.execute("UPDATE state SET owed = ?", (NOTHING,))
+
+
+# -- erasures
+
+
+class Erasures(NamedTuple):
+    """How many erasures there were, and the secret under which the next one is tagged.
+
+    The list of erasures must tell a call that began before an erasure whether its user was erased, also where the user
+    had no rows; and must tell nobody else. So each tag is a hash of the user id under a secret, and the secret is then
+    replaced by its own hash and overwritten. A call that began earlier has the earlier secret in its token, and follows
+    the chain from there. Who has only the file cannot go back.
+    """
+
+    count: int
+    secret: bytes
+
+    def is_listed_since(self, connection: sqlite3.Connection, user_id: str, began: Erasures) -> bool:
+        """Return whether a user was erased since then, or it can no longer be told."""
+        if not 0 <= self.count - began.count <= ERASURES_KEPT:
+            return True
+        tags = dict(connection.execute("SELECT number, tag FROM erasures WHERE number >= ?", (began.count,)))
+        secret = began.secret
+        for number in range(began.count, self.count):
+            if tags.get(number) in (None, _tag(secret, user_id)):
+                return True
+            secret = _next_secret(secret)
+        return secret != self.secret
+
+
+def read_erasures(connection: sqlite3.Connection) -> Erasures:
+    """Return where the list of erasures stands."""
+    count, secret = connection.execute("SELECT erasures, secret FROM state").fetchone()
+    return Erasures(int.from_bytes(count, "big"), secret)
+
+
+def list_erasure(connection: sqlite3.Connection, user_id: str) -> None:
+    """List the erasure of a user; overwrite the secret of its tag."""
+    count, secret = read_erasures(connection)
+    connection.execute("INSERT INTO erasures VALUES (?, ?)", (count, _tag(secret, user_id)))
+    connection.execute("DELETE FROM erasures WHERE number <= ?", (count - ERASURES_KEPT,))
+    connection.execute(
+        "UPDATE state SET erasures = ?, secret = ?", ((count + 1).to_bytes(_COUNT_BYTES, "big"), _next_secret(secret))
+    )
+
+
+def _tag(secret: bytes, user_id: str) -> bytes:
+    return blake2b(user_id.encode(), key=secret, digest_size=STAMP_BYTES, person=b"erased user").digest()
+
+
+def _next_secret(secret: bytes) -> bytes:
+    return blake2b(b"", key=secret, digest_size=STAMP_BYTES, person=b"next secret").digest()
