@@ -422,7 +422,7 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
             InputError: As in `messages`.
             BackendError: As in `messages`.
         """
-        self._client.transcript_store().clear(self.user_id, self._session_id)
+        self._client.clear_transcript(self._session_id)
         self._transcript, self._unanswered, self._is_whole = [], 0, True
 
     async def aclear(self) -> None:

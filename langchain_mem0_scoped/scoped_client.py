@@ -89,8 +89,9 @@ class ScopedClient:
     def _bind(self) -> tuple[Client, Backend]:
         if self._bound is None:
             client = backends.resolve(self.client)
-            binding.bind(client, self.transcripts)
-            self._bound = client, backends.backend_for(client)
+            backend = backends.backend_for(client)
+            binding.bind(client, self.transcripts, backend.files() if self.transcripts is not None else ())
+            self._bound = client, backend
         return self._bound
 
     @property
@@ -178,9 +179,7 @@ class ScopedClient:
             backends.check_names_store(self._bind()[0])
 
     def _erase_transcripts(self) -> int:
-        client, backend = self._bind()
-        store = binding.store_of(client, backend.transcripts)
-        return 0 if store is None else store.erase(self.user_id)
+        return sum(store.erase(self.user_id) for store in self.transcript_stores())
 
     # -- reading
 
@@ -285,6 +284,16 @@ class ScopedClient:
         """Return every store that may hold transcripts of this user."""
         client, backend = self._bind()
         return binding.stores_of(client, backend.transcripts)
+
+    def clear_transcript(self, session_id: str) -> None:
+        """Remove a session's messages from every store that may hold some.
+
+        Raises:
+            BackendError: There is no store, or one failed.
+        """
+        self.transcript_store()
+        for store in self.transcript_stores():
+            store.clear(self.user_id, session_id)
 
     @contextmanager
     def turn(self, session_id: str, token: ErasureToken | None) -> Iterator[Turn]:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from ..database_header import is_database
 from ..errors import BackendError, InputError
 
 # The files that SQLite keeps next to a database.
@@ -75,18 +76,30 @@ def refuse_databases(file: Path, databases: Iterable[Path]) -> None:
         databases: Databases that hold memories or conversations.
 
     Raises:
-        InputError: The file is one of these databases, or one of the files that SQLite keeps next to it.
+        InputError: The file is one of these databases, or begins as a database does, or is one of the files that SQLite
+            keeps next to one.
     """
     with suppress(OSError):
         for database in databases:
             real = Path(os.path.realpath(database))
             for other in (real.with_name(real.name + suffix) for suffix in _SUFFIXES):
-                # samefile too, because a file system may ignore case. Neither opens the file: closing a file that
-                # SQLite has open in this process would release SQLite's locks.
+                # samefile too, because a file system may ignore case.
                 if other == Path(os.path.realpath(file)) or (
                     file.exists() and other.exists() and os.path.samefile(file, other)
                 ):
                     raise InputError("path names a database of memories or conversations; choose another file")
+    for suffix in _SUFFIXES:
+        database = file.with_name(file.name.removesuffix(suffix)) if file.name.endswith(suffix) else file
+        if database.name and _is_database(database):
+            raise InputError("path names a database, or a file that belongs to one; choose another file")
+
+
+def _is_database(file: Path) -> bool:
+    try:
+        return file.is_file() and is_database(file)
+    except OSError:
+        # It cannot be read, so it may be one.
+        return True
 
 
 def write_atomically(file: Path, text: str, check: Callable[[], None]) -> None:

@@ -12,11 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from ..database_header import APPLICATION_ID, SQLITE
 from ..errors import BackendError
 from . import file_state
-
-APPLICATION_ID: Final = 0x6D30_7363
-"""Bytes 68 to 71 of the file ("m0sc"), which tell it from other programs' databases."""
 
 SCHEMA_VERSION: Final = 3
 
@@ -68,7 +66,7 @@ def check_header(path: Path) -> None:
         header = file.read(100)
     if not header:
         return
-    if len(header) < 100 or not header.startswith(b"SQLite format 3\x00"):
+    if len(header) < 100 or not header.startswith(SQLITE):
         raise BackendError(f"{path} is not a database; the embedded store needs a file of its own")
     if header[68:72] != APPLICATION_ID.to_bytes(4, "big"):
         raise BackendError(f"{path} is another program's database; the embedded store needs a file of its own")

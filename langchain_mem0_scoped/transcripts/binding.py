@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -18,25 +20,30 @@ _OWN_STORE: Final = object()
 """Recorded instead of a URL or an Engine where the client's own store is used."""
 
 
-def bind(client: object, where: str | Engine | None) -> None:
+def bind(client: object, where: str | Engine | None, memories: Iterable[Path] = ()) -> None:
     """Bind a client to the database that holds its transcripts, once and for every user.
 
     Args:
         client: The mem0 client.
         where: A SQLAlchemy URL or Engine; None changes nothing.
+        memories: The files of the client, in which no transcripts may lie.
 
     Raises:
-        InputError: The client is bound to another database, or `where` is not a SQLAlchemy URL or Engine.
+        InputError: The client is bound to another database, or `where` is not a SQLAlchemy URL or Engine, or names one
+            of these files.
     """
     if where is None:
         return
     from .sql import SqlTranscripts, engine_for, parse_url
+    from .sqlite_file import refuse_files
 
     database = parse_url(where)
     with INIT_LOCK:
         bound = _bound.get(client)
         if bound is None:
-            _bound[client] = (database, SqlTranscripts(engine_for(database)))
+            engine = engine_for(database)
+            refuse_files(engine, memories)
+            _bound[client] = (database, SqlTranscripts(engine))
         elif bound[0] is not database and bound[0] != database:
             raise InputError(
                 "this client already keeps its transcripts in another database; pass the same URL or Engine everywhere"

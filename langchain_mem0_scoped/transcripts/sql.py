@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -14,6 +15,7 @@ from weakref import WeakSet
 from ..errors import BackendError, InputError, ScopedMemoryError, ScopeError
 from ..fork import ForkHooks, register_fork_hooks
 from .appending import Appended, find_new
+from .sqlite_file import create_privately, file_of, refuse_memory_file
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
@@ -61,7 +63,9 @@ def parse_url(where: object) -> URL | Engine:
 
 
 def engine_for(database: URL | Engine) -> Engine:
-    """Return an Engine for a database. It does not connect yet.
+    """Return an Engine for a database, whose log and errors show no parameters. It does not connect yet.
+
+    An Engine of the caller is not changed: what is returned shares its connections.
 
     Args:
         database: As `parse_url` returns it.
@@ -77,7 +81,19 @@ def engine_for(database: URL | Engine) -> Engine:
         raise InputError(f"transcripts need a synchronous driver, not {engine.dialect.driver}; async calls use threads")
     if isinstance(engine.pool, SingletonThreadPool):
         raise InputError("every thread would get its own SQLite database in memory; name a file")
+    if isinstance(database, Engine):
+        engine = engine.execution_options()
+    file_of(engine)  # Named relative to the working directory of now, as its connections are.
+    engine.hide_parameters = True
+    engine.logger = _NoRows(logging.getLogger(engine.logger.name))
     return engine
+
+
+class _NoRows(logging.LoggerAdapter[logging.Logger]):
+    """SQLAlchemy's logger, without the rows that are read: it logs them at the level DEBUG."""
+
+    def isEnabledFor(self, level: int) -> bool:
+        return level > logging.DEBUG and super().isEnabledFor(level)
 
 
 def _new_engine(url: URL) -> Engine:
@@ -85,7 +101,7 @@ def _new_engine(url: URL) -> Engine:
     from sqlalchemy.exc import ArgumentError
 
     try:
-        engine = create_engine(url)
+        engine = create_engine(url, hide_parameters=True)
     except ModuleNotFoundError as error:
         reason = f"its driver is not installed: pip install {error.name}"
     except (ArgumentError, TypeError, ValueError) as error:
@@ -249,8 +265,8 @@ class SqlTranscripts:
 
     def files(self) -> list[Path]:
         """Return the file of an SQLite database; of another database none."""
-        name = self._engine.url.database
-        return [Path(name)] if name and self._engine.dialect.name == "sqlite" else []
+        file = file_of(self._engine)
+        return [] if file is None else [file]
 
     def clear(self, user_id: str, session_id: str) -> None:
         """Remove one session's messages."""
@@ -299,6 +315,8 @@ class SqlTranscripts:
         from sqlalchemy import inspect
         from sqlalchemy.exc import SQLAlchemyError
 
+        create_privately(self._engine)
+        refuse_memory_file(self._engine)
         try:
             self._table.create(self._engine, checkfirst=True)
         except SQLAlchemyError:

@@ -15,6 +15,7 @@ MODULES: Final = modules_of(PACKAGE)
 
 PURE: Final = {
     "errors",
+    "database_header",
     "extraction",
     "filters",
     "fork",
@@ -79,7 +80,7 @@ FOREIGN_PRIVATE_NAMES: Final[dict[tuple[str, str], str]] = {
 }
 """Underscore names of other projects that have no public counterpart: (module, name) -> reason."""
 
-SQL_BELONGS_IN: Final = ("sqlite", "postgres", "backends.mem0_history", "transcripts.sql")
+SQL_BELONGS_IN: Final = ("sqlite", "postgres", "backends.mem0_history", "transcripts.sql", "transcripts.sqlite_file")
 
 
 def names_of(module: str) -> set[str]:

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from langchain_mem0_scoped import BackendError, ErasureError, ScopedMemory, local_memory
+from langchain_mem0_scoped.database_header import APPLICATION_ID
 from langchain_mem0_scoped.embeddings import OfflineEmbeddings
 from langchain_mem0_scoped.sqlite import database as database_module
 from langchain_mem0_scoped.sqlite.database import Database
-from langchain_mem0_scoped.sqlite.database_file import APPLICATION_ID, SCHEMA_VERSION, file_error, switch_to_wal
+from langchain_mem0_scoped.sqlite.database_file import SCHEMA_VERSION, file_error, switch_to_wal
 from langchain_mem0_scoped.sqlite.file_guard import GuardedConnection
 from tests import children
 from tests.faults import Child, assert_sound, files_beside, store

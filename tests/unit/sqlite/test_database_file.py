@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from langchain_mem0_scoped import BackendError, ScopedMemory, local_memory
-from langchain_mem0_scoped.sqlite.database_file import APPLICATION_ID, SCHEMA_VERSION
+from langchain_mem0_scoped.database_header import APPLICATION_ID
+from langchain_mem0_scoped.sqlite.database_file import SCHEMA_VERSION
 from tests import children
 from tests.faults import Bag, Child, assert_sound, files_beside, rows_in, store
 
