@@ -26,7 +26,7 @@ from .database_file import (
 )
 from .file_guard import (
     FileGuard,
-    FileOverwritten,
+    FileUnusable,
     GuardedConnection,
     identity,
     refuse_foreign_log,
@@ -117,6 +117,7 @@ class Database:
             # A process that removed text was killed before it emptied the log.
             if file_state.owed_truncation(connection) != file_state.NOTHING:
                 self._needs_truncation = True
+            _begin_chain(connection)
         finally:
             connection.close()
 
@@ -199,7 +200,7 @@ class Database:
         if connection is not None and not keep:
             connection.close()
 
-    def _check_file(self, connection: GuardedConnection) -> None:
+    def _check_file(self, connection: GuardedConnection, *, writes: bool = False) -> None:
         """Return if the file is still the one that was opened.
 
         Raises:
@@ -207,7 +208,9 @@ class Database:
         """
         try:
             self._guard.check(connection)
-        except FileOverwritten as error:
+            if writes:
+                self._guard.check_log()
+        except FileUnusable as error:
             failure = str(error)
         else:
             return
@@ -314,8 +317,7 @@ class Database:
             with self._writer, self._connection() as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 try:
-                    self._check_file(connection)
-                    self._guard.check_log()
+                    self._check_file(connection, writes=True)
                     owed = self._read_owed(connection)
                     changes = connection.total_changes
                     yield connection
@@ -378,6 +380,25 @@ class Database:
         if not busy:
             self._done_truncation = owed
         return not busy
+
+
+def _begin_chain(connection: sqlite3.Connection) -> None:
+    """Let no earlier copy of the file pass for it; unless another process has it open, which has done so."""
+    is_copy = file_state.is_copy(connection)
+    if not is_copy:
+        connection.execute("PRAGMA busy_timeout=0")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        file_state.begin_chain(connection)
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError:
+        # A disk that is full need not keep anybody from reading.
+        if is_copy:
+            raise
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 _open_databases: WeakSet[Database] = WeakSet()

@@ -19,15 +19,15 @@ from . import file_state
 
 _ATTEMPTS: Final = 5
 _PAUSE: Final = 0.02
-_PATIENCE: Final = 2.0
+_PATIENCE: Final = 0.5
 _SETTLED_NS: Final = 50_000_000
 """A file that changed so long ago will show a later change: the clock of a file system moves in steps."""
 
 Stat = tuple[int, int, int, int, int]
 
 
-class FileOverwritten(BackendError):
-    """The file is another one under the same inode. What connections hold of it must not be used any more."""
+class FileUnusable(BackendError):
+    """The file or its log is another one now. What connections hold of them must not be used any more."""
 
 
 class GuardedConnection(sqlite3.Connection):
@@ -78,8 +78,8 @@ class FileGuard:
         """Return if a connection may read.
 
         Raises:
-            FileOverwritten: The file was overwritten.
-            BackendError: It was deleted or replaced, or has a second name.
+            FileUnusable: The file was overwritten, or its log was deleted or replaced.
+            BackendError: The file was deleted or replaced, or has a second name.
             sqlite3.Error: It cannot be read.
         """
         try:
@@ -94,12 +94,14 @@ class FileGuard:
         """Return if connections write to the log that lies beside the file.
 
         Raises:
-            BackendError: The log or its index was deleted or replaced.
+            FileUnusable: The log or its index was deleted or replaced.
         """
         if self._find_logs() != self._log_inodes:
-            raise BackendError(
-                f"{self._logs[0]} or {self._logs[1].name} was deleted or replaced while the memory file was open, so "
-                "nothing more can be stored. Stop every process that has the file open, then start again"
+            log, index = self._logs
+            raise FileUnusable(
+                f"{log} or {index.name} was deleted or replaced while the memory file was open; nothing more is read "
+                "or stored, and what was in the log is lost. Stop every process that has the file open, then start "
+                'again; to put back a backup see the README, "Backup and restore"'
             )
 
     def _find_logs(self) -> tuple[int, ...]:
@@ -122,6 +124,7 @@ class FileGuard:
             # The page changed, and nobody committed anything.
             is_stale = version == connection.data_version and stamp not in connection.stamps
             if is_stale or not self._is_in_line(stamp):
+                self.check_log()
                 raise self._overwritten()
         finally:
             if begun:
@@ -141,8 +144,36 @@ class FileGuard:
                     raise
             time.sleep(_PAUSE)
 
-    def _overwritten(self) -> FileOverwritten:
-        return FileOverwritten(
+    def _overwritten(self) -> FileUnusable:
+        return FileUnusable(
+            f"the memory file {self._path} was overwritten while it was open, perhaps with a backup; nothing is read "
+            f"or stored. Stop every process that has it open, remove {self._logs[0].name} and {self._logs[1].name}, "
+            'put the backup in its place once more and start again (README, "Backup and restore")'
+        )
+
+    def _is_in_line(self, stamp: bytes) -> bool:
+        """Return whether the file holds the commit that a connection sees, or one that the log leads on from."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                in_file = file_state.stamp_in_open_file(self._path)
+                if in_file == stamp:
+                    return True
+                chain = file_state.log_stamps(self._logs[0])
+                if in_file in chain and stamp in chain:
+                    return True
+                if in_file is not None:
+                    return False
+            except sqlite3.DatabaseError:
+                if time.monotonic() > deadline:
+                    raise
+            # A checkpoint of another process may be between two pages, or before the file has its new length.
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_PAUSE)
+
+    def _overwritten(self) -> FileUnusable:
+        return FileUnusable(
             f"the memory file {self._path} was overwritten while it was open, perhaps with a backup; nothing is read "
             f"or stored. Stop every process that has it open, remove {self._logs[0].name} and {self._logs[1].name}, "
             'put the backup in its place once more and start again (README, "Backup and restore")'

@@ -1,7 +1,11 @@
 """The state of a file: one row that every commit changes, by which a file, its log and its erasures are told apart.
 
 `current` is random and new with each commit, `previous` is the one before. So the versions of this row in a write-ahead
-log are a chain. The log belongs to the file it lies beside only if the file's own row is a link of that chain.
+log are a chain. The log belongs to the file it lies beside only if the file's own row is a link of that chain. Opening
+a file that no other process has open begins a new chain, in which no earlier copy of the file is a link.
+
+`cookie` is the file's schema cookie, a random number. SQLite's backups have another one: so a backup that was made
+meanwhile is told from the file, although its row may be a link.
 
 The row keeps its length, so SQLite overwrites it in place, on page 2 of the file: `log_stamps` finds it there.
 """
@@ -22,7 +26,7 @@ NOTHING: Final = bytes(STAMP_BYTES)
 SCHEMA: Final = """
 CREATE TABLE state (
     id INTEGER PRIMARY KEY CHECK (id = 1), magic BLOB NOT NULL, previous BLOB NOT NULL, current BLOB NOT NULL,
-    secret BLOB NOT NULL, erasures BLOB NOT NULL, owed BLOB NOT NULL
+    secret BLOB NOT NULL, erasures BLOB NOT NULL, owed BLOB NOT NULL, cookie BLOB NOT NULL
 );
 CREATE TABLE erasures (number INTEGER PRIMARY KEY, tag BLOB NOT NULL)
 """
@@ -30,7 +34,10 @@ CREATE TABLE erasures (number INTEGER PRIMARY KEY, tag BLOB NOT NULL)
 _MAGIC: Final = b"m0sc file state\n"
 _PAGE: Final = 2
 _COUNT_BYTES: Final = 8
-_ROW_BYTES: Final = len(_MAGIC) + 4 * STAMP_BYTES + _COUNT_BYTES
+_COOKIE_BYTES: Final = 4
+_ROW_BYTES: Final = len(_MAGIC) + 4 * STAMP_BYTES + _COUNT_BYTES + _COOKIE_BYTES
+_SCHEMA_CHANGES: Final = 10_000
+"""VACUUM and new indexes count the schema cookie up: so far it is still the file's own."""
 
 ERASURES_KEPT: Final = 10_000
 """How many erasures are listed. A call of a user without rows that began before all of these counts as overtaken."""
@@ -39,12 +46,36 @@ _LOG_MAGIC: Final = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 
 
 def create(connection: sqlite3.Connection) -> None:
-    """Insert the row of a new file."""
+    """Insert the row of a new file. Nothing else changes the schema afterwards."""
     stamp, secret = secrets.token_bytes(STAMP_BYTES), secrets.token_bytes(STAMP_BYTES)
     connection.execute(
-        "INSERT INTO state VALUES (1, ?, ?, ?, ?, ?, ?)",
-        (_MAGIC, NOTHING, stamp, secret, bytes(_COUNT_BYTES), NOTHING),
+        "INSERT INTO state VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
+        (_MAGIC, NOTHING, stamp, secret, bytes(_COUNT_BYTES), NOTHING, _new_cookie(connection)),
     )
+
+
+def begin_chain(connection: sqlite3.Connection) -> None:
+    """Begin a new chain of stamps, and make a copy a file of its own. Inside a transaction."""
+    if is_copy(connection):
+        connection.execute("UPDATE state SET cookie = ?", (_new_cookie(connection),))
+    advance(connection)
+
+
+def is_copy(connection: sqlite3.Connection) -> bool:
+    """Return whether SQLite's backup made this file of another."""
+    cookie = connection.execute("PRAGMA schema_version").fetchone()[0]
+    (recorded,) = connection.execute("SELECT cookie FROM state").fetchone()
+    return not _is_own_cookie(cookie, recorded)
+
+
+def _new_cookie(connection: sqlite3.Connection) -> bytes:
+    cookie = secrets.randbelow(2**30) + 2 * _SCHEMA_CHANGES
+    connection.execute(f"PRAGMA schema_version={cookie}")
+    return cookie.to_bytes(_COOKIE_BYTES, "big")
+
+
+def _is_own_cookie(cookie: int, recorded: bytes) -> bool:
+    return 0 <= cookie - int.from_bytes(recorded, "big") < _SCHEMA_CHANGES
 
 
 # -- which commit
@@ -65,18 +96,21 @@ def advance(connection: sqlite3.Connection) -> bytes:
 
 
 def stamp_in_file(path: Path) -> bytes | None:
-    """Return the stamp in a file itself, whatever its log says; None where there is none.
+    """Return the stamp in a file itself, whatever its log says; None where it is a copy, or has none.
 
     The file must not be open in this process: closing a descriptor releases SQLite's locks.
     """
     with path.open("rb") as file:
-        page_size = int.from_bytes(file.read(18)[16:], "big")
+        header = file.read(100)
+        page_size = int.from_bytes(header[16:18], "big")
         file.seek((_PAGE - 1) * page_size)
-        link = _link(file.read(page_size))
-    return None if link is None else link[1]
+        page = file.read(page_size)
+    link = _link(page)
+    is_own = _is_own_cookie(int.from_bytes(header[40:44], "big"), page[-_COOKIE_BYTES:])
+    return link[1] if link is not None and is_own else None
 
 
-def stamp_in_open_file(path: Path) -> bytes:
+def stamp_in_open_file(path: Path) -> bytes | None:
     """As `stamp_in_file`, for a file that this process has open.
 
     SQLite reads it: it knows of the process's other connections, and keeps their locks.
@@ -86,9 +120,11 @@ def stamp_in_open_file(path: Path) -> bytes:
     """
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
     try:
-        return current_stamp(connection)
+        cookie = connection.execute("PRAGMA schema_version").fetchone()[0]
+        stamp, recorded = connection.execute("SELECT current, cookie FROM state").fetchone()
     finally:
         connection.close()
+    return stamp if _is_own_cookie(cookie, recorded) else None
 
 
 def log_stamps(log: Path) -> list[bytes]:
