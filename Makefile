@@ -11,7 +11,7 @@ INSTALL = $(BIN)/python -m pip install --quiet $(VERSIONS)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips in one environment would break it
-.PHONY: help demo test oldest mutants notebooks browser upstream dist lint type format bench recall compare clean
+.PHONY: help demo test oldest restores mutants notebooks browser upstream dist lint type format bench recall compare clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ test: $(VENV)/.dev ## all tests, on two cores; ARGS="-k scope" passes on to pyte
 
 oldest: ## all tests on the oldest LangChain that pyproject.toml allows, in an environment of its own
 	$(MAKE) test VENV=$(VENV)-oldest VERSIONS="$(OLDEST)"
+
+restores: $(VENV)/.dev ## 200 random schedules of backups, restores and kills; ARGS passes on to pytest
+	RESTORE_SCHEDULES=200 $(BIN)/python -m pytest -n 2 tests/isolation/test_restores.py $(ARGS)
 
 mutants: $(VENV)/.dev ## one-line changes of the code that tests must notice; ARGS="scope erasure" names areas
 	$(BIN)/python -m tests.mutants.run $(ARGS)

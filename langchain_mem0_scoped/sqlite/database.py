@@ -66,6 +66,7 @@ class Database:
         self._failure: str | None = None
         self._keeper: sqlite3.Connection | None = None
         self._pragmas: tuple[str, ...] = ()
+        self._guard: FileGuard
         self._writer = threading.Lock()
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise BackendError(f"the embedded store needs SQLite 3.35, this Python has {sqlite3.sqlite_version}")

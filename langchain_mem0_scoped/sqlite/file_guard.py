@@ -133,24 +133,6 @@ class FileGuard:
         if abs(time.time_ns() - changed_ns) > _SETTLED_NS:
             connection.compared = seen
 
-    def _stamp_in_file(self) -> bytes:
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                return file_state.stamp_in_open_file(self._path)
-            except sqlite3.DatabaseError:
-                # A checkpoint of another process writes the first page before the file has its new length.
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(_PAUSE)
-
-    def _overwritten(self) -> FileUnusable:
-        return FileUnusable(
-            f"the memory file {self._path} was overwritten while it was open, perhaps with a backup; nothing is read "
-            f"or stored. Stop every process that has it open, remove {self._logs[0].name} and {self._logs[1].name}, "
-            'put the backup in its place once more and start again (README, "Backup and restore")'
-        )
-
     def _is_in_line(self, stamp: bytes) -> bool:
         """Return whether the file holds the commit that a connection sees, or one that the log leads on from."""
         deadline = time.monotonic() + _PATIENCE
@@ -178,14 +160,6 @@ class FileGuard:
             f"or stored. Stop every process that has it open, remove {self._logs[0].name} and {self._logs[1].name}, "
             'put the backup in its place once more and start again (README, "Backup and restore")'
         )
-
-    def _is_in_line(self, stamp: bytes) -> bool:
-        """Return whether the file holds the commit that a connection sees, or one that the log leads on from."""
-        in_file = self._stamp_in_file()
-        if in_file == stamp:
-            return True
-        chain = file_state.log_stamps(self._logs[0])
-        return in_file in chain and stamp in chain
 
 
 def _replaced() -> BackendError:

@@ -1,11 +1,11 @@
-"""The state of a file: one row that every commit changes, by which a file, its log and its erasures are told apart.
+"""The state of a file: one row that every commit changes, that connects a file, its log and its erasures.
 
 `current` is random and new with each commit, `previous` is the one before. So the versions of this row in a write-ahead
 log are a chain. The log belongs to the file it lies beside only if the file's own row is a link of that chain. Opening
 a file that no other process has open begins a new chain, in which no earlier copy of the file is a link.
 
 `cookie` is the file's schema cookie, a random number. SQLite's backups have another one: so a backup that was made
-meanwhile is told from the file, although its row may be a link.
+meanwhile is not taken for the file, although its row may be a link.
 
 The row keeps its length, so SQLite overwrites it in place, on page 2 of the file: `log_stamps` finds it there.
 """
@@ -183,24 +183,24 @@ def forget_truncation(connection: sqlite3.Connection) -> None:
 
 
 class Erasures(NamedTuple):
-    """How many erasures there were, and the secret under which the next one is tagged.
+    """The number of the next erasure, and the secret under which it is tagged.
 
-    The list of erasures must tell a call that began before an erasure whether its user was erased, also where the user
-    had no rows; and must tell nobody else. So each tag is a hash of the user id under a secret, and the secret is then
-    replaced by its own hash and overwritten. A call that began earlier has the earlier secret in its token, and follows
-    the chain from there. Who has only the file cannot go back.
+    A call that began before an erasure must find out whether its user was erased, also where the user had no rows; and
+    nobody else must. So each tag is a hash of the user id under a secret, and the secret is then replaced by its own
+    hash and overwritten. A call that began earlier has the earlier secret in its token, and computes the later ones.
+    Somebody who has only the file cannot compute the earlier ones.
     """
 
-    count: int
+    number: int
     secret: bytes
 
     def is_listed_since(self, connection: sqlite3.Connection, user_id: str, began: Erasures) -> bool:
-        """Return whether a user was erased since then, or it can no longer be told."""
-        if not 0 <= self.count - began.count <= ERASURES_KEPT:
+        """Return whether a user was erased since then, or it can no longer be known."""
+        if not 0 <= self.number - began.number <= ERASURES_KEPT:
             return True
-        tags = dict(connection.execute("SELECT number, tag FROM erasures WHERE number >= ?", (began.count,)))
+        tags = dict(connection.execute("SELECT number, tag FROM erasures WHERE number >= ?", (began.number,)))
         secret = began.secret
-        for number in range(began.count, self.count):
+        for number in range(began.number, self.number):
             if tags.get(number) in (None, _tag(secret, user_id)):
                 return True
             secret = _next_secret(secret)
@@ -208,7 +208,7 @@ class Erasures(NamedTuple):
 
 
 def read_erasures(connection: sqlite3.Connection) -> Erasures:
-    """Return where the list of erasures stands."""
+    """Return the number and the secret of the next erasure."""
     count, secret = connection.execute("SELECT erasures, secret FROM state").fetchone()
     return Erasures(int.from_bytes(count, "big"), secret)
 

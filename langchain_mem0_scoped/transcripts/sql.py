@@ -85,7 +85,7 @@ def engine_for(database: URL | Engine) -> Engine:
         engine = engine.execution_options()
     file_of(engine)  # Named relative to the working directory of now, as its connections are.
     engine.hide_parameters = True
-    engine.logger = _NoRows(logging.getLogger(engine.logger.name))
+    engine.logger = _NoRows(engine.logger)  # type: ignore[assignment,arg-type]
     return engine
 
 
@@ -93,7 +93,7 @@ class _NoRows(logging.LoggerAdapter[logging.Logger]):
     """SQLAlchemy's logger, without the rows that are read: it logs them at the level DEBUG."""
 
     def isEnabledFor(self, level: int) -> bool:
-        return level > logging.DEBUG and super().isEnabledFor(level)
+        return level > logging.DEBUG and self.logger.isEnabledFor(level)
 
 
 def _new_engine(url: URL) -> Engine:

@@ -85,7 +85,7 @@ HOLDERS: dict[str, Any] = {
     "query of memories": MemoryQuery(TEXT, {"topic": TEXT}, 5),
     "query of rows": RowQuery("u", TEXT, np.zeros(4), 5, {"topic": TEXT}, show_expired=False),
     "found row": Hit(ID, DATA, 0.5),
-    "partition": Partition(1, VERSION, 1, BYTES),
+    "partition": Partition(1, 1, BYTES),
     "row to be written": NewRow(RowKind.MEMORY, b"id", BYTES),
     "stored row": StoredRow(1, b"id", BYTES, BYTES),
     "snapshot": Snapshot(VERSION, BYTES, None, [b"id"], [1], [BYTES], [BYTES], [1]),

@@ -10,7 +10,6 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.engine.storage import Storage
 from langchain_mem0_scoped.requests import EVERYTHING, add_request
 from langchain_mem0_scoped.scoped_client import ScopedClient
+from langchain_mem0_scoped.sqlite import database
+from langchain_mem0_scoped.sqlite.file_guard import GuardedConnection
 from langchain_mem0_scoped.transcripts.base import ConcurrentWrite, Turn
 from langchain_mem0_scoped.transcripts.codec import StoredMessage, dump_messages, load_messages
 from tests.chat import OpenStore, turn
@@ -172,7 +173,7 @@ class TestTurns:
         client = local_memory(tmp_path / "f.db", embeddings=WordEmbeddings())
         left = [0]
 
-        class Faulty(sqlite3.Connection):
+        class Faulty(GuardedConnection):
             def execute(self, sql: str, *rest: Any) -> sqlite3.Cursor:
                 if sql != "ROLLBACK":
                     left[0] -= 1
@@ -180,7 +181,7 @@ class TestTurns:
                         raise sqlite3.OperationalError("disk I/O error")
                 return super().execute(sql, *rest)
 
-        monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Faulty))
+        monkeypatch.setattr(database, "GuardedConnection", Faulty)
         outcomes: list[tuple[int, int, str]] = []
         while not outcomes or outcomes[-1][2]:
             history = ScopedChatMessageHistory(new_user(), client=client, recall=0)
@@ -231,12 +232,12 @@ class TestTransactions:
         steps: Counter[str] = Counter()
         reading = [""]
 
-        class Counted(sqlite3.Connection):
+        class Counted(GuardedConnection):
             def __init__(self, *args: Any, **options: Any) -> None:
                 super().__init__(*args, **options)
                 self.set_progress_handler(lambda: steps.update([reading[0]]), 10)
 
-        monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Counted))
+        monkeypatch.setattr(database, "GuardedConnection", Counted)
         client = local_memory(tmp_path / "l.db", embeddings=WordEmbeddings())
         for user, length in (("short", 100), ("long", 5_000)):
             for session in ("s1", "s2", "s3"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,42 @@ class TestDatabases:
             memory.export_html(tmp_path / "link")
         with pytest.raises(BackendError, match="second name"):
             memory.count()
+
+    @pytest.mark.parametrize("database", ["a URL", "Qdrant", "nobody's", "nobody's, linked", "a log", "DuckDB"])
+    def test_rejects_whatever_begins_as_a_database(self, tmp_path: Path, database: str) -> None:
+        """The client does not name all files in which memories and transcripts lie."""
+        with opened("qdrant", tmp_path) as client:
+            url = f"sqlite:///file:{tmp_path / 'chats.db'}?uri=true"
+            memory = ScopedMemory(new_user(), client=client, transcripts=url)
+            memory.add("I am vegetarian", infer=False)
+            memory.chat_history("s", recall=0, remember=False).add_user_message("hello")
+            page = tmp_path / "page.html"
+            match database:
+                case "a URL":
+                    page = tmp_path / "chats.db"
+                case "Qdrant":
+                    (page,) = tmp_path.rglob("storage.sqlite")
+                case "DuckDB":
+                    page.write_bytes(bytes(8) + b"DUCK" + bytes(100))
+                case _:
+                    with closing(sqlite3.connect(tmp_path / "other.db")) as connection:
+                        connection.execute("CREATE TABLE t (x)")
+                        page = tmp_path / ("other.db-wal" if database == "a log" else "other.db")
+                        page.touch()
+                        if database.endswith("linked"):
+                            page = tmp_path / "page.html"
+                            os.link(tmp_path / "other.db", page)
+            before = page.read_bytes()
+            with pytest.raises(InputError, match="path names a database"):
+                memory.export_html(page)
+            assert page.read_bytes() == before
+            close_transcripts(client)
+
+    def test_replaces_any_other_file(self, local: mem0.Memory, tmp_path: Path) -> None:
+        for content in (b"", b"<!DOCTYPE html>", b"SQLite format 2", bytes(200)):
+            (tmp_path / "page.html").write_bytes(content)
+            ScopedMemory(new_user(), client=local).export_html(tmp_path / "page.html")
+            assert (tmp_path / "page.html").read_bytes().startswith(b"<!DOCTYPE html>")
 
     def test_rejects_databases_of_transcripts(self, local: mem0.Memory, tmp_path: Path) -> None:
         memory = ScopedMemory(new_user(), client=local, transcripts=f"sqlite:///{tmp_path / 'chats.db'}")

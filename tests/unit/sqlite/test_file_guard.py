@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -273,7 +273,12 @@ def test_a_search_costs_one_look_at_the_file(
     storage.bodies("u_alice", RowKind.MEMORY, snapshot.version, snapshot.seqs)
     looks: list[object] = []
     stat = os.stat
-    monkeypatch.setattr(os, "stat", lambda *args, **options: (looks.append(args), stat(*args, **options))[1])
+
+    def look(*args: Any, **options: Any) -> os.stat_result:
+        looks.append(args)
+        return stat(*args, **options)
+
+    monkeypatch.setattr(os, "stat", look)
     monkeypatch.setattr(time, "time_ns", lambda: pytest.fail("the file was compared again"))
     storage.bodies("u_alice", RowKind.MEMORY, snapshot.version, snapshot.seqs)
     assert len(looks) == 1
