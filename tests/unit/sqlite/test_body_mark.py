@@ -27,6 +27,8 @@ from tests.worlds import unsynced
 KEY, OTHER = b"k" * KEY_BYTES, b"o" * KEY_BYTES
 ROW = (KEY, 0, 0, 5, b"i" * 16)
 
+Row = tuple[bytes, int, int, int, bytes]
+
 _rows = st.tuples(
     st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES),
     st.sampled_from(RowKind),
@@ -38,12 +40,12 @@ _bodies = st.binary(max_size=60).map(lambda body: body + b".")
 
 
 @given(_rows, _rows, _bodies, st.integers(0, 40))
-def test_only_the_row_itself_opens_it(row: tuple[bytes, ...], other: tuple[bytes, ...], body: bytes, pad: int) -> None:
-    stored = seal(*row, body) + bytes(pad)  # type: ignore[arg-type]
-    assert unseal(*row, stored) == body  # type: ignore[arg-type]
+def test_only_the_row_itself_opens_it(row: Row, other: Row, body: bytes, pad: int) -> None:
+    stored = seal(*row, body) + bytes(pad)
+    assert unseal(*row, stored) == body
     if other != row:
         with pytest.raises(BackendError, match="mixed"):
-            unseal(*other, stored)  # type: ignore[arg-type]
+            unseal(*other, stored)
 
 
 @given(_bodies, st.data())
