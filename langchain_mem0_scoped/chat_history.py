@@ -13,7 +13,7 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec
 from .errors import BackendError, InputError
 from .memory_filter import select_messages
 from .options import HistoryOptions, HistorySettings
-from .pending_turn import PendingTurn, TurnOutcome
+from .pending_turn import Attempt, PendingTurn, TurnOutcome
 from .recall import arecall_other_sessions, last_human_text, recall_other_sessions
 from .recall_text import is_recall, recall_message
 from .records import MemoryList
@@ -297,7 +297,9 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
             for attempt in pending.attempts():
                 with attempt, self._client.turn(self._session_id, pending.token) as turn:
                     pending.turn = turn
-                    pending.appended = turn.append(pending.stored, pending.answers)
+                    pending.appended = turn.append(
+                        pending.stored, pending.answers, read_first=self._reads_first(attempt)
+                    )
                     if (request := self._add_request(pending)) is not None:
                         pending.rows = turn.remember(request)
         except Exception as error:
@@ -329,7 +331,9 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
             for attempt in pending.attempts():
                 with attempt, self._client.turn(self._session_id, pending.token) as turn:
                     pending.turn = turn
-                    pending.appended = await asyncio.to_thread(turn.append, pending.stored, pending.answers)
+                    pending.appended = await asyncio.to_thread(
+                        turn.append, pending.stored, pending.answers, read_first=self._reads_first(attempt)
+                    )
                     if (request := await asyncio.to_thread(self._add_request, pending)) is not None:
                         pending.rows = await turn.aremember(request)
         except Exception as error:
@@ -346,7 +350,7 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
             for attempt in pending.attempts():
                 with attempt, self._client.turn(self._session_id, pending.token) as turn:
                     pending.turn = turn
-                    pending.appended = turn.append(pending.stored)
+                    pending.appended = turn.append(pending.stored, read_first=self._reads_first(attempt))
         except Exception as error:
             failure = error
         unanswered = self._unanswered
@@ -360,6 +364,9 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
     ) -> TurnOutcome:
         """Async twin of `save_unanswered`. Once begun it goes on when it is cancelled."""
         return await _uninterrupted(asyncio.to_thread(lambda: self.save_unanswered(messages, token=token)))
+
+    def _reads_first(self, attempt: Attempt) -> bool:
+        return attempt.number > 0 or self._unanswered > 0
 
     def _prepare(
         self, messages: Sequence[BaseMessage], answers: Sequence[BaseMessage], token: ErasureToken | None

@@ -106,8 +106,8 @@ class PendingTurn:
         """
         if not (self.stored or self.answers):
             return
-        for _ in range(MAX_ATTEMPTS):
-            attempt = Attempt()
+        for number in range(MAX_ATTEMPTS):
+            attempt = Attempt(number)
             yield attempt
             if not attempt.conflicted:
                 return
@@ -118,9 +118,15 @@ class PendingTurn:
 
 
 class Attempt:
-    """One attempt to store a turn: a ConcurrentWrite in its block is noted and not raised."""
+    """One attempt to store a turn: a ConcurrentWrite in its block is noted and not raised.
 
-    conflicted = False
+    Args:
+        number: How many attempts there were before.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.conflicted = False
 
     def __enter__(self) -> None:
         pass

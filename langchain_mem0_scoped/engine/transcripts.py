@@ -10,7 +10,7 @@ from typing import Any
 from ..backends.base import Rows
 from ..backends.clean_errors import call_mem0
 from ..requests import AddRequest, ErasureToken
-from ..transcripts.appending import Appended
+from ..transcripts.appending import Appended, assumed_new
 from ..transcripts.base import ConcurrentWrite, Turn
 from ..transcripts.codec import StoredMessage
 from . import sessions
@@ -159,7 +159,13 @@ class _AppendFirstTurn(Turn):
         self._session_id = session_id
         self._token = token
 
-    def append(self, messages: Sequence[StoredMessage], answers: Sequence[StoredMessage] = ()) -> Appended:
+    def append(
+        self,
+        messages: Sequence[StoredMessage],
+        answers: Sequence[StoredMessage] = (),
+        *,
+        read_first: bool = False,
+    ) -> Appended:
         appended = self._transcripts.append(self._user_id, self._session_id, messages, self._token, answers=answers)
         self.appended = True
         return appended
@@ -196,10 +202,18 @@ class _SingleCommitTurn(Turn):
         self._has_appended = False
         self._unit: UnitOfWork | None = None
 
-    def append(self, messages: Sequence[StoredMessage], answers: Sequence[StoredMessage] = ()) -> Appended:
-        with self._units.storage.reading() as transaction:
-            partition = transaction.find_unless_erased(self._user_id, self._token)
-            appended = sessions.find_new_messages(transaction, partition, self._session_id, messages, answers)
+    def append(
+        self,
+        messages: Sequence[StoredMessage],
+        answers: Sequence[StoredMessage] = (),
+        *,
+        read_first: bool = False,
+    ) -> Appended:
+        appended = None if read_first else assumed_new(messages, answers)
+        if appended is None:
+            with self._units.storage.reading() as transaction:
+                partition = transaction.find_unless_erased(self._user_id, self._token)
+                appended = sessions.find_new_messages(transaction, partition, self._session_id, messages, answers)
         if appended.new:
             self._append = SessionAppend(self._session_id, messages, answers, expected=appended)
         self.appended = self._has_appended = True

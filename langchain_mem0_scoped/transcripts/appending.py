@@ -60,6 +60,18 @@ def find_new(
     return Appended(new, bodies[unanswered_from(transcript) :] if new else [])
 
 
+def assumed_new(messages: Sequence[StoredMessage], answers: Sequence[StoredMessage]) -> Appended | None:
+    """Return what a turn most probably adds, without a look at the transcript: everything.
+
+    Returns:
+        None where the turn may repeat something, by an id or as context.
+    """
+    given = split_turn([identity_of(one.message) for one in messages])
+    if given.before or given.has_ids:
+        return None
+    return Appended(list(range(len(messages) + len(answers))), [])
+
+
 def as_unanswered(message: StoredMessage) -> StoredMessage:
     """Return a message as it is stored for a run that failed or was stopped."""
     return message._replace(text=f'{message.text[:-1]},"{UNANSWERED}":true}}')

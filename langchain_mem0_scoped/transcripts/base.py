@@ -15,7 +15,10 @@ from .codec import StoredMessage
 
 
 class ConcurrentWrite(Exception):
-    """Another writer stored some of the same messages in the meantime. Nothing was stored: run the turn again."""
+    """The transcript has other messages than the turn was decided on. Nothing was stored.
+
+    Run the turn again with `append(…, read_first=True)`.
+    """
 
 
 class Turn(ABC):
@@ -29,12 +32,20 @@ class Turn(ABC):
     appended: bool = False
 
     @abstractmethod
-    def append(self, messages: Sequence[StoredMessage], answers: Sequence[StoredMessage] = ()) -> Appended:
+    def append(
+        self,
+        messages: Sequence[StoredMessage],
+        answers: Sequence[StoredMessage] = (),
+        *,
+        read_first: bool = False,
+    ) -> Appended:
         """Append a turn to the transcript, in order; what it repeats is not appended. See `sameness`.
 
         Args:
             messages: What was said, perhaps after its context and before its answers.
             answers: Answers that were given now. They are appended whatever their ids.
+            read_first: False to assume, where nothing can be repeated by its id, that all messages are new and nothing
+                is unanswered. That saves a read; the end of the turn raises ConcurrentWrite where it is wrong.
 
         Returns:
             What is new, and what earlier runs left unanswered: both are to be remembered.

@@ -34,7 +34,13 @@ class SeparateTurn(Turn):
         self._session_id = session_id
         self._token = token
 
-    def append(self, messages: Sequence[StoredMessage], answers: Sequence[StoredMessage] = ()) -> Appended:
+    def append(
+        self,
+        messages: Sequence[StoredMessage],
+        answers: Sequence[StoredMessage] = (),
+        *,
+        read_first: bool = False,
+    ) -> Appended:
         """Append a turn in one transaction; it is durable when this returns."""
         if not self._store.detects_erasure:
             self._backend.check_not_erased(self._user_id, self._token)
