@@ -26,7 +26,7 @@ class Server:
         self.client = local_memory(folder / "m.db", embeddings=WordEmbeddings())
         readme = ModuleType("readme_streaming")  # FastAPI looks for the module in which a function is defined.
         monkeypatch.setitem(sys.modules, readme.__name__, readme)
-        chain = with_scoped_memory(RunnableGenerator(self.answer), client=self.client)  # type: ignore[arg-type]
+        chain = with_scoped_memory(RunnableGenerator(self.answer), client=self.client)
         readme.__dict__.update(ScopedMemory=ScopedMemory, client=self.client, chain=chain)
         for line in ("app = FastAPI()", "StreamingResponse(body()"):
             (block,) = [block for block in blocks() if line in block]
