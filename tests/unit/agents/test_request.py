@@ -192,7 +192,8 @@ def test_model_is_of_its_own_type() -> None:
     assert (given.model_name, given.profile) == (model.model_name, model.profile)
     assert with_recall(request, "") is request
     assert isinstance(copy.copy(given), ChatOpenAI)
-    assert isinstance(copy.deepcopy(given), ChatOpenAI)
+    scripted: Any = with_recall(request.override(model=ScriptedModel()), "recall").model
+    assert isinstance(copy.deepcopy(scripted), ScriptedModel)
 
 
 @pytest.mark.parametrize(
