@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import mem0
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
@@ -183,9 +185,9 @@ class TestMistakes:
 
     def test_no_arguments_at_all(self, memory: ScopedMemory) -> None:
         for name, tool in tools_of(memory).items():
-            for given in (None, [SECRET], 7):
-                if not (name == "list_memories" and given is None):
-                    check(tool.run(given), set())  # type: ignore[arg-type]
+            for passed in (None, [SECRET], 7):
+                if not (name == "list_memories" and passed is None):
+                    check(tool.run(passed), set())  # type: ignore[arg-type]
 
     def test_a_validation_error_quotes_no_input(self, memory: ScopedMemory) -> None:
         """Some agents validate a call themselves, and show or log the error."""
@@ -198,6 +200,23 @@ class TestMistakes:
                 quoted += [SECRET in str(raised.value), SECRET in repr(raised.value)]
         assert quoted
         assert not any(quoted)
+
+
+NAMES: Final = st.sampled_from(["query", "k", "limit", "memory_id", "text", "user_id", "args", SECRET, "self", "only"])
+LEAVES: Final = st.sampled_from([SECRET, NOBODYS_ID, f"{SECRET}\x00", "", "3", None, True, 0, 7, 10**30, -1.5, 2.0])
+VALUES: Final = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(NAMES, inner, max_size=2), max_leaves=4
+)
+ARGUMENTS: Final = st.dictionaries(NAMES, VALUES, max_size=4)
+
+
+@given(name=st.sampled_from(["search_memory", "list_memories", "correct_memory", "forget_memory"]), arguments=ARGUMENTS)
+def test_any_arguments_give_a_text(client: mem0.Memory, name: str, arguments: dict[str, Any]) -> None:
+    tool = tools_of(ScopedMemory("u_nobody", client=client))[name]
+    answers = [tool.invoke(dict(arguments)), tool.invoke(tool_call(name, arguments)).content, tool.run(dict(arguments))]
+    assert answers == answers[:1] * 3
+    assert answers[0] == "[]" or answers[0].startswith("error: ")
+    assert "SECRET" not in answers[0]
 
 
 class TestTolerated:
