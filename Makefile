@@ -11,6 +11,7 @@ INSTALL = $(BIN)/python -m pip install --quiet $(VERSIONS)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips in one environment would break it
+unexport PYTHONDONTWRITEBYTECODE # or the tests compile themselves in each process, and the package in each child
 .PHONY: help demo test oldest restores mutants notebooks browser upstream dist lint type format bench recall compare clean
 
 help: ## show this list
@@ -20,7 +21,7 @@ demo: $(VENV)/.demo ## the walk-through: no key, no network
 	$(BIN)/python -m langchain_mem0_scoped
 
 test: $(VENV)/.dev ## all tests, on two cores; ARGS="-k scope" passes on to pytest
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 oldest: ## all tests on the oldest LangChain that pyproject.toml allows, in an environment of its own
 	$(MAKE) test VENV=$(VENV)-oldest VERSIONS="$(OLDEST)"

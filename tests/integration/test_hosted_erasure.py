@@ -61,6 +61,7 @@ def test_rows_that_delete_all_leaves_are_deleted_by_id(
     # record takes such rows along, but this id cannot be part of a path.
     user = "a/b"
     monkeypatch.setattr(requests, "PAGE_SIZE", 20)
+    monkeypatch.setattr(operations, "_BATCH", 8)
     platform.deleting = Scoping.IMPLICIT_NULLS
     rows = [platform.put(f"memory {number}", user_id=user, run_id="r").id for number in range(30)]
     platform.put("memory of bob", user_id="bob", run_id="r")
