@@ -126,7 +126,8 @@ class ScopedMemory:
             session_id: The session of the messages; searches can be limited to it.
             metadata: JSON values to store with each memory. Names of ids and of mem0's own payload are refused.
             infer: True to have mem0's model extract facts, False to store the text verbatim, None for True if the
-                client has a model.
+                client has a model. Facts that cannot be stored are left out. If the model's answer cannot be read, the
+                text is stored verbatim, which a warning is logged of and the records say.
             at: When the messages were said; in UTC if it has no time zone. None for now.
             expires_on: The last day (UTC) on which the memories are found. Afterwards `get`, an export and an erasure
                 still find them.
@@ -134,7 +135,9 @@ class ScopedMemory:
                 their metadata, except for an add that was sent again. Other clients ignore this.
 
         Returns:
-            The stored memories: one for each verbatim message, or the extracted facts, possibly none.
+            The stored memories: one for each verbatim message, or the extracted facts, possibly none. A fact that is
+            known is not stored again. If it lasts longer than the memory with its text, that memory gets its last day,
+            and is returned.
 
         Raises:
             ScopeError: metadata or session_id would leave or forge the scope.

@@ -21,7 +21,9 @@ def unregister(client: Any) -> None:
 
 def open_clients() -> list[Any]:
     """Return the clients that are open."""
-    return [client for client in list(_open.values()) if not _is_closed(client)]
+    # A list of references, because other threads may open clients meanwhile.
+    clients = [reference() for reference in _open.valuerefs()]
+    return [client for client in clients if client is not None and not _is_closed(client)]
 
 
 def _is_closed(client: Any) -> bool:

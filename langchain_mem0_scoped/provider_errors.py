@@ -98,10 +98,18 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
                 waiting.append(following)
 
 
+def _attribute(holder: object, name: str) -> Any:
+    """Return an attribute; None where there is none, or where it is a property that fails."""
+    try:
+        return getattr(holder, name, None)
+    except Exception:
+        return None
+
+
 def _status_of(error: BaseException) -> int | None:
-    response = getattr(error, "response", None)
+    response = _attribute(error, "response")
     for holder, name in ((error, "status_code"), (response, "status_code"), (error, "code"), (error, "status")):
-        value = getattr(holder, name, None)
+        value = _attribute(holder, name)
         if isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599:
             return int(value)
     return None
@@ -109,7 +117,7 @@ def _status_of(error: BaseException) -> int | None:
 
 def _code_of(error: BaseException) -> str | None:
     for name in ("code", "status", "type"):
-        value = getattr(error, name, None)
+        value = _attribute(error, name)
         if isinstance(value, str) and len(value) <= 64 and _CODE.fullmatch(value):
             return value
     return None
@@ -126,7 +134,7 @@ def _is_retryable_answer(error: BaseException, status: int) -> bool:
 def _is_transient(chain: list[BaseException]) -> bool:
     classes = {kind.__name__ for link in chain for kind in type(link).__mro__}
     # LangChain's own errors (langchain_core.exceptions.ModelError) say it themselves.
-    marked = any(getattr(link, "is_retryable", None) is True for link in chain)
+    marked = any(_attribute(link, "is_retryable") is True for link in chain)
     return not classes & _PERMANENT and (marked or bool(classes & _TRANSIENT))
 
 
@@ -137,7 +145,7 @@ def _retry_after(error: BaseException) -> float | None:
             return _seconds(float(milliseconds) / 1000)
     header = _header(error, "retry-after")
     if header is None:
-        return _retry_delay(getattr(error, "details", None))
+        return _retry_delay(_attribute(error, "details"))
     with suppress(ValueError):
         return _seconds(float(header))
     with suppress(ValueError, TypeError):
@@ -152,9 +160,9 @@ def _seconds(value: float) -> float | None:
 
 
 def _header(error: BaseException, name: str) -> str | None:
-    headers: Any = getattr(getattr(error, "response", None), "headers", None)
+    headers = _attribute(_attribute(error, "response"), "headers")
     if headers is None:
-        headers = getattr(error, "headers", None)
+        headers = _attribute(error, "headers")
     # Some clients give a plain dict, whose names are not looked up in any case.
     for spelling in (name, name.title()):
         with suppress(Exception):

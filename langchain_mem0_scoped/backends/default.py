@@ -98,9 +98,9 @@ def _make() -> Client:
 
 
 def has_rival(client: Client) -> bool:
-    """Return whether a client is a built-in one, while another client is open in this process."""
+    """Return whether a client is a built-in one that was not set, while another client is open in this process."""
     built_in = list(_clients.values())
-    if not any(client is one for one in built_in):
+    if any(client is one for one in _set) or not any(client is one for one in built_in):
         return False
     return any(all(other is not one for one in built_in) for other in open_clients())
 

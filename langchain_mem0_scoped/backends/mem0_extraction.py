@@ -21,7 +21,7 @@ def for_extraction(client: mem0.Memory, day: date) -> mem0.Memory:
     mem0 shows its model memories that have expired, and takes an answer that is no JSON for "nothing to remember".
 
     Args:
-        client: The client. Its entity store is open.
+        client: The client. Its entity store is open, or mem0 cannot open it.
         day: See `extraction.must_last_until`.
     """
     view = copy.copy(client)

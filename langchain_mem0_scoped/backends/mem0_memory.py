@@ -7,7 +7,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
@@ -96,7 +96,8 @@ class Mem0Backend(Backend):
 
     def _add_facts(self, user_id: str, request: AddRequest, now: datetime) -> Rows | None:
         """Add what mem0's model extracts; None where its answer cannot be read, and nothing was added."""
-        self._open_entity_store()
+        with suppress(BackendError):  # mem0 stores facts without entities then
+            self._open_entity_store()
         extracting = for_extraction(self._client, must_last_until(request.expires_on))
 
         def add(*args: Any, **kwargs: Any) -> Any:

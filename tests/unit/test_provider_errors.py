@@ -249,8 +249,11 @@ class Odd(Exception):
     status_code = "429"
     code = True
     status = None
-    response = "SECRET"
     headers = 3
+
+    @property
+    def response(self) -> Any:
+        raise RuntimeError(SECRET)
 
 
 def test_other_errors_are_not_retryable() -> None:
