@@ -132,6 +132,7 @@ class TurnSaver:
             lambda: history.save_turn(said, answers, token=token),
             lambda: history.asave_turn(said, answers, token=token),
         )
+        again = yield from self._not_remembered(again, remember)
         if again and outcome.error is None:
             rest = yield from self._add(again, remember, token)
             outcome = replace(rest, in_transcript=True, messages=outcome.messages)
@@ -148,12 +149,21 @@ class TurnSaver:
         """Remember a turn that is logged in no transcript, or by another middleware."""
         if lost := len(turn["said"]) - len(said):
             logger.warning("a summary removed %d messages of the user before they were remembered", lost)
-        if memo.is_resumed and self.session_id and said:
-            request = list_request(session_id=self.session_id, limit=_RECENT)
-            known = yield Step(lambda: self.client.list(request), lambda: self.client.alist(request))
-            texts = {record["memory"] for record in known}
-            said = [one for one in said if not any(text.content in texts for text in select_messages([one], remember))]
+        if memo.is_resumed and self.session_id:
+            said = yield from self._not_remembered(said, remember)
         return (yield from self._add([*said, *answers], remember, turn["erasure_token"]))
+
+    def _not_remembered(self, said: list[BaseMessage], remember: Remember) -> Steps[list[BaseMessage]]:
+        """Return the messages whose text is not among the memories of the session.
+
+        A run that goes on from an earlier checkpoint may find its turn remembered already.
+        """
+        if not said:
+            return said
+        request = list_request(session_id=self.session_id, limit=_RECENT)
+        known = yield Step(lambda: self.client.list(request), lambda: self.client.alist(request))
+        texts = {record["memory"] for record in known}
+        return [one for one in said if not any(text.content in texts for text in select_messages([one], remember))]
 
     def _add(self, messages: Sequence[BaseMessage], remember: Remember, token: Any) -> Steps[TurnOutcome]:
         try:

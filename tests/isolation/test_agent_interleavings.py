@@ -1,5 +1,8 @@
 """Runs of two users on one middleware, interleaved at random, are those of two agents that never met.
 
+Then one user alone: whatever the runs do, every message is logged once, in order, and remembered once, with the next
+turn that ends.
+
 Both users have the same thread ids and the same message ids. Runs fail, are interrupted and resumed by a second
 instance, their messages are redacted and summarized, and users are erased in between and during runs. Of each user are
 compared: the memories, the transcripts, and all that each model was given.
@@ -139,16 +142,26 @@ class World:
             return calls(name, f"call{number}", **arguments)
         return AIMessage(f"answer {number} to {user}")
 
-    def perform(self, operation: Operation, meanwhile: Callable[[], None] | None = None) -> None:
-        """Perform an operation."""
+    def perform(self, operation: Operation, meanwhile: Callable[[], None] | None = None, text: str = "") -> bool:
+        """Perform an operation.
+
+        Args:
+            operation: The operation.
+            meanwhile: What happens while the model is called.
+            text: What is said instead of the operation's text.
+
+        Returns:
+            Whether a run of the thread has ended.
+        """
         user, config = operation.user, thread(operation.thread)
         if operation.kind == "erase":
             ScopedMemory(user, client=self.client).delete_all()
-            return
+            return False
         agent, again = self._agents[user, 0], self._agents[user, 1]
         state = agent.get_state(config)
         self._kinds[user] = "answer"
         self._meanwhile = meanwhile
+        calls_before = self._steps[user]
         with contextlib.suppress(TimeoutError):
             if operation.kind == "approve" and any(task.interrupts for task in state.tasks):
                 resume: Any = Command(resume={"decisions": [{"type": "approve"}]})
@@ -164,12 +177,13 @@ class World:
                 agent.invoke({"messages": []}, config, context={"user_id": user})
             elif operation.kind in ("answer", "tool", "remember", "fail", "fail in a tool", "close"):
                 self._kinds[user] = operation.kind
-                said = {"messages": [HumanMessage(SAID[user][operation.text], id=operation.id)]}
+                said = {"messages": [HumanMessage(text or SAID[user][operation.text], id=operation.id)]}
                 stream = agent.stream(said, config, context={"user_id": user})
                 for part in stream:
                     if operation.kind == "close" and "tools" in part:
                         stream.close()
         self._meanwhile = None
+        return self._steps[user] > calls_before and not agent.get_state(config).next
 
     def outcome(self, user: str) -> dict[str, Any]:
         """Return all that is known of a user."""
@@ -235,3 +249,39 @@ def test_interleaved_runs_are_those_of_two_agents_that_never_met(operations: lis
             assert alone.outcome(user) == together[user]
         other = SAID["bob" if user == "alice" else "alice"]
         assert not any(text in repr(together[user]) for text in other[:3])
+
+
+SINGLE: Final = st.lists(
+    st.builds(
+        Operation,
+        user=st.just("alice"),
+        kind=st.sampled_from([kind for kind in KINDS if kind not in ("erase", "remember")]),
+        thread=st.sampled_from(THREADS),
+        text=st.just(0),
+        id=st.none(),
+        is_around=st.just(False),
+    ),
+    min_size=8,
+    max_size=16,
+)
+
+
+@settings(max_examples=8)
+@given(SINGLE)
+def test_every_message_is_logged_once_and_remembered_once(operations: list[Operation]) -> None:
+    said: dict[str, list[str]] = {name: [] for name in THREADS}
+    known: set[str] = set()
+    with world() as alone:
+        for number, operation in enumerate(operations):
+            text = f"Message {number}."
+            before = len(alone.given["alice"])
+            ended = alone.perform(operation, text=text)
+            if any(text in repr(messages) for messages in alone.given["alice"][before:]):
+                said[operation.thread].append(text)
+            if ended:
+                known.update(said[operation.thread])
+        for name in THREADS:
+            logged = transcript_texts(alone.client, "alice", name)
+            assert [text for kind, text in logged if kind == "human"] == said[name]
+        memories = [text for text in remembered(alone.client, "alice") if text.startswith("Message")]
+        assert sorted(memories) == sorted(known)
