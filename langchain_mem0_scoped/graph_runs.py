@@ -85,9 +85,9 @@ def _is_graph(chain: object) -> bool:
 
 
 class GraphRun:
-    """What LangGraph tells callbacks of the run of a graph that gives a chain its output.
+    """What callbacks learn of the run of a graph that gives a chain its output.
 
-    A stream may show any part of such a run, in many forms; callbacks are told the final state all the same.
+    A stream may show any part of such a run, in many forms; callbacks get the final state all the same.
 
     Args:
         chain: Any chain; None for one that does not end with a graph.
@@ -180,7 +180,7 @@ def _observer_type() -> Any:
         Base = BaseCallbackHandler  # type: ignore[misc,assignment]
 
     class Observer(Base):
-        """Passes on to a `GraphRun` what callbacks are told."""
+        """Passes on to a `GraphRun` what callbacks get."""
 
         run_inline = True
         ignore_llm = ignore_chat_model = ignore_retriever = ignore_agent = ignore_custom_event = True

@@ -21,7 +21,6 @@ from langchain_core.messages import (
     ToolMessage,
     message_to_dict,
 )
-from langchain_core.output_parsers import JsonOutputParser
 from langchain_core.outputs import ChatGeneration
 from langchain_core.runnables.utils import AddableDict
 
@@ -174,45 +173,7 @@ class TestNewMessages:
             new({"output": "one"}, output_key="result")
 
 
-class TestOutputAccumulator:
-    def test_chunks_are_added(self) -> None:
-        assert OutputAccumulator("a", "b", "c").value == "abc"
-        assert OutputAccumulator(AIMessageChunk(content="a"), AIMessageChunk(content="b")).value.text == "ab"
-        assert OutputAccumulator(AddableDict(answer="a"), AddableDict(answer="b")).value == {"answer": "ab"}
-
-    def test_falsy_first_chunk(self) -> None:
-        assert OutputAccumulator("", "a").value == "a"
-        assert OutputAccumulator(0, 1).value == 1
-        assert OutputAccumulator().value is None
-
-    def test_messages_are_not_added_up(self) -> None:
-        for chunks in (
-            [AIMessage("a"), AIMessage("b")],
-            [AIMessageChunk(content="a", id="1"), AIMessage("b")],
-            [AIMessageChunk(content="a", id="1"), AIMessage("a", id="1"), AIMessage("b", id="2")],
-            [AIMessageChunk(content="", id="1"), AIMessageChunk(content="a"), AIMessage("b")],
-            [AIMessage("a"), AIMessageChunk(content="b", id="2")],
-        ):
-            assert [message.text for message in OutputAccumulator(*chunks).value] == ["a", "b"]
-
-    def test_metadata_that_cannot_be_added_does_not_cost_the_text(self) -> None:
-        chunks = [AIMessageChunk(content=text, response_metadata={"at": object()}) for text in ("a", "b")]
-        assert OutputAccumulator(*chunks).value.text == "ab"
-
-    def test_an_interrupt_of_an_inner_graph_is_not_one_of_the_graph(self) -> None:
-        update = {"__interrupt__": ()}
-        assert not OutputAccumulator((("look:1",), update)).is_interrupted
-        for chunk in (update, ((), update), ("updates", update), {"type": "updates", "ns": (), "data": update}):
-            assert OutputAccumulator(chunk).is_interrupted
-        assert OutputAccumulator({"type": "values", "ns": (), "data": {}, "interrupts": (1,)}).is_interrupted
-
-    def test_whole_values_replace_each_other(self) -> None:
-        assert OutputAccumulator(["a"], ["a", "b"], chain=JsonOutputParser()).value == ["a", "b"]
-        assert OutputAccumulator(["a"], ["b"]).value == ["a", "b"]
-
-    def test_chunks_that_cannot_be_added_replace_each_other(self) -> None:
-        assert OutputAccumulator({"one": 1}, {"two": 2}).value == {"two": 2}
-
+class TestUpdatesOfAGraph:
     def test_updates_of_a_graph_are_kept_in_order(self) -> None:
         output = OutputAccumulator()
         for chunk in ({"look": {"messages": [AIMessage("one")]}}, {"model": {"messages": [AIMessage("two")]}}):
@@ -230,9 +191,6 @@ class TestOutputAccumulator:
     def test_a_structured_output_is_no_update(self) -> None:
         quiz = {"one": {"question": "Tea?", "answer": "yes"}, "two": {"question": "Milk?", "answer": "no"}}
         assert new(quiz)[1] == [("ai", json.dumps(quiz, separators=(",", ":")))]
-
-    def test_dicts_that_add_up_are_no_updates(self) -> None:
-        assert OutputAccumulator(AddableDict(answer="a")).updates == []
 
 
 # -- random answers
