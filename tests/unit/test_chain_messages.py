@@ -180,6 +180,12 @@ class TestUpdatesOfAGraph:
             output.add(chunk)
         assert texts(keys().new_messages(TURN, output)[0]) == [("human", "hi"), ("ai", "one"), ("ai", "two")]
 
+    def test_a_node_may_return_the_whole_conversation(self) -> None:
+        output = OutputAccumulator(
+            {"model": {"messages": [*CONTEXT, *TURN, AIMessage("ok")]}}, {"count": {"tokens": 7}}
+        )
+        assert texts(keys().new_messages(TURN, output)[1]) == [("ai", "ok")]
+
     def test_updates_without_an_answer_are_skipped(self) -> None:
         output = OutputAccumulator(
             {"summarize": {"messages": [HumanMessage("Summary: the tool said so"), SystemMessage("x")]}},
