@@ -35,6 +35,7 @@ _TRANSIENT: Final = frozenset(
         "ClientConnectionError",  # aiohttp
         "ConnectionError",  # Python, requests
         "NetworkError",  # httpx: refused, reset, closed
+        "NewConnectionError",  # urllib3
         "ProxyError",
         "RemoteProtocolError",
         "Timeout",  # requests

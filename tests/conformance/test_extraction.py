@@ -233,7 +233,7 @@ class TestOnce:
         assert texts_of(memory.add(SALT)) == [SALT]
         assert all_texts(memory) == [SALT] * 3
 
-    @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         st.lists(
             st.tuples(

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mem0.memory.utils import remove_code_blocks
 
@@ -37,6 +37,7 @@ def read(answer: str) -> list[dict[str, str]]:
     return facts
 
 
+@settings(max_examples=40)
 @given(st.lists(FACT, max_size=4), st.lists(ANY_JSON, max_size=4), st.randoms())
 def test_every_fact_that_can_be_stored_is_kept_whatever_stands_beside_it(facts: Any, others: Any, rng: Any) -> None:
     facts = [fact for fact in facts if "\0" not in fact["text"]]
@@ -51,6 +52,7 @@ def test_every_fact_that_can_be_stored_is_kept_whatever_stands_beside_it(facts: 
         assert others
 
 
+@settings(max_examples=60)
 @given(ANY_JSON.map(json.dumps) | st.text(max_size=60))
 def test_any_answer_is_read_or_unreadable(answer: str) -> None:
     with suppress(UnreadableAnswer):
@@ -60,6 +62,7 @@ def test_any_answer_is_read_or_unreadable(answer: str) -> None:
 @pytest.mark.parametrize(
     "around", ["{}", "```json\n{}\n```", "Here you are: {}\nAnything else?", "<think>{{</think>{}"]
 )
+@settings(max_examples=25)
 @given(text=st.text(min_size=1, max_size=30).filter(lambda text: text.strip() and "\0" not in text))
 def test_answer_is_found_in_what_models_put_around_it(around: str, text: str) -> None:
     answer = json.dumps({"memory": [{"text": text}]})
@@ -106,6 +109,7 @@ def test_memory_takes_part_if_it_lasts_as_long_as_what_is_added() -> None:
         assert takes_part(stored, must_last_until(added)) is expected
 
 
+@settings(max_examples=50)
 @given(st.none() | st.dates().map(str), st.none() | st.dates().map(str))
 def test_later_of_two_last_days(one: str | None, other: str | None) -> None:
     assert lasts_longer(one, other) == ((one or "z") > (other or "z"))

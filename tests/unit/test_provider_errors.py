@@ -14,7 +14,7 @@ import openai
 import pytest
 import requests
 from google.genai import errors as google
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.language_models import FakeListChatModel
 
@@ -114,6 +114,7 @@ def test_status_decides(provider: str) -> None:
         assert f"status {status}" in failure.summary
 
 
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(WRAPPERS), max_size=6), st.sampled_from(sorted(ANSWERS)))
 def test_error_is_found_anywhere_in_its_chain(wrappers: list[Callable[..., BaseException]], provider: str) -> None:
     error: BaseException = ANSWERS[provider](429, {"Retry-After": "3"})

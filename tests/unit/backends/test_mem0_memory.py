@@ -13,7 +13,9 @@ from typing import Any
 
 import mem0
 import pytest
+from mem0.configs.llms.base import BaseLlmConfig
 from mem0.llms.base import LLMBase
+from mem0.llms.langchain import LangchainLLM
 
 from langchain_mem0_scoped import (
     BackendError,
@@ -26,7 +28,9 @@ from langchain_mem0_scoped.backends import backend_for
 from langchain_mem0_scoped.backends.mem0_memory import Mem0Backend
 from langchain_mem0_scoped.messages import TextMessage
 from langchain_mem0_scoped.requests import AddRequest
+from tests.models import constant
 from tests.support import CLIENTS, NOBODYS_ID, TEXTS, Call, Spy, opened, texts_of
+from tests.worlds import facts_of
 
 # The tests open mem0's entity store themselves. Local Qdrant then warns of an index it cannot use.
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
@@ -440,3 +444,35 @@ def test_a_locked_history_is_a_clear_error(plain: mem0.Memory, tmp_path: Path, c
     with pytest.raises(MemoryNotFoundError):
         call(memory, "get", memory_id)
     assert memory.get_all() == []
+
+
+class TestExtraction:
+    """What is special here; the rules are in tests/conformance/test_extraction.py."""
+
+    @pytest.fixture
+    def alice(self, plain: mem0.Memory) -> ScopedMemory:
+        plain.llm = LangchainLLM(BaseLlmConfig(model=constant(facts_of(["Likes tea"]))))
+        return ScopedMemory("u_alice", client=plain)
+
+    def test_needs_no_entity_store(self, alice: ScopedMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(_: object) -> None:
+            raise BackendError("the store cannot make another collection")
+
+        monkeypatch.setattr(Mem0Backend, "_open_entity_store", fail)
+        assert texts_of(alice.add("I like tea")) == ["Likes tea"]
+
+    def test_fact_that_was_stored_is_returned_although_its_copy_cannot_be_looked_for(
+        self, alice: ScopedMemory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise BackendError("the store is gone")
+
+        monkeypatch.setattr(Mem0Backend, "_list_all", fail)
+        assert texts_of(alice.add("I like tea")) == ["Likes tea"]
+        assert "a fact may be stored twice: the store is gone" in caplog.text
+        assert "tea" not in caplog.text
+
+    def test_client_is_not_changed(self, alice: ScopedMemory, plain: mem0.Memory) -> None:
+        parts = (plain.vector_store, plain.llm, plain.embedding_model, plain.db)
+        alice.add("I like tea")
+        assert (plain.vector_store, plain.llm, plain.embedding_model, plain.db) == parts

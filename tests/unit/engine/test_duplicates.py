@@ -1,17 +1,12 @@
-"""Facts that are stored already: added by two processes, linked to entities, in the runs of other code."""
+"""Facts that are stored already: linked to entities, corrected, in the runs of other code, in a turn."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
-from pathlib import Path
-
 import pytest
 
-from langchain_mem0_scoped import ScopedMemory, local_memory
+from langchain_mem0_scoped import ScopedMemory
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.engine.storage import Storage
-from tests import children
-from tests.faults import Child
 from tests.models import ScriptedModel, extracting
 from tests.support import texts_of
 from tests.worlds import WordEmbeddings, entities
@@ -21,19 +16,6 @@ ALICE = {"user_id": "u_alice"}
 
 def client_on(storage: Storage, model: ScriptedModel | None = None) -> EngineMemory:
     return EngineMemory(storage, WordEmbeddings(), extracting() if model is None else model)
-
-
-def test_two_processes_store_one_fact_once(tmp_path: Path) -> None:
-    path = tmp_path / "memory.db"
-    with ExitStack() as stack:
-        arguments = (children.extract_together, path, "u_alice", "Likes tea", 2)
-        both = [stack.enter_context(Child(*arguments)) for _ in range(2)]
-        for child in both:
-            assert child.receive() == "ready"
-        for child in both:
-            child.send("go")
-    with closing(local_memory(path)) as client:
-        assert texts_of(ScopedMemory("u_alice", client=client).get_all()) == ["Likes tea"]
 
 
 def test_entities_of_a_known_fact_are_linked_to_the_memory_that_stays(storage: Storage) -> None:

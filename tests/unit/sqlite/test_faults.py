@@ -99,6 +99,17 @@ class TestKilled:
 
 
 class TestManyAtOnce:
+    def test_two_processes_store_one_fact_once(self, tmp_path: Path) -> None:
+        # Both have looked for what is known before either stores its fact.
+        arguments = (children.extract_together, tmp_path / "m.db", "u_alice", "Likes tea", 2)
+        with Child(*arguments) as left, Child(*arguments) as right:
+            for child in (left, right):
+                assert child.receive() == "ready"
+            for child in (left, right):
+                child.send("go")
+        with store(tmp_path / "m.db") as client:
+            assert [record["memory"] for record in ScopedMemory("u_alice", client=client).get_all()] == ["Likes tea"]
+
     def test_threads_and_processes_on_one_file(self, tmp_path: Path) -> None:
         path, threads, rounds = tmp_path / "m.db", 8, 4
         with (
