@@ -280,7 +280,7 @@ def _answers(draw: st.DrawFn) -> tuple[Any, list[str]]:
 
 
 class TestRandomAnswers:
-    @settings(max_examples=80)
+    @settings(max_examples=60)
     @given(_answers(), st.booleans())
     def test_no_text_of_an_answer_is_lost(self, drawn: tuple[Any, list[str]], in_parts: bool) -> None:
         value, expected = drawn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import cycle, product
 from typing import Any, Final
 
 import mem0
@@ -91,15 +92,7 @@ GRAPHS: Final[dict[str, Callable[[], Runnable[Any, Any]]]] = {
     "binding": lambda: _agent().with_config(tags=["t"]).bind(debug=False),
     "function that returns an agent": lambda: RunnableLambda(lambda given: _agent()),
 }
-TAKES_OPTIONS: Final = (
-    "agent",
-    "agent with a checkpointer",
-    "graph",
-    "graph in a graph",
-    "function",
-    "retry",
-    "binding",
-)
+TAKES_OPTIONS: Final = ("agent", "agent with a checkpointer", "graph in a graph", "function", "retry")
 """The chains that pass the options of a call on to a graph."""
 
 
@@ -141,7 +134,9 @@ class TestGraphs:
     async def test_every_way_to_call_a_graph(self, client: mem0.Memory, kind: str) -> None:
         wrong: dict[str, Any] = {}
         chain = as_agent(GRAPHS[kind](), client)
-        for way, call in WAYS.items():
+        # All of them for the first kind; of the others, each has every other one.
+        place = list(GRAPHS).index(kind)
+        for way, call in list(WAYS.items())[place % 2 :: min(place, 1) + 1]:
             user = new_user()
             given = {"messages": [HumanMessage(HUMAN[1])]}
             error = await outcome(call, chain, given, threaded(user))
@@ -154,25 +149,24 @@ class TestGraphs:
         wrong: dict[str, Any] = {}
         chain: Any = as_agent(GRAPHS[kind](), client)
         given = {"messages": [("human", HUMAN[1])]}
-        for number, mode in enumerate(STREAM_MODES):
-            for form in FORMS_OF_A_STREAM:
-                for way in ("stream", "astream", "invoke", "ainvoke")[number % 2 :: 2]:
-                    user = new_user()
-                    config = threaded(user)
-                    options = {"stream_mode": mode, **form}
+        ways = cycle(("stream", "astream", "stream", "invoke", "ainvoke"))
+        for (mode, form), way in zip(product(STREAM_MODES, FORMS_OF_A_STREAM), ways, strict=False):
+            user = new_user()
+            config = threaded(user)
+            options = {"stream_mode": mode, **form}
 
-                    async def call(way: str = way, config: Any = config, options: Any = options) -> Any:
-                        if way == "stream":
-                            return list(chain.stream(given, config, **options))
-                        if way == "astream":
-                            return await collected(chain.astream(given, config, **options))
-                        if way == "invoke":
-                            return chain.invoke(given, config, **options)
-                        return await chain.ainvoke(given, config, **options)
+            async def call(way: str = way, config: Any = config, options: Any = options) -> Any:
+                if way == "stream":
+                    return list(chain.stream(given, config, **options))
+                if way == "astream":
+                    return await collected(chain.astream(given, config, **options))
+                if way == "invoke":
+                    return chain.invoke(given, config, **options)
+                return await chain.ainvoke(given, config, **options)
 
-                    error = await outcome(call)
-                    if error is not None or stored(client, user) != AGENT_TURN:
-                        wrong[f"{way}, {options}"] = error or stored(client, user)
+            error = await outcome(call)
+            if error is not None or stored(client, user) != AGENT_TURN:
+                wrong[f"{way}, {options}"] = error or stored(client, user)
         assert wrong == {}
 
     @pytest.mark.parametrize("mode", ["messages", "custom", "debug", "values"])

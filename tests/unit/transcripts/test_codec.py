@@ -17,7 +17,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.documents import Document
 from langchain_core.messages import (
@@ -288,6 +288,7 @@ class TestNotJson:
         assert kept["tool_calls"][0]["args"]["type"] == "object"
         assert exactly(reread([again])) == exactly([again])
 
+    @settings(max_examples=50)
     @given(values, st.text())
     def test_any_value_keeps_its_turn(self, value: object, text: str) -> None:
         for message in (
@@ -301,6 +302,7 @@ class TestNotJson:
             assert exactly([stored[0].message]) == exactly([again])
             assert exactly(reread([again])) == exactly([again])
 
+    @settings(max_examples=50)
     @given(json_values, st.text(), st.none() | st.text(), st.none() | st.text())
     def test_what_is_json_comes_back_the_same(
         self, value: object, text: str, name: str | None, message_id: str | None
@@ -366,6 +368,7 @@ def test_a_turn_with_such_a_value_is_stored_whole(kind: str, tmp_path: Path) -> 
 
 
 class TestLoading:
+    @settings(max_examples=50)
     @given(
         st.lists(
             st.builds(
