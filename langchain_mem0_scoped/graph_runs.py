@@ -252,8 +252,9 @@ def stream_part(chunk: Any) -> StreamPart | None:
 
 def graph_output(output: Any) -> tuple[Any, bool]:
     """Return an output without the GraphOutput around it, and whether it says that the run was interrupted."""
-    types = sys.modules.get("langgraph.types")
-    if types is not None and isinstance(output, types.GraphOutput):
+    # LangGraph has the class since 1.1.
+    graph_output_type = getattr(sys.modules.get("langgraph.types"), "GraphOutput", None)
+    if graph_output_type is not None and isinstance(output, graph_output_type):
         return output.value, bool(output.interrupts)
     is_part = isinstance(output, Mapping) and output.get("type") == "values" and "ns" in output
     return output, is_part and bool(output.get("interrupts"))
