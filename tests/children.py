@@ -182,6 +182,14 @@ def erase_user(pipe: Connection, path: Path, user_id: str) -> None:
         pipe.send(ScopedMemory(user_id, client=client).delete_all())
 
 
+def erase_user_and_be_killed(pipe: Connection, path: Path, user_id: str) -> None:
+    """Erase a user, and be killed once that is committed, before the log is emptied."""
+    with store(path, embeddings=WordEmbeddings()) as client:
+        client.storage.purge = lambda: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+        pipe.send("erasing")
+        ScopedMemory(user_id, client=client).delete_all()
+
+
 def look_for_erased_user(pipe: Connection, path: Path, user_id: str, other_id: str) -> None:
     """Read everything of an erased user, then add; send the prompt that mem0 builds for that add."""
     model = extracting()

@@ -10,12 +10,13 @@ finds texts in the wrong place. It is no signature against somebody who writes t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 from struct import Struct
-from typing import Final
+from typing import Final, TypeAlias
 
 from ..errors import BackendError
-from .text_table import unpad
+from .text_table import PADDING, unpad
 
 KEY_BYTES: Final = 16
 MARK_BYTES: Final = 16
@@ -30,27 +31,31 @@ def seal(key: bytes, kind: int, parent: int, seq: int, row_id: bytes, body: byte
     return blake2b(place + body, key=key, digest_size=MARK_BYTES).digest() + body
 
 
-def unseal(key: bytes, kind: int, parent: int, seq: int, row_id: bytes, stored: bytes | None) -> bytes:
-    """Return the body of a row; the inverse of `seal`.
+Unseal: TypeAlias = Callable[[int, bytes, bytes | None], bytes]
 
-    Args:
-        key: The key of the partition it is read for.
-        kind: The row's kind.
-        parent: The row it belongs to.
-        seq: Its sequence number.
-        row_id: Its id.
-        stored: Its text as it is stored, with NUL at its end; None where there is none.
 
-    Raises:
-        BackendError: The text belongs to another row or another user, or is gone.
+def unsealer(key: bytes, kind: int, parent: int = 0) -> Unseal:
+    """Return the inverse of `seal` for rows of one user, kind and parent.
+
+    Every text of every search comes through here: what their marks have in common is computed once.
+
+    Returns:
+        A function of a row's sequence number, its id, and its text as it is stored, with NUL at its end; None where
+        there is no text. It returns the row's body. It raises BackendError if the text belongs to another row or
+        another user, or is gone.
     """
-    # Every text of every search comes through here, so this repeats two lines of `seal`.
-    if stored is not None:
-        body = unpad(stored[MARK_BYTES:])
-        place = _ROW.pack(kind, parent, seq, len(row_id)) + row_id
-        if blake2b(place + body, key=key, digest_size=MARK_BYTES).digest() == stored[:MARK_BYTES]:
-            return body
-    raise mixed_file()
+    keyed, pack = blake2b(key=key, digest_size=MARK_BYTES).copy, _ROW.pack
+
+    def unseal(seq: int, row_id: bytes, stored: bytes | None) -> bytes:
+        if stored is not None:
+            body = stored[MARK_BYTES:].rstrip(PADDING)
+            mark = keyed()
+            mark.update(pack(kind, parent, seq, len(row_id)) + row_id + body)
+            if stored.startswith(mark.digest()):
+                return body
+        raise mixed_file()
+
+    return unseal
 
 
 def seal_name(key: bytes, pid: int, user_id: str) -> bytes:

@@ -175,14 +175,15 @@ class Database:
                 raise BackendError("the embedded store is closed; build a new client with local_memory(path)")
             if self._failure is not None:
                 raise BackendError(self._failure)
-            is_only = not self._in_use and not self._idle
+            if not self._in_use and not self._idle:
+                self._guard.forget_log()
             self._in_use += 1
             if self._idle:
                 return self._idle.pop()
         connection: GuardedConnection | None = None
         try:
             connection = self._connect()
-            self._guard.begin(connection, is_only=is_only)
+            self._guard.begin(connection)
         except BaseException:
             if connection is not None:
                 connection.close()

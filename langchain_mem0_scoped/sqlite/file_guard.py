@@ -20,10 +20,10 @@ from . import file_state
 _ATTEMPTS: Final = 5
 _PAUSE: Final = 0.02
 _PATIENCE: Final = 0.5
-_SETTLED_NS: Final = 50_000_000
+_SETTLED_NS: Final = 20_000_000
 """A file that changed so long ago will show a later change: the clock of a file system moves in steps."""
 
-Stat = tuple[int, int, int, int, int]
+Look = tuple[int, int, int, int]
 
 
 class FileUnusable(BackendError):
@@ -39,7 +39,7 @@ class GuardedConnection(sqlite3.Connection):
         data_version: Changes when SQLite drops the pages that this connection holds.
     """
 
-    compared: Stat | None = None
+    compared: Look | None = None
     stamps: tuple[bytes, ...] = ()
     data_version: int = 0
 
@@ -53,6 +53,7 @@ class FileGuard:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._name = str(path)
         self._logs = [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm")]
         self._identity = identity(path)
         self._log_inodes: tuple[int, ...] | None = None
@@ -62,17 +63,16 @@ class FileGuard:
         """Device and inode of the file."""
         return self._identity
 
-    def begin(self, connection: GuardedConnection, *, is_only: bool) -> None:
-        """Note what a new connection sees.
-
-        Args:
-            connection: Outside a transaction.
-            is_only: Whether no other connection is open here. While one is, the log and its index stay the same files.
-        """
+    def begin(self, connection: GuardedConnection) -> None:
+        """Note what a new connection sees, outside a transaction."""
         connection.stamps = (file_state.current_stamp(connection),)
         connection.data_version = _data_version(connection)
-        if is_only or self._log_inodes is None:
+        if self._log_inodes is None:
             self._log_inodes = self._find_logs()
+
+    def forget_log(self) -> None:
+        """Expect another log and index, where no connection is open any more: then SQLite may make new ones."""
+        self._log_inodes = None
 
     def check(self, connection: GuardedConnection) -> None:
         """Return if a connection may read.
@@ -83,10 +83,10 @@ class FileGuard:
             sqlite3.Error: It cannot be read.
         """
         try:
-            found = os.stat(self._path)
+            found = os.stat(self._name)
         except OSError:
             raise _replaced() from None
-        seen = (found.st_ino, found.st_dev, found.st_nlink, found.st_mtime_ns, found.st_size)
+        seen = (found.st_ino, found.st_mtime_ns, found.st_nlink, found.st_dev)
         if seen != connection.compared:
             self._compare(connection, seen)
 
@@ -110,8 +110,8 @@ class FileGuard:
         except OSError:
             return ()
 
-    def _compare(self, connection: GuardedConnection, seen: Stat) -> None:
-        inode, device, links, changed_ns, _ = seen
+    def _compare(self, connection: GuardedConnection, seen: Look) -> None:
+        inode, changed_ns, links, device = seen
         if (device, inode) != self._identity:
             raise _replaced()
         refuse_hard_links(self._path, links)

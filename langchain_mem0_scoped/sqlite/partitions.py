@@ -13,7 +13,7 @@ from ..errors import BackendError, ErasureError
 from ..requests import ErasureToken
 from . import file_state
 from . import text_table as texts
-from .body_mark import KEY_BYTES, seal, seal_name, unseal, unseal_name
+from .body_mark import KEY_BYTES, Unseal, seal, seal_name, unseal_name, unsealer
 
 AT_ONCE: Final = 500
 """How many values one statement lists: fewer than the question marks that every build of SQLite takes."""
@@ -136,14 +136,14 @@ class SqliteReadTransaction(ReadTransaction):
         seqs: Sequence[int] | None = None,
         last: int | None = None,
     ) -> list[StoredRow]:
-        place = (partition.place, kind, parent)
+        place, unseal = (partition.place, kind, parent), unsealer(partition.key, kind, parent)
         if seqs is None:
             limit = -1 if last is None else last
             found = self._connection.execute(f"{_ROWS} ORDER BY seq DESC LIMIT ?", (*place, limit)).fetchall()
-            return [_to_row(partition, kind, parent, *row) for row in reversed(found)]
+            return [_to_row(unseal, *row) for row in reversed(found)]
         wanted = sorted(set(seqs))
         rows = [
-            _to_row(partition, kind, parent, *row)
+            _to_row(unseal, *row)
             for some in chunks(wanted)
             for row in self._connection.execute(
                 f"{_ROWS} AND seq IN ({placeholders(some)}) ORDER BY seq", (*place, *some)
@@ -157,8 +157,9 @@ class SqliteReadTransaction(ReadTransaction):
             "WHERE pid = ? AND kind = ? AND parent = 0 ORDER BY said_at DESC, seq DESC",
             (partition.place, kind),
         )
+        unseal = unsealer(partition.key, kind)
         for row in rows:
-            yield _to_row(partition, kind, 0, *row)
+            yield _to_row(unseal, *row)
 
     def has_rows(self, partition: Partition, kind: RowKind) -> bool:
         found = self._connection.execute(
@@ -289,10 +290,8 @@ class SqliteWriteTransaction(SqliteReadTransaction, WriteTransaction):
         return counts
 
 
-def _to_row(
-    partition: Partition, kind: RowKind, parent: int, seq: int, row_id: bytes, body: bytes | None, vector: bytes
-) -> StoredRow:
-    return StoredRow(seq, row_id, unseal(partition.key, kind, parent, seq, row_id, body), vector)
+def _to_row(unseal: Unseal, seq: int, row_id: bytes, body: bytes | None, vector: bytes) -> StoredRow:
+    return StoredRow(seq, row_id, unseal(seq, row_id, body), vector)
 
 
 def _partition_token(partition: Partition) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from ..engine.storage import ReadTransaction, RowKind, Snapshot, Storage, Version, WriteTransaction
-from .body_mark import KEY_BYTES, mixed_file, unseal, user_of_name
+from .body_mark import KEY_BYTES, mixed_file, unsealer, user_of_name
 from .database import Database
 from .partitions import (
     FIND,
@@ -97,12 +97,13 @@ class SqliteStorage(Storage):
             rows = self.database.query(f"{_BODIES} ({placeholders(some)})", (*state, kind, *some))
             if not rows or user_of_name(rows[0][3]) != user_id.encode():
                 return None
-            key = rows[0][3][:KEY_BYTES]
+            unseal = unsealer(rows[0][3][:KEY_BYTES], kind)
             for seq, row_id, body, _ in rows:
-                bodies[seq] = unseal(key, kind, 0, seq, row_id, body)
-        if not bodies.keys() >= set(seqs):
-            raise mixed_file()
-        return [bodies[seq] for seq in seqs]
+                bodies[seq] = unseal(seq, row_id, body)
+        try:
+            return [bodies[seq] for seq in seqs]
+        except KeyError:
+            raise mixed_file() from None
 
     def purge(self) -> None:
         self.database.truncate()

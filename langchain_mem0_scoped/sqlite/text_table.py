@@ -12,6 +12,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+PADDING: Final = b"\0"
+
 _APPENDED_AT_ONCE: Final = 500
 """How many rows one statement inserts: fewer than the question marks that every build of SQLite takes."""
 
@@ -45,7 +47,7 @@ def _put_into_free(connection: sqlite3.Connection, body: bytes) -> int | None:
         return None
     capacity, ref = free
     connection.execute("DELETE FROM free_texts WHERE capacity = ? AND ref = ?", free)
-    connection.execute("UPDATE texts SET body = ? WHERE ref = ?", (body.ljust(capacity, b"\0"), ref))
+    connection.execute("UPDATE texts SET body = ? WHERE ref = ?", (body.ljust(capacity, PADDING), ref))
     return int(ref)
 
 
@@ -55,7 +57,7 @@ def _append(connection: sqlite3.Connection, bodies: Sequence[bytes]) -> list[int
         some = bodies[start : start + _APPENDED_AT_ONCE]
         last = connection.execute(
             f"INSERT INTO texts (body) VALUES {','.join(['(?)'] * len(some))}",
-            [body.ljust(_round_length(len(body)), b"\0") for body in some],
+            [body.ljust(_round_length(len(body)), PADDING) for body in some],
         ).lastrowid
         # Rows are never deleted, and one writer writes at a time: they are numbered one after the other.
         refs += range(int(last or 0) - len(some) + 1, int(last or 0) + 1)
@@ -71,7 +73,7 @@ def drop(connection: sqlite3.Connection, refs: Iterable[int]) -> None:
 
 def unpad(body: bytes) -> bytes:
     """Return a body as it was stored."""
-    return body.rstrip(b"\0")
+    return body.rstrip(PADDING)
 
 
 def _round_length(size: int) -> int:

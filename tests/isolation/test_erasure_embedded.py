@@ -6,7 +6,9 @@ import os
 import random
 import sqlite3
 import string
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,15 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from langchain_mem0_scoped import ErasureReceipt, MemoryNotFoundError, ScopedMemory, local_memory
+from langchain_mem0_scoped import BackendError, ErasureReceipt, MemoryNotFoundError, ScopedMemory, local_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
+from langchain_mem0_scoped.requests import add_request
 from langchain_mem0_scoped.sqlite import text_table as texts
 from langchain_mem0_scoped.sqlite.database import Database
 from langchain_mem0_scoped.transcripts.codec import dump_messages
 from tests import children
 from tests.children import erase_in_another_process
-from tests.faults import Child
+from tests.faults import Child, store
 from tests.models import extracting
 from tests.worlds import WordEmbeddings, bytes_of, entities, files_of, found_in, left_in, names_in
 
@@ -346,3 +349,74 @@ def _traces_after_erasing(tmp_path: Path, seed: int) -> list[str]:
     traces = left_in(churn.path, *victim.marks)
     churn.close()
     return traces
+
+
+class TestKilledBeforeTheLogIsEmptied:
+    """The process that erased is killed once the erasure is committed; another process has the file open."""
+
+    @pytest.fixture
+    def alive(self, tmp_path: Path) -> Iterator[EngineMemory]:
+        client = local_memory(tmp_path / "m.db", embeddings=WordEmbeddings())
+        ScopedMemory("u_alice", client=client).add("my zyzzogeton")
+        with Child(children.erase_user_and_be_killed, tmp_path / "m.db", "u_alice") as child:
+            child.receive_all()
+            child.kill()
+        assert ScopedMemory("u_alice", client=client).count() == 0
+        assert left_in(tmp_path / "m.db", "zyzzogeton") == ["zyzzogeton"], "nothing is tested here"
+        yield client
+        client.close()
+
+    def test_the_next_process_that_opens_the_file_empties_it(self, alive: EngineMemory, tmp_path: Path) -> None:
+        local_memory(tmp_path / "m.db", embeddings=WordEmbeddings()).close()
+        assert left_in(tmp_path / "m.db", "zyzzogeton") == []
+
+    def test_the_next_write_of_a_living_process_empties_it(self, alive: EngineMemory, tmp_path: Path) -> None:
+        ScopedMemory("u_bob", client=alive).add("his wombat")
+        assert left_in(tmp_path / "m.db", "zyzzogeton") == []
+
+    def test_a_write_empties_it_where_opening_could_not(self, tmp_path: Path) -> None:
+        path = tmp_path / "m.db"
+        with store(path, embeddings=WordEmbeddings()) as client, closing(sqlite3.connect(path)) as reader:
+            ScopedMemory("u_alice", client=client).add("my zyzzogeton")
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM items").fetchone()
+            with Child(children.erase_user_and_be_killed, path, "u_alice") as child:
+                child.receive_all()
+                child.kill()
+            opened = local_memory(path, embeddings=WordEmbeddings())
+            assert left_in(path, "zyzzogeton") == ["zyzzogeton"]
+            reader.rollback()
+            ScopedMemory("u_bob", client=opened).add("his wombat")
+            assert left_in(path, "zyzzogeton") == []
+            opened.close()
+
+    def test_it_is_emptied_once(self, alive: EngineMemory, tmp_path: Path) -> None:
+        """What is made up for is no longer owed: writes do not go on emptying the log."""
+        for number in range(3):
+            ScopedMemory("u_bob", client=alive).add(f"his wombat {number}")
+        assert (tmp_path / "m.db-wal").stat().st_size > 0
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_turn_of_any_length_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """Hours later, whoever else was erased meanwhile, and also where the user had no rows when the turn began."""
+    client = local_memory(tmp_path / "m.db", embeddings=WordEmbeddings())
+    memory = ScopedMemory("u_alice", client=client)
+    if rows:
+        memory.add("my zyzzogeton")
+    token = client.backend.erasure_token("u_alice")
+    others = client.backend.erasure_token("u_bob")
+    memory.delete_all()
+    now, monotonic = time.time(), time.monotonic()
+    monkeypatch.setattr(time, "time", lambda: now + 100 * 3600)
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic + 100 * 3600)
+    for number in range(120):
+        ScopedMemory(f"u_{number}", client=client).delete_all()
+    request = add_request("from long ago", erasure_token=token)
+    with pytest.raises(BackendError, match="erased while"):
+        client.backend.add("u_alice", request)
+    assert memory.count() == 0
+    # Nobody else is stopped, however many were erased.
+    client.backend.add("u_bob", add_request("from long ago", erasure_token=others))
+    assert ScopedMemory("u_bob", client=client).count() == 1
+    client.close()

@@ -16,8 +16,8 @@ from langchain_mem0_scoped.sqlite.body_mark import (
     MARK_BYTES,
     seal,
     seal_name,
-    unseal,
     unseal_name,
+    unsealer,
     user_of_name,
 )
 from langchain_mem0_scoped.sqlite.storage import SqliteStorage
@@ -26,6 +26,11 @@ from tests.worlds import unsynced
 
 KEY, OTHER = b"k" * KEY_BYTES, b"o" * KEY_BYTES
 ROW = (KEY, 0, 0, 5, b"i" * 16)
+
+
+def unseal(key: bytes, kind: int, parent: int, seq: int, row_id: bytes, stored: bytes | None) -> bytes:
+    return unsealer(key, kind, parent)(seq, row_id, stored)
+
 
 Row = tuple[bytes, int, int, int, bytes]
 
