@@ -200,12 +200,16 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
     ) -> Steps[AgentTurn]:
         left = left_unanswered(previous, client.user_id)
         ids = left["ids"]
+        try:
+            token = yield Step(client.erasure_token)
+        except BackendError:
+            # The first model call reads it again and fails if it must. By then the state says whose messages these are.
+            return begin_turn(previous, messages, client.user_id, left["erasure_token"], ids)
         if ids:
             try:
                 yield Step(lambda: client.check_not_erased(left["erasure_token"]))
             except BackendError:
                 ids = []  # What was said before an erasure is not stored after it.
-        token = yield Step(client.erasure_token)
         return begin_turn(previous, messages, client.user_id, token, ids)
 
     def _before_model(self, request: ModelRequest[Any]) -> Steps[_ModelCall]:
@@ -224,6 +228,10 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         if not is_owner(turn, saver.client.user_id):
             # Another user resumes this run: nothing of either may reach the other.
             return _ModelCall(request, self.name, turn, memo, AgentTurn())
+        if turn["erasure_token"] is None:
+            token = yield Step(saver.client.erasure_token)
+            update = AgentTurn(**{**update, "erasure_token": None if token is None else list(token)})
+            turn = AgentTurn(**{**turn, **update})
         if not self._stores_nothing(config, saver.client):
             said = continue_turn(turn, messages) if is_new_run else turn["said"]
             update = AgentTurn(**{**update, "said": said, "seen": seen_by_model(turn, messages)})

@@ -42,6 +42,7 @@ def result(text: str) -> ToolMessage:
     return ToolMessage(text, id=text, tool_call_id="c1")
 
 
+RECALL = recall_message([{"memory": "m"}]).model_copy(update={"id": "r"})  # type: ignore[typeddict-item]
 SUMMARY = human("s", additional_kwargs={"lc_source": "summarization"})
 
 
@@ -65,7 +66,7 @@ def stored(turn: AgentTurn, messages: Sequence[BaseMessage]) -> AgentTurn:
         ([human("a"), call("x"), result("r"), human("b")], ["a", "b"]),
         ([SUMMARY, human("a")], ["a"]),
         ([SUMMARY], []),
-        ([recall_message([{"memory": "m"}]), human("a")], ["a"]),  # type: ignore[typeddict-item]
+        ([RECALL, human("a")], ["a"]),
     ],
 )
 def test_said_since_the_last_answer(messages: list[BaseMessage], said: list[str]) -> None:
@@ -185,7 +186,7 @@ def test_turns_are_merged_by_middleware() -> None:
     one, two = begin([human("a", "1")]), begin([human("b", "2")])
     both = merge_turns(merge_turns(None, {"one": one}), {"two": two})
     assert both == {"one": one, "two": two}
-    noted = merge_turns(merge_turns(both, {"one": AgentTurn(noted=["1"])}), {"one": AgentTurn(noted=["1", "3"])})
+    noted = merge_turns(merge_turns(both, {"one": AgentTurn(noted=["1"])}), {"one": AgentTurn(noted=["3"])})
     assert noted["one"] == {**one, "noted": ["1", "3"]}
     assert noted["two"] == two
     assert merge_turns(noted, {"one": two})["one"] == two

@@ -18,8 +18,9 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.runtime import RunControl
 from langgraph.types import Command
 
-from langchain_mem0_scoped import ScopedMemory, ScopedMemoryMiddleware, ScopeError, local_memory
+from langchain_mem0_scoped import BackendError, ScopedMemory, ScopedMemoryMiddleware, ScopeError, local_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
+from langchain_mem0_scoped.scoped_client import ScopedClient
 from tests.agents import agent, ask, calls, human, look, remembered, system, thread, transcript_texts
 from tests.models import ScriptedModel, lines
 
@@ -171,6 +172,25 @@ async def test_middleware_holds_nothing_of_a_run(client: EngineMemory, mode: str
         with contextlib.suppress(TimeoutError):
             await ask(mode, one, human("What is my code?"), thread(), context={"user_id": "alice"})
     assert vars(middleware) == before
+
+
+async def test_words_of_a_run_whose_store_failed_are_no_other_users(
+    client: EngineMemory, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = agent(client, "Hello Bob", "Hello Alice", checkpointer=InMemorySaver())
+    with monkeypatch.context() as failing:
+        failing.setattr(ScopedClient, "erasure_token", _unavailable)
+        with pytest.raises(BackendError):
+            await ask(mode, one, human(SECRET), thread(), context={"user_id": "alice"})
+    await ask(mode, one, {"messages": []}, thread(), context={"user_id": "bob"})
+    assert remembered(client, "bob") == []
+    assert "locker" not in everything(client, "bob")
+    await ask(mode, one, human("I am back"), thread(), context={"user_id": "alice"})
+    assert remembered(client, "alice") == [SECRET, "I am back", "Hello Alice"]
+
+
+def _unavailable(client: ScopedClient) -> None:
+    raise BackendError("the storage does not answer")
 
 
 @pytest.mark.parametrize("stream_mode", ["values", "updates", "debug", "tasks", "checkpoints"])
