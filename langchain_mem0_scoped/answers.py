@@ -19,7 +19,7 @@ from langchain_core.prompt_values import PromptValue
 
 from .errors import InputError
 from .json_values import fields_of, to_json_text
-from .messages import text_of_block
+from .messages import text_of, text_of_block
 
 ANSWER_KEYS: Final = ("output", "answer", "messages")
 """Where in a dict the answer is looked for, unless the caller names a key."""
@@ -115,7 +115,9 @@ class _Reader:
         rest = {key: item for key, item in value.items() if not _are_documents(item)}
         if len(rest) == 1:
             return self.read(*rest.values())
-        return [AIMessage(to_json_text(rest))] if rest else []
+        # Of several messages, as a parallel step gives them, the texts are the answer.
+        values = {key: text_of(item) if isinstance(item, BaseMessage) else item for key, item in rest.items()}
+        return [AIMessage(to_json_text(values))] if values else []
 
     def _read_list(self, values: Sequence[Any]) -> list[BaseMessage]:
         if not values:

@@ -107,6 +107,10 @@ FORMS: Final[dict[str, tuple[Any, str]]] = {
     "dict": ({"drink": TEA, "cups": 2}, JSON_TEA),
     "document": (Document(TEA), TEA),
     "list of models": ([Tea(drink=TEA, cups=2)], f"[{JSON_TEA}]"),
+    "messages under two keys": (
+        {"hot": AIMessage(TEA), "cold": AIMessage("Milk")},
+        '{"hot":"Black tea","cold":"Milk"}',
+    ),
     "dict of one key": ({"result": TEA, "context": [Document("long")]}, TEA),
     "message in a dict": ({"answer": AIMessage(TEA), "context": [Document("long")]}, TEA),
     "blocks in a dict": ({"output": [{"type": "text", "text": TEA}]}, TEA),
