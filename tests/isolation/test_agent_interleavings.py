@@ -220,7 +220,7 @@ def _around(user: str, kind: str, text: int = 0, *, around: bool = False) -> Ope
     return Operation(user, kind, "t1", text, "1", around)
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(OPERATIONS)
 @example([_around("alice", "tool"), _around("bob", "answer"), _around("alice", "approve"), _around("bob", "empty")])
 @example([_around("alice", "fail"), _around("bob", "answer"), _around("bob", "erase"), _around("alice", "resume")])
@@ -266,7 +266,7 @@ SINGLE: Final = st.lists(
 )
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(SINGLE)
 def test_every_message_is_logged_once_and_remembered_once(operations: list[Operation]) -> None:
     said: dict[str, list[str]] = {name: [] for name in THREADS}

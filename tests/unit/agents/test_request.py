@@ -27,7 +27,6 @@ from langchain_mem0_scoped.agents.request import add_recall, with_recall
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from tests.agents import ALLERGY, PEANUTS, ask, calls, human, look, system
 from tests.models import ScriptedModel, lines
-from tests.support import MODES
 
 CACHED = {"cache_control": {"type": "ephemeral"}}
 
@@ -87,38 +86,38 @@ OTHERS: dict[str, Any] = {
 
 @pytest.mark.parametrize("order", ["before", "after"])
 @pytest.mark.parametrize("other", OTHERS)
-async def test_recall_survives_another_middleware(client: EngineMemory, other: str, order: str) -> None:
-    for mode in MODES:
-        memory = ScopedMemoryMiddleware(client=client, transcript=False, remember=False)
-        another = OTHERS[other]()
-        if other == "memory":
-            another = type("Second", (ScopedMemoryMiddleware,), {})(client=client, transcript=False, remember=False)
-        pair = [another, memory] if order == "before" else [memory, another]
-        model = ScriptedModel(says=lines(calls("look", where="x"), "ok"))
-        one: Any = create_agent(model, [look], middleware=pair, system_prompt="Talk.")
-        await ask(mode, one, human(ALLERGY), context={"user_id": "alice"})
-        for call in range(2):
-            assert system(model, call).count(PEANUTS) == (2 if other == "memory" else 1)
-            assert [message.type for message in model.seen[call]].count("system") == 1
-            assert model.seen[call][0].type == "system"
-        assert PEANUTS not in repr(one.get_graph())
+async def test_recall_survives_another_middleware(client: EngineMemory, other: str, order: str, mode: str) -> None:
+    memory = ScopedMemoryMiddleware(client=client, transcript=False, remember=False)
+    another = OTHERS[other]()
+    if other == "memory":
+        another = type("Second", (ScopedMemoryMiddleware,), {})(client=client, transcript=False, remember=False)
+    pair = [another, memory] if order == "before" else [memory, another]
+    model = ScriptedModel(says=lines(calls("look", where="x"), "ok"))
+    one: Any = create_agent(model, [look], middleware=pair, system_prompt="Talk.")
+    await ask(mode, one, human(ALLERGY), context={"user_id": "alice"})
+    for call in range(2):
+        assert system(model, call).count(PEANUTS) == (2 if other == "memory" else 1)
+        assert [message.type for message in model.seen[call]].count("system") == 1
+        assert model.seen[call][0].type == "system"
+    assert PEANUTS not in repr(one.get_graph())
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
 @pytest.mark.parametrize("wrapped_first", [True, False])
-async def test_fallback_model_is_given_the_recall(client: EngineMemory, order: str, wrapped_first: bool) -> None:
-    for mode in MODES:
-        failing, other = ScriptedModel(says=lines(ConnectionError())), ScriptedModel(says=lines("ok"))
-        memory: Any = ScopedMemoryMiddleware(client=client, transcript=False, remember=False)
-        middleware: list[Any] = [memory, ModelFallbackMiddleware(other)]
-        if wrapped_first:
-            middleware.reverse()
-        if order == "before":
-            middleware.append(prompted)
-        one: Any = create_agent(failing, middleware=middleware)
-        await ask(mode, one, human(ALLERGY), context={"user_id": "alice"})
-        assert PEANUTS in system(failing)
-        assert PEANUTS in system(other)
+async def test_fallback_model_is_given_the_recall(
+    client: EngineMemory, order: str, wrapped_first: bool, mode: str
+) -> None:
+    failing, other = ScriptedModel(says=lines(ConnectionError())), ScriptedModel(says=lines("ok"))
+    memory: Any = ScopedMemoryMiddleware(client=client, transcript=False, remember=False)
+    middleware: list[Any] = [memory, ModelFallbackMiddleware(other)]
+    if wrapped_first:
+        middleware.reverse()
+    if order == "before":
+        middleware.append(prompted)
+    one: Any = create_agent(failing, middleware=middleware)
+    await ask(mode, one, human(ALLERGY), context={"user_id": "alice"})
+    assert PEANUTS in system(failing)
+    assert PEANUTS in system(other)
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
