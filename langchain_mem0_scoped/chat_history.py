@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from langchain_core.chat_history import BaseChatMessageHistory
-from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 
 from .errors import BackendError, InputError
@@ -20,7 +20,7 @@ from .records import MemoryList
 from .requests import AddRequest, ErasureToken, add_request
 from .scope import validate_id
 from .scoped_client import ScopedClient
-from .transcripts.appending import as_unanswered
+from .transcripts.appending import as_unanswered, until_last_human
 from .transcripts.codec import dump_messages
 from .transcripts.run_input import RunInput, resumed_run_input, split_run_input
 from .transcripts.sameness import Identity, identity_of, repeated_within
@@ -267,7 +267,7 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         of the same id and content, or, without ids, of the content that an unanswered run before it had.
 
         Args:
-            messages: What was said. Messages of other types are left out.
+            messages: What was said. Messages after the last human message are left out.
             token: As in `add_turn`.
 
         Raises:
@@ -345,7 +345,7 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         pending: PendingTurn | None = None
         failure: Exception | None = None
         try:
-            pending = self._prepare([one for one in messages if isinstance(one, HumanMessage)], (), token)
+            pending = self._prepare(until_last_human(messages), (), token)
             pending.stored = [as_unanswered(message) for message in pending.stored]
             for attempt in pending.attempts():
                 with attempt, self._client.turn(self._session_id, pending.token) as turn:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import NamedTuple
+
+from langchain_core.messages import BaseMessage, HumanMessage
 
 from .codec import StoredMessage
 from .sameness import (
@@ -70,6 +73,12 @@ def assumed_new(messages: Sequence[StoredMessage], answers: Sequence[StoredMessa
     if given.before or given.has_ids:
         return None
     return Appended(list(range(len(messages) + len(answers))), [])
+
+
+def until_last_human(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Return what was said to a run that has not answered it: the last human message and what precedes it."""
+    after = takewhile(lambda message: not isinstance(message, HumanMessage), reversed(messages))
+    return list(messages[: len(messages) - len(list(after))])
 
 
 def as_unanswered(message: StoredMessage) -> StoredMessage:

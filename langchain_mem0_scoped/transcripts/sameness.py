@@ -42,12 +42,14 @@ class Identity(NamedTuple):
         role: The message's type; of a ChatMessage its role as well.
         content: Its text; of a message without text the repr of its content and tool calls.
         id: Its id, if it has one.
+        name: The name of who speaks, if it has one.
         unanswered: Whether it belongs to a run that failed or was stopped.
     """
 
     role: str
     content: str
     id: str | None
+    name: str | None = None
     unanswered: bool = False
 
     def __repr__(self) -> str:
@@ -94,7 +96,7 @@ def identity_of(message: BaseMessage) -> Identity:
     content = whole.content
     if not isinstance(content, str) or not content:
         content = _content(content, whole.tool_calls if isinstance(whole, AIMessage) else ())
-    return Identity(role, content, whole.id or None)
+    return Identity(role, content, whole.id or None, whole.name or None)
 
 
 def identity_of_stored(body: Body) -> Identity:
@@ -102,7 +104,7 @@ def identity_of_stored(body: Body) -> Identity:
     data = body.get("data") or {}
     role = f"chat:{data.get('role')}" if body.get("type") == "chat" else str(body.get("type"))
     content = _content(data.get("content"), data.get("tool_calls") or ())
-    return Identity(role, content, data.get("id") or None, is_unanswered(body))
+    return Identity(role, content, data.get("id") or None, data.get("name") or None, is_unanswered(body))
 
 
 def _content(content: Any, tool_calls: Sequence[Any]) -> str:
@@ -122,10 +124,17 @@ def _text(block: Any) -> str | None:
 
 
 def is_same(one: Identity, other: Identity) -> bool:
-    """Return whether two messages have one role and content, and not two ids; ids of answers are not compared."""
+    """Return whether two messages have one role and content, and not two names or ids.
+
+    Names and ids of answers are not compared.
+    """
     if (one.role, one.content) != (other.role, other.content):
         return False
-    return one.role in _MODEL or not one.id or not other.id or one.id == other.id
+    return one.role in _MODEL or not (_differ(one.id, other.id) or _differ(one.name, other.name))
+
+
+def _differ(one: str | None, other: str | None) -> bool:
+    return bool(one and other and one != other)
 
 
 def has_same_id(one: Identity, other: Identity) -> bool:

@@ -307,6 +307,19 @@ class TestConcurrentWriters:
         assert sorted(map(len, new)) == [1] * 7 + [2]
         assert sorted(opened.texts(user)) == ["each"] * 8 + ["once"]
 
+    def test_a_turn_that_is_retried_at_once_is_stored_once(self, opened: OpenStore) -> None:
+        user = new_user()
+        opened.append(user, "s1", turn("before"))
+        said = [HumanMessage("once", id="a"), HumanMessage("and this", id="b")]
+
+        def retry(number: int) -> None:
+            opened.store.append(user, "s1", dump_messages(said), answers=dump_messages([AIMessage(f"answer {number}")]))
+
+        all_at_once([lambda number=number: retry(number) for number in range(6)])  # type: ignore[misc]
+        texts = opened.texts(user)
+        assert texts[:4] == ["before 0", "before 1", "once", "and this"]
+        assert sorted(texts[4:]) == [f"answer {number}" for number in range(6)]
+
     def test_two_processes_append_to_one_session(self, opened: OpenStore) -> None:
         if not opened.code:
             pytest.skip("no other process can open this store")

@@ -276,6 +276,29 @@ async def test_what_the_transcript_lacks_of_a_conversation_is_stored(client: mem
 
 
 @pytest.mark.parametrize("mode", MODES)
+async def test_it_is_stored_once_where_the_run_fails_first(client: mem0.Memory, mode: str) -> None:
+    user, failing = new_user(), Failing("invoke")
+    chain = with_scoped_memory(repeating(failing), client=client)
+    given = [HumanMessage("elsewhere"), AIMessage("yes"), HumanMessage("two")]
+    failing.failures = 2
+    for _ in range(2):
+        with pytest.raises(ConnectionError):
+            await ask(mode, chain, given, config_of(user))
+    await ask(mode, chain, given, config_of(user))
+    assert said(client, user) == remembered(client, user) == ["elsewhere", "yes", "two", "re two"]
+
+
+@pytest.mark.parametrize("around", ["with_retry", "with_fallbacks"])
+async def test_a_chain_that_is_tried_again_stores_its_turn_once(client: mem0.Memory, around: str) -> None:
+    user, failing = new_user(), Failing("invoke")
+    chain = with_scoped_memory(repeating(failing), client=client)
+    failing.failures = 1
+    again = chain.with_retry(wait_exponential_jitter=False) if around == "with_retry" else chain.with_fallbacks([chain])
+    assert (await again.ainvoke("one", config_of(user))).text == "re one"
+    assert said(client, user) == remembered(client, user) == ["one", "re one"]
+
+
+@pytest.mark.parametrize("mode", MODES)
 async def test_an_id_with_another_text_is_another_message(client: mem0.Memory, mode: str) -> None:
     user = new_user()
     chain = with_scoped_memory(RunnableLambda(lambda _: AIMessage("Noted", id="always")), client=client)

@@ -30,7 +30,7 @@ def identities(text: str) -> list[Identity]:
     for word in text.split():
         unanswered = word.endswith("?")
         content, _, message_id = word.removesuffix("?").partition("#")
-        found.append(Identity(roles[content[0]], content, message_id or None, unanswered))
+        found.append(Identity(roles[content[0]], content, message_id or None, unanswered=unanswered))
     return found
 
 
@@ -42,7 +42,7 @@ class TestIdentity:
     @pytest.mark.parametrize(
         "message",
         [
-            HumanMessage("hi", id="1"),
+            HumanMessage("hi", id="1", name="Ann"),
             HumanMessage([{"type": "text", "text": "a"}, "b"]),
             HumanMessage([{"type": "image_url", "image_url": {"url": "data:,x"}}], id=""),
             CALL,
@@ -68,6 +68,11 @@ class TestIdentity:
         mixed = HumanMessage([{"type": "text", "text": "hi"}, *pictures[0].content])
         different = [*pictures, CALL, other, mixed, HumanMessage("hi"), AIMessage("hi")]
         assert len({identity_of(message) for message in different}) == len(different)
+
+    def test_two_speakers_may_say_the_same(self) -> None:
+        ann, bob, unnamed = (identity_of(HumanMessage("yes", name=name)) for name in ("Ann", "Bob", None))
+        assert not is_same(ann, bob)
+        assert is_same(ann, unnamed)
 
     def test_a_repr_quotes_nothing(self) -> None:
         assert repr(identity_of(HumanMessage("hunter2", id="1"))) == "Identity(role='human', id='1')"
