@@ -31,6 +31,9 @@ _FIRST_READ: Final = 4
 _MAX_READ: Final = 1_000
 """How many of the last messages an input is compared with, at most."""
 
+_MIN_READ: Final = 64
+"""How many of the last messages are looked at for what was said before the last message of an input."""
+
 _HUMAN: Final = "human"
 _MODEL: Final = frozenset({"ai", "function"})
 
@@ -193,11 +196,20 @@ def known_prefix(messages: Sequence[Identity], transcript: Sequence[Identity]) -
     return len(_places_of(messages, transcript))
 
 
-def _places_of(messages: Sequence[Identity], transcript: Sequence[Identity]) -> list[int]:
+def _places_of(messages: Sequence[Identity], transcript: Sequence[Identity], *, by_id: bool = False) -> list[int]:
+    """Return where a transcript has the messages at the head of an input, in the same order.
+
+    Args:
+        messages: The input.
+        transcript: The transcript.
+        by_id: Whether the content alone makes a message the same only if no run has answered it.
+    """
     places: list[int] = []
     for place, stored in enumerate(transcript):
-        if len(places) < len(messages) and is_same(messages[len(places)], stored):
-            places.append(place)
+        if len(places) < len(messages):
+            message = messages[len(places)]
+            if has_same_id(message, stored) or ((not by_id or stored.unanswered) and is_same(message, stored)):
+                places.append(place)
     return places
 
 
@@ -242,16 +254,18 @@ def compare(given: Input, transcript: Sequence[Identity], *, is_whole: bool) -> 
         return None
     if len(places) < len(given.before):
         return Comparison(len(places), [], 0)
-    precedes = _precedes(given.before, transcript, start)
-    if not precedes and places:
-        start = max(start, places[-1] + 1)
-    repeated: list[int] = []
-    for place in range(start, len(transcript)):
-        message = given.said[len(repeated)] if len(repeated) < len(given.said) else None
-        if message is not None and _is_said_again(
-            message, transcript[place], by_content=precedes or place >= unanswered
-        ):
-            repeated.append(place)
+    # What was said before the last message is context too, though no answer follows it.
+    end = places[-1] + 1 if places else 0
+    earlier = [end + place for place in _places_of(given.said[:-1], transcript[end:], by_id=not given.before)]
+    if not is_whole and len(transcript) < _MIN_READ and any(one.id for one in given.said[len(earlier) : -1]):
+        return None
+    repeated = list(earlier)
+    if given.said and len(earlier) == len(given.said) - 1:
+        begins_last_turn = bool(earlier) and earlier[0] >= start
+        context = given.before if begins_last_turn else [*given.before, *given.said[:-1]]
+        precedes = _precedes(context, transcript, start)
+        first = start if precedes and not begins_last_turn else max(start, end, *(place + 1 for place in earlier))
+        repeated += _place_of(given.said[-1], transcript, first, by_content_from=0 if precedes else unanswered)
     answered = 0
     if len(repeated) == len(given.said):
         for stored in transcript[repeated[-1] + 1 if repeated else start :]:
@@ -260,16 +274,22 @@ def compare(given: Input, transcript: Sequence[Identity], *, is_whole: bool) -> 
     return Comparison(len(given.before), repeated, answered)
 
 
-def _is_said_again(message: Identity, stored: Identity, *, by_content: bool) -> bool:
-    return has_same_id(message, stored) or (by_content and is_same(message, stored))
+def _place_of(message: Identity, transcript: Sequence[Identity], first: int, *, by_content_from: int) -> Sequence[int]:
+    """Return where a message is said again, if it is: by its id, or from a place on by its content."""
+    for place in range(first, len(transcript)):
+        stored = transcript[place]
+        if has_same_id(message, stored) or (place >= by_content_from and is_same(message, stored)):
+            return [place]
+    return []
 
 
 def _precedes(context: Sequence[Identity], transcript: Sequence[Identity], start: int) -> bool:
     """Return whether a transcript has this context before its last turn, and the context's end just before it."""
     if not context or known_prefix(context, transcript[:start]) < len(context):
         return False
-    last_answers = takewhile(lambda stored: stored.role != _HUMAN, reversed(transcript[:start]))
-    return any(is_same(context[-1], stored) for stored in last_answers)
+    before = list(reversed(transcript[:start]))
+    answers = len(list(takewhile(lambda stored: stored.role != _HUMAN, before)))
+    return any(is_same(context[-1], stored) for stored in before[: answers + 1])
 
 
 def repeated_within(messages: Sequence[Identity], shown: Callable[[], Sequence[Identity]]) -> set[int]:
