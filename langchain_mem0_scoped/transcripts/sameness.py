@@ -5,7 +5,7 @@ A message is the same as an earlier one only where it is repeated as context:
 1.  What is said now follows the last answer of an input. The messages before it are context as far as the transcript
     has them in the same order. From the first one on that the transcript lacks, all messages are new.
 2.  What is said now is new, unless it is the last turn again: the same id and content; or the same content where no run
-    has answered that turn, or where the context that comes with it ends just before that turn.
+    has answered that turn, or where the context that comes with it ends before that turn.
 3.  An answer that was given now is new, whatever its id and content: a model's cache repeats both.
 
 Content is compared with the role. The ids of answers are not compared in a context, since a front end has its own.
@@ -284,12 +284,13 @@ def _place_of(message: Identity, transcript: Sequence[Identity], first: int, *, 
 
 
 def _precedes(context: Sequence[Identity], transcript: Sequence[Identity], start: int) -> bool:
-    """Return whether a transcript has this context before its last turn, and the context's end just before it."""
+    """Return whether a context ends before a transcript's last turn: then what follows it may be that turn again.
+
+    A context that ends with an answer of that turn as well may also precede something that is said once more.
+    """
     if not context or known_prefix(context, transcript[:start]) < len(context):
         return False
-    before = list(reversed(transcript[:start]))
-    answers = len(list(takewhile(lambda stored: stored.role != _HUMAN, before)))
-    return any(is_same(context[-1], stored) for stored in before[: answers + 1])
+    return not any(is_same(context[-1], stored) for stored in transcript[start:])
 
 
 def repeated_within(messages: Sequence[Identity], shown: Callable[[], Sequence[Identity]]) -> set[int]:

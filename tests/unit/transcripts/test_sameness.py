@@ -155,6 +155,10 @@ TALK = "h1 a1 h2 a2"
         (f"{TALK} h3?", "h1 a1 h2 h3 h4", "h4"),
         (TALK, "h1 a1 h2 h3", "h3"),
         (TALK, "h1 a1 h3 h2", "h3 h2"),
+        (f"{TALK} h3 a3", "h1 a1 h3", ""),
+        # The same answers: rather stored twice than lost.
+        ("h1 a1 h1 a1", "a1 h1", "h1"),
+        ("h1 a1 h1 a1", "h1 a1 h1", "h1"),
         ("h1 a1 t1 a2", "h1 a2 h3", "h3"),
         ("h1#1 a1#2", "h1#1 a1#9 h2#3", "h2#3"),
         ("h1#1 a1#2", "h1#5 a1#6 h1#7", "h1#5 a1#6 h1#7"),
