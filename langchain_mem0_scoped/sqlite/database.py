@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sqlite3
 import threading
@@ -97,7 +98,6 @@ class Database:
         if all(other._closed or other._guard.file_identity != found for other in _open_databases):
             check_header(self.path)
             refuse_foreign_log(self.path)
-        self._guard = FileGuard(self.path)
 
     def _open(self, fingerprint: str) -> None:
         connection = self._connect()
@@ -118,9 +118,21 @@ class Database:
             # A process that removed text was killed before it emptied the log.
             if file_state.owed_truncation(connection) != file_state.NOTHING:
                 self._needs_truncation = True
+            # Some file systems give a file its inode when it is first opened for writing: so not before.
+            self._guard = FileGuard(self.path)
+            self._guard.begin(connection)
+            self._guard.check_at_opening(connection)
             _begin_chain(connection)
+        except FileUnusable as error:
+            keeper = self._open_keeper()
+            failure = str(error)
+        else:
+            return
         finally:
             connection.close()
+        if keeper is not None:
+            keeper.close()
+        raise BackendError(failure)
 
     def _connect(self) -> GuardedConnection:
         connection = sqlite3.connect(
@@ -224,22 +236,35 @@ class Database:
         with self._pool:
             self._failure = failure
             idle, self._idle = self._idle, []
-            if self._keeper is None:
-                # The last connection to be closed writes the log into the file, which may now be another one; unless
-                # it may only read.
-                with suppress(OSError, sqlite3.Error):
-                    self._keeper = sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
-                    self._keeper.execute("SELECT 1 FROM state").fetchone()
+            self._keeper = self._keeper or self._open_keeper()
         for connection in idle:
             connection.close()
 
+    def _open_keeper(self) -> sqlite3.Connection | None:
+        """Open a connection that keeps the others, when they are closed, from writing the log into the file.
+
+        The last one does that, unless it may only read.
+        """
+        keeper = None
+        try:
+            keeper = sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
+            keeper.execute("SELECT 1 FROM state").fetchone()
+        except (OSError, sqlite3.Error):
+            if keeper is not None:
+                keeper.close()
+            return None
+        return keeper
+
     def close(self) -> None:
         """Close every idle connection; those in use are closed when they are returned."""
-        with suppress(BackendError, sqlite3.Error):
-            self.query("SELECT 1 FROM state", ())
         with self._pool:
             self._closed = True
             idle, self._idle = self._idle, []
+        if idle:
+            # The last one to be closed writes the log into the file; not if that is another one now.
+            with suppress(BackendError, sqlite3.Error):
+                self._check_file(idle[0])
+        with self._pool:
             keeper, self._keeper = self._keeper, None
         for connection in idle:
             connection.close()
@@ -423,4 +448,10 @@ def _after_fork_in_child() -> None:
         _pausing.pop().resume_in_child()
 
 
+def _close_all() -> None:
+    for database in list(_open_databases):
+        database.close()
+
+
+atexit.register(_close_all)
 register_fork_hooks(ForkHooks(_before_fork, _after_fork_in_parent, _after_fork_in_child))

@@ -90,6 +90,11 @@ class FileGuard:
         if seen != connection.compared:
             self._compare(connection, seen)
 
+    def check_at_opening(self, connection: GuardedConnection) -> None:
+        """As `check`, for the first connection: without a log it sees the file as it is, also where it is a copy."""
+        if file_state.log_stamps(self._logs[0]):
+            self.check(connection)
+
     def check_log(self) -> None:
         """Return if connections write to the log that lies beside the file.
 

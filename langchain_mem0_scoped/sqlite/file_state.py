@@ -69,8 +69,9 @@ def is_copy(connection: sqlite3.Connection) -> bool:
 
 
 def _new_cookie(connection: sqlite3.Connection) -> bytes:
-    cookie = secrets.randbelow(2**30) + 2 * _SCHEMA_CHANGES
-    connection.execute(f"PRAGMA schema_version={cookie}")
+    connection.execute(f"PRAGMA schema_version={secrets.randbelow(2**30) + 2 * _SCHEMA_CHANGES}")
+    # Some builds of SQLite ignore that.
+    cookie: int = connection.execute("PRAGMA schema_version").fetchone()[0]
     return cookie.to_bytes(_COOKIE_BYTES, "big")
 
 

@@ -18,6 +18,7 @@ from langchain_mem0_scoped.engine.storage import RowKind
 from langchain_mem0_scoped.errors import BackendError
 from langchain_mem0_scoped.sqlite.storage import SqliteStorage
 from tests.storages import add, bodies_in, erase, memory, snapshot_of
+from tests.support import run_python
 from tests.worlds import unsynced
 
 
@@ -97,6 +98,47 @@ class TestOverwritten:
         shutil.copyfile(copy, path)
         storage.close()
         assert path.read_bytes() == copy.read_bytes()
+
+    @pytest.mark.parametrize("first", ["is idle", "has no connection"])
+    def test_second_client_of_the_process_is_refused(self, path: Path, first: str) -> None:
+        """It would write the log that is still there into the restored file."""
+        storage = SqliteStorage(path, "tests")
+        add(storage, "u_alice", memory("hers"))
+        copy = back_up(path)
+        add(storage, "u_bob", memory("his"))
+        if first == "has no connection":
+            keeper = sqlite3.connect(path)
+            keeper.execute("SELECT count(*) FROM items").fetchone()
+            storage.database.set_pragmas()
+        shutil.copyfile(copy, path)
+        with pytest.raises(BackendError, match="overwritten"):
+            SqliteStorage(path, "tests")
+        assert path.read_bytes() == copy.read_bytes()
+        storage.close()
+        if first == "has no connection":
+            keeper.close()
+
+    def test_process_that_ends_leaves_what_was_put_back(self, path: Path) -> None:
+        code = f"""
+            import shutil, sqlite3
+            from pathlib import Path
+            from langchain_mem0_scoped.sqlite.storage import SqliteStorage
+            from tests.storages import add, memory
+            path = Path({str(path)!r})
+            storage = SqliteStorage(path, "tests")
+            add(storage, "u_alice", memory("hers"))
+            copy = sqlite3.connect(path.with_name("copy.db"))
+            with storage.database.reading() as connection:
+                connection.rollback()
+                connection.backup(copy)
+            copy.close()
+            add(storage, "u_bob", memory("his"))
+            shutil.copyfile(path.with_name("copy.db"), path)
+        """
+        run_python(code)
+        assert path.read_bytes() == path.with_name("copy.db").read_bytes()
+        with pytest.raises(BackendError, match=r"rm .*memory\.db-wal"):
+            SqliteStorage(path, "tests")
 
     def test_another_process_that_restores_and_writes(self, storage: SqliteStorage, path: Path) -> None:
         """Equal numbers of rows on both sides: a version that counted them would be equal too."""
