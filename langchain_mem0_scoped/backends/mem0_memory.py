@@ -135,7 +135,7 @@ class Mem0Backend(Backend):
                 self._call("add", self._history_db.forget, [row["id"]])
             return self.get(user_id, known["id"]) if extended else None
         except BackendError as error:
-            # The fact is stored. A caller who is told that the add failed would add it again.
+            # The fact is stored. A caller that gets an error would add it again.
             logger.warning("a fact may be stored twice: %s", error)
             return row
 

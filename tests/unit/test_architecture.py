@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from tests.imports import circles, modules_of
-from tests.support import ROOT, run_python
+from tests.support import ROOT, run_fresh_python
 
 PACKAGE: Final = ROOT / "langchain_mem0_scoped"
 MODULES: Final = modules_of(PACKAGE)
@@ -191,7 +191,7 @@ def test_ranking_alone_loads_neither_mem0_langchain_nor_sqlite3() -> None:
         unwanted = ("mem0", "sqlite3", "_sqlite3", "sqlalchemy", "httpx", "qdrant_client")
         print([name for name in sys.modules if name.split(".")[0] in unwanted or name.startswith("langchain_core")])
     """
-    assert run_python(code) == "[]\n"
+    assert run_fresh_python(code) == "[]\n"
 
 
 # -- the checks themselves, on small packages that break one rule each

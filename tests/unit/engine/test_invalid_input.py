@@ -126,7 +126,6 @@ class TestMessages:
             [None],
             [7],
             [["I like tea"]],
-            [("user", "I like tea")],
             "",
             " \n",
         ],
