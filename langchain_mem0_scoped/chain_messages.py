@@ -91,7 +91,7 @@ class MessageKeys:
 
         An agent's output repeats its input before the answers. What it repeats is left out. Where a summary has
         replaced the turn in the output, human and system messages are left out, since nobody said them; the remaining
-        answers may include earlier ones, so they come with the turn, where a known id counts once.
+        answers may include earlier ones, so they come with the turn.
 
         Args:
             turn: The `turn_messages`.

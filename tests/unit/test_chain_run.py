@@ -8,6 +8,9 @@ from typing import Any
 
 import mem0
 import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import SummarizationMiddleware
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import Runnable, RunnableLambda
@@ -306,3 +309,25 @@ async def test_an_id_with_another_text_is_another_message(client: mem0.Memory, m
         await ask(mode, chain, [HumanMessage(text, id="1")], config_of(user))
     expected = ["I live in Lima", "Noted", "I moved to Quito", "Noted"]
     assert said(client, user) == remembered(client, user) == expected
+
+
+@pytest.mark.parametrize("with_ids", [True, False])
+@pytest.mark.parametrize("keep", [1, 2, 3, 4])
+def test_what_a_summary_keeps_of_the_history_is_not_stored_again(
+    client: mem0.Memory, keep: int, with_ids: bool
+) -> None:
+    user = new_user()
+    summarizing = SummarizationMiddleware(
+        model=FakeListChatModel(responses=["a summary"]), trigger=("messages", 5), keep=("messages", keep)
+    )
+    agent: Any = create_agent(ScriptedModel(says=lambda given: f"re {given[-1].text}"), middleware=[summarizing])
+    keys: Any = {"input_messages_key": "messages", "history_messages_key": "messages"}
+    chain = with_scoped_memory(agent, client=client, recall=0, **keys)
+    words = ["one", "two", "three", "four", "five"]
+    for word in words:
+        given = HumanMessage(word, id=f"{user} {word}" if with_ids else None)
+        chain.invoke({"messages": [given]}, config_of(user))
+    texts = said(client, user)
+    assert [text for kind, text in transcript_texts(client, user) if kind == "human"] == words
+    assert [text for text in texts if text.startswith("re ")] == [text for text in texts if text not in words]
+    assert len(texts) == 2 * len(words)
