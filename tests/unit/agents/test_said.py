@@ -212,6 +212,16 @@ class TestUnanswered:
         await ask(mode, other, APPROVE, thread(), context=ALICE)
         assert remembered(client, "alice") == texts(client) == ["Where is my key?", "In the drawer"]
 
+    async def test_message_that_comes_with_a_resume_is_said(self, client: EngineMemory, mode: str) -> None:
+        script = calls("look", where="x"), "In the drawer"
+        one, _ = agent(client, *script, offers=[look], more=[approval()], checkpointer=InMemorySaver())
+        await ask(mode, one, human("Where is my key?"), thread(), context=ALICE)
+        added: Any = {"messages": [HumanMessage("I am in a hurry")]}
+        resume: Command[Any] = Command(resume={"decisions": [{"type": "approve"}]}, update=added)
+        await ask(mode, one, resume, thread(), context=ALICE)
+        expected = ["Where is my key?", "I am in a hurry", "In the drawer"]
+        assert remembered(client, "alice") == texts(client) == expected
+
     async def test_abandoned_interrupt_belongs_to_the_next_turn(self, client: EngineMemory, mode: str) -> None:
         one, _ = agent(
             client,

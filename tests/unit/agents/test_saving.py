@@ -48,6 +48,9 @@ async def test_client_without_transcripts(tmp_path: Path, mode: str) -> None:
         memory_only, _ = agent(client, "ok", transcript=False)
         await ask(mode, memory_only, human("hello"), thread(), context=ALICE)
         assert remembered(client, "alice") == ["hello", "ok"]
+        worker, _ = agent(client, "done", subagent=True)
+        await ask(mode, worker, human("a task"), thread(), context=ALICE)
+        assert remembered(client, "alice") == ["hello", "ok"]
         # Without a thread there is no session, and nothing to log.
         without, _ = agent(client, "fine")
         await ask(mode, without, human("hi"), context=ALICE)
