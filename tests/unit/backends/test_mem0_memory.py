@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import mem0
 import pytest
 from mem0.configs.llms.base import BaseLlmConfig
@@ -476,3 +477,17 @@ class TestExtraction:
         parts = (plain.vector_store, plain.llm, plain.embedding_model, plain.db)
         alice.add("I like tea")
         assert (plain.vector_store, plain.llm, plain.embedding_model, plain.db) == parts
+
+    @pytest.mark.parametrize("part", ["model", "embedding of a search"])
+    def test_error_of_a_provider_says_when_to_try_again(
+        self, alice: ScopedMemory, plain: mem0.Memory, call: Call, part: str
+    ) -> None:
+        request = httpx.Request("POST", "https://provider.example")
+        answer = httpx.Response(429, headers={"retry-after": "7"}, text=SECRET, request=request)
+        error = failing(httpx.HTTPStatusError(SECRET, request=request, response=answer))
+        target, name = (plain.llm, "generate_response") if part == "model" else (plain.embedding_model, "embed")
+        with shadowed(target, name, error), pytest.raises(BackendError, match="status 429") as caught:
+            call(alice, "add" if part == "model" else "search", SECRET)
+        assert (caught.value.retryable, caught.value.retry_after) == (True, 7.0)
+        assert SECRET not in str(caught.value)
+        assert alice.count() == 0
