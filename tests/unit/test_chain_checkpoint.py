@@ -8,7 +8,8 @@ from typing import Any
 import mem0
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import HumanInTheLoopMiddleware
+from langchain.agents.middleware import HumanInTheLoopMiddleware, SummarizationMiddleware
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
@@ -125,3 +126,19 @@ def test_a_chain_without_a_checkpointer_has_no_checkpoint() -> None:
     step: RunnableLambda[Any, Any] = RunnableLambda(lambda given: given)
     assert [find_checkpoint(one) is None for one in (plain, step, step | plain)] == [True] * 3
     assert [find_checkpoint(one) is None for one in (kept, step | kept, kept.with_config(tags=["x"]))] == [False] * 3
+
+
+def test_what_a_summary_has_removed_is_not_given_again(client: mem0.Memory) -> None:
+    """The model is given what it is given without the wrapper."""
+    user, seen = new_user(), list[list[list[str]]]()
+    for is_wrapped in (True, False):
+        model = ScriptedModel(says=lambda given: f"re {given[-1].text}")
+        summary = FakeListChatModel(responses=["a summary"])
+        summarizing = SummarizationMiddleware(model=summary, trigger=("messages", 6), keep=("messages", 3))
+        agent: Any = create_agent(model, middleware=[summarizing], checkpointer=InMemorySaver())
+        chain = with_scoped_memory(agent, client=client, recall=0, **KEYS) if is_wrapped else agent
+        for word in ("one", "two", "three", "four", "five"):
+            chain.invoke(human(word), config(user))
+        seen.append([[message.text for message in given] for given in model.seen])
+    assert seen[0] == seen[1]
+    assert len(transcript_texts(client, user)) == 10
