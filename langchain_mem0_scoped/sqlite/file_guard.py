@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from itertools import count
 from pathlib import Path
 from typing import Final
 
 from ..errors import BackendError
 from . import file_state
 
-_ATTEMPTS: Final = 5
+_ATTEMPTS: Final = 4
 _PAUSE: Final = 0.02
 _PATIENCE: Final = 0.5
 _SETTLED_NS: Final = 20_000_000
@@ -93,7 +94,11 @@ class FileGuard:
     def check_at_opening(self, connection: GuardedConnection) -> None:
         """As `check`, for the first connection: without a log it sees the file as it is, also where it is a copy."""
         if file_state.log_stamps(self._logs[0]):
-            self.check(connection)
+            try:
+                self.check(connection)
+            except FileUnusable:
+                # Another process may have made a copy a file of its own meanwhile.
+                self.check(connection)
 
     def check_log(self) -> None:
         """Return if connections write to the log that lies beside the file.
@@ -141,7 +146,7 @@ class FileGuard:
     def _is_in_line(self, stamp: bytes) -> bool:
         """Return whether the file holds the commit that a connection sees, or one that the log leads on from."""
         deadline = time.monotonic() + _PATIENCE
-        while True:
+        for attempt in count(1):
             try:
                 in_file = file_state.stamp_in_open_file(self._path)
                 if in_file == stamp:
@@ -149,15 +154,16 @@ class FileGuard:
                 chain = file_state.log_stamps(self._logs[0])
                 if in_file in chain and stamp in chain:
                     return True
-                if in_file is not None:
+                if in_file is not None and attempt == _ATTEMPTS:
                     return False
             except sqlite3.DatabaseError:
                 if time.monotonic() > deadline:
                     raise
-            # A checkpoint of another process may be between two pages, or before the file has its new length.
+            # A checkpoint of another process may be within a page or between two, or the file without its new length.
             if time.monotonic() > deadline:
                 return False
             time.sleep(_PAUSE)
+        return False
 
     def _overwritten(self) -> FileUnusable:
         return FileUnusable(
