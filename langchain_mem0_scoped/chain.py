@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 from langchain_core.utils.pydantic import get_fields
 from pydantic import create_model
@@ -22,6 +22,7 @@ from .errors import InputError
 from .graph_runs import resumes
 from .options import HistoryOptions, HistorySettings
 from .run_config import ConfigCheckedRunnable, ids_from_config
+from .tracing import is_traced
 
 if TYPE_CHECKING:
     from langchain_core.runnables.graph import Graph
@@ -197,6 +198,9 @@ class ScopedRunnable(ConfigCheckedRunnable):
             return value
 
         try:
+            # A run that nobody sees costs a tenth of a turn.
+            if not is_traced(config):
+                return call(input, None, ensure_config(config))
             return self._call_with_config(call, input, config)
         except BaseException:
             run.log_unanswered()
@@ -214,6 +218,8 @@ class ScopedRunnable(ConfigCheckedRunnable):
             return value
 
         try:
+            if not is_traced(config):
+                return await call(input, None, ensure_config(config))
             return await self._acall_with_config(call, input, config)
         except BaseException:
             await run.alog_unanswered()
