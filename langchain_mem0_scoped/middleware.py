@@ -275,13 +275,19 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
     def _end(self, state: AgentState[Any], context: Any) -> Steps[dict[str, Any] | None]:
         config = current_config()
         saver = self._saver(context, session_of(config))
+        if self._stores_nothing(config, saver.client):
+            return None
         turn, memos, messages = self._turn(state), self._memos(state), state["messages"]
-        if turn is None or not is_owner(turn, saver.client.user_id) or self._stores_nothing(config, saver.client):
+        begun = None
+        if self.name not in memos:
+            begun = yield from self._begin_late(saver.client, turn, messages)
+            turn = begun or turn
+        if turn is None or not is_owner(turn, saver.client.user_id):
             return None
         if turn["saved"]:
             # Another middleware has sent the agent back to the model: only its further answers are new.
             turn = AgentTurn(**{**turn, "said": [], "left": []})
-        memo = memos.get(self.name, RunMemo(is_resumed=True))
+        memo = memos.get(self.name, RunMemo(is_resumed=begun is None))
         memo.target = saver.target
         others = [other for name, other in memos.items() if name != self.name]
         is_logged = any(other.in_transcript and other.target == memo.target for other in others)
@@ -291,10 +297,18 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         outcome = yield from traced(SAVE, inputs, work, self._traced_save)
         memo.in_transcript = outcome.in_transcript
         if outcome.error is None:
-            return {TURN_KEY: {self.name: end_turn(messages)}}
+            return {TURN_KEY: {self.name: AgentTurn(**{**(begun or {}), **end_turn(messages)})}}
         data = report_unsaved(outcome)
         yield Step(lambda: send_event(config, NOT_SAVED, data), lambda: asend_event(config, NOT_SAVED, data))
-        return None
+        return {TURN_KEY: {self.name: begun}} if begun else None
+
+    def _begin_late(
+        self, client: ScopedClient, previous: AgentTurn | None, messages: Sequence[AnyMessage]
+    ) -> Steps[AgentTurn | None]:
+        """Begin the turn of a run that another middleware has ended before this one began it; None for another run."""
+        last = max((place for place, message in enumerate(messages) if is_users(message)), default=-1)
+        turn = yield from self._begin_turn(client, previous, messages[: last + 1])
+        return turn if set(turn["said"]) - set(turn["left"]) else None
 
     def _save(
         self, saver: TurnSaver, turn: AgentTurn, memo: RunMemo, messages: Sequence[BaseMessage], is_logged: bool

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from langchain.tools import ToolRuntime
 from langchain_core.messages import ToolMessage
-from langchain_core.tools import BaseTool
+from langchain_core.tools import BaseTool, ToolException
 from langgraph.types import Command
 
 from ..scoped_client import ScopedClient
@@ -58,6 +58,13 @@ def _runtime_tool(
 
 
 def _turn(runtime: ToolRuntime, name: str, client: ScopedClient) -> AgentTurn:
-    """Return the turn that this run's user has begun; an empty one if there is none."""
+    """Return the turn that this run's user has begun; an empty one if there is none.
+
+    Raises:
+        ToolException: Another user has begun it and this run resumes it. The call has the words of that user, and its
+            result goes into that user's thread.
+    """
     turn: AgentTurn | None = (runtime.state.get(TURN_KEY) or {}).get(name)
-    return turn if turn is not None and is_owner(turn, client.user_id) else AgentTurn()
+    if turn is not None and not is_owner(turn, client.user_id):
+        raise ToolException("error: the memory is not available in this run; answer without it")
+    return turn or AgentTurn()

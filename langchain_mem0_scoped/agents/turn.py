@@ -17,7 +17,7 @@ from hashlib import blake2b
 from secrets import token_hex
 from typing import Any, Final, TypedDict
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from ..recall_text import is_recall
 from ..requests import ErasureToken
@@ -249,10 +249,15 @@ def _seen(messages: Sequence[BaseMessage], before: Mapping[str, str], key: str, 
 
 
 def _answered_until(messages: Sequence[BaseMessage]) -> int:
-    """Return the position after the last answer: a model's message that calls no tool."""
+    """Return the position after the last answer: a model's message that calls no tool, or what ends an agent instead.
+
+    A structured output and a tool with `return_direct` end it with a tool's result. The user's next message follows.
+    """
     for position in range(len(messages) - 1, -1, -1):
         message = messages[position]
         if isinstance(message, AIMessage) and not message.tool_calls:
+            return position + 1
+        if isinstance(message, ToolMessage) and any(map(is_users, messages[position + 1 : position + 2])):
             return position + 1
     return 0
 

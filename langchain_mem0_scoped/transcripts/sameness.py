@@ -8,7 +8,9 @@ A message is the same as an earlier one only where it is repeated as context:
     has answered that turn, or where the context that comes with it ends before that turn.
 3.  An answer that was given now is new, whatever its id and content: a model's cache repeats both.
 
-Content is compared with the role. The ids of answers are not compared in a context, since a front end has its own.
+Content is compared with the role. Where the transcript has none of the ids of a context's human messages, the ids were
+made for this run, and only content is compared. The ids of answers are not compared in a context, since a front end
+has its own.
 """
 
 from __future__ import annotations
@@ -245,6 +247,10 @@ def compare(given: Input, transcript: Sequence[Identity], *, is_whole: bool) -> 
     Returns:
         None where more of the transcript must be read to tell.
     """
+    if _has_new_ids(given, transcript):
+        if not is_whole:
+            return None
+        given = _without_ids(given)
     unanswered = unanswered_from(transcript)
     if not given.before and not given.has_ids and unanswered == len(transcript) and (transcript or is_whole):
         return Comparison(0, [], 0)
@@ -272,6 +278,20 @@ def compare(given: Input, transcript: Sequence[Identity], *, is_whole: bool) -> 
             if answered < len(given.after) and has_same_id(given.after[answered], stored):
                 answered += 1
     return Comparison(len(given.before), repeated, answered)
+
+
+def _has_new_ids(given: Input, transcript: Sequence[Identity]) -> bool:
+    """Return whether a transcript has none of the ids of the human messages of a context.
+
+    A front end, or a graph without a checkpointer, that gets messages without ids makes new ones for each run.
+    """
+    ids = {message.id for message in given.before if message.role == _HUMAN} - {None}
+    return bool(ids) and not any(stored.id in ids for stored in transcript)
+
+
+def _without_ids(given: Input) -> Input:
+    before, said = ([message._replace(id=None) for message in part] for part in (given.before, given.said))
+    return given._replace(before=before, said=said)
 
 
 def _place_of(message: Identity, transcript: Sequence[Identity], first: int, *, by_content_from: int) -> Sequence[int]:

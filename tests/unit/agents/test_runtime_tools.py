@@ -115,12 +115,16 @@ async def test_next_turn_is_remembered_again(client: EngineMemory, mode: str) ->
     assert remembered(client, "alice") == ["Lives in Porto", "Noted", "I have moved to Porto for good", "Hello"]
 
 
-async def test_tool_of_another_users_turn_writes_for_the_runs_user(client: EngineMemory, mode: str) -> None:
-    approval = HumanInTheLoopMiddleware(interrupt_on={"remember": True})
-    saver = InMemorySaver()
-    one, _ = agent(client, calls("remember", text="X"), "ok", more=[approval], tools=True, checkpointer=saver)
+@pytest.mark.parametrize("call", [calls("remember", text="I am Alice"), calls("search_memory", query="bees")])
+@pytest.mark.parametrize("how", ["approved", "continued"])
+async def test_tool_of_another_users_turn_is_refused(client: EngineMemory, mode: str, how: str, call: Any) -> None:
+    ScopedMemory("bob", client=client).add("I keep bees", infer=False)
+    approval = HumanInTheLoopMiddleware(interrupt_on={call.tool_calls[0]["name"]: True})
+    more = [approval] if how == "approved" else []
+    before = [] if how == "approved" else ["tools"]
+    one, model = agent(client, call, "ok", more=more, tools=True, checkpointer=InMemorySaver(), interrupt_before=before)
     await ask(mode, one, human("I moved to Porto"), thread(), context=ALICE)
-    resume: Command[Any] = Command(resume={"decisions": [{"type": "approve"}]})
+    resume: Any = Command(resume={"decisions": [{"type": "approve"}]}) if how == "approved" else None
     await ask(mode, one, resume, thread(), context={"user_id": "bob"})
-    assert (remembered(client, "alice"), remembered(client, "bob")) == ([], ["X"])
-    assert ScopedMemory("bob", client=client).get_all()[0]["session_id"] is None
+    assert model.seen[-1][-1].text == "error: the memory is not available in this run; answer without it"
+    assert (remembered(client, "alice"), remembered(client, "bob")) == ([], ["I keep bees"])

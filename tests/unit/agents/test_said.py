@@ -15,6 +15,7 @@ from langchain.agents.middleware import (
     HumanInTheLoopMiddleware,
     PIIMiddleware,
     SummarizationMiddleware,
+    before_agent,
 )
 from langchain_core.caches import InMemoryCache
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
@@ -25,7 +26,7 @@ from langgraph.types import Command
 
 from langchain_mem0_scoped import ScopedMemory, ScopedMemoryMiddleware, ScopeError, local_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
-from tests.agents import agent, ask, calls, human, look, remembered, thread, transcript_texts
+from tests.agents import FailingEmbeddings, agent, ask, calls, human, look, remembered, thread, transcript_texts
 from tests.models import ScriptedModel, lines
 
 ALICE: Any = {"user_id": "alice"}
@@ -336,6 +337,61 @@ class TestRedaction:
         one, _ = agent(client, calls("look", where="x"), "ok", offers=[look], more=[Nudging()])
         await ask(mode, one, human("Where is my key?"), thread(), context=ALICE)
         assert remembered(client, "alice") == texts(client) == ["Where is my key?", "ok"]
+
+
+class TestAgentsThatEndEarly:
+    @pytest.mark.parametrize("is_first", [True, False])
+    async def test_agent_that_another_middleware_ends_at_once(
+        self, client: EngineMemory, mode: str, is_first: bool
+    ) -> None:
+        @before_agent(can_jump_to=["end"])
+        def guard(state: Any, runtime: Any) -> Any:
+            stops = "tea" in state["messages"][-1].text
+            return {"jump_to": "end", "messages": [AIMessage("I cannot help")]} if stops else None
+
+        ours = ScopedMemoryMiddleware(client=client)
+        middleware: list[Any] = [ours, guard] if is_first else [guard, ours]
+        model = ScriptedModel(says=lines("Hello", "Bye"))
+        one = create_agent(model, middleware=middleware, checkpointer=InMemorySaver())
+        for said in ("I like tea", "hi", "I like green tea", "bye"):
+            await ask(mode, one, human(said), thread(), context=ALICE)
+        no = "I cannot help"
+        expected = ["I like tea", no, "hi", "Hello", "I like green tea", no, "bye", "Bye"]
+        assert remembered(client, "alice") == texts(client) == expected
+
+    async def test_blocked_turn_that_could_not_be_stored_belongs_to_the_next(self, tmp_path: Path, mode: str) -> None:
+        @before_agent(can_jump_to=["end"])
+        def guard(state: Any, runtime: Any) -> Any:
+            stops = "tea" in state["messages"][-1].text
+            return {"jump_to": "end", "messages": [AIMessage("I cannot help")]} if stops else None
+
+        embeddings = FailingEmbeddings()
+        client = local_memory(tmp_path / "failing.db", embeddings=embeddings)
+        model = ScriptedModel(says=lines("Hello"))
+        one = create_agent(
+            model, middleware=[guard, ScopedMemoryMiddleware(client=client)], checkpointer=InMemorySaver()
+        )
+        embeddings.fail_writing = True
+        await ask(mode, one, human("I like tea"), thread(), context=ALICE)
+        embeddings.fail_writing = False
+        await ask(mode, one, human("hi"), thread(), context=ALICE)
+        assert texts(client) == ["I like tea", "I cannot help", "hi", "Hello"]
+        assert {"I like tea", "hi", "Hello"} <= set(remembered(client, "alice"))
+        client.close()
+
+    async def test_conversation_that_ends_with_a_tools_result_is_not_said_again(
+        self, client: EngineMemory, mode: str
+    ) -> None:
+        @tool(return_direct=True)
+        def find(where: str) -> str:
+            """Find a key."""
+            return f"found in {where}"
+
+        one, _ = agent(client, calls("find", where="a"), calls("find", where="b"), offers=[find])
+        first = await ask(mode, one, human("Where is my key?"), thread(), context=ALICE)
+        sent = [message.model_copy(update={"id": None}) for message in first["messages"]]
+        await ask(mode, one, {"messages": [*sent, HumanMessage("And now?")]}, thread(), context=ALICE)
+        assert remembered(client, "alice") == texts(client) == ["Where is my key?", "And now?"]
 
 
 class TestSessions:
