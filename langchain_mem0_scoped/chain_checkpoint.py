@@ -35,22 +35,24 @@ class Checkpoint:
         """Async twin of `has_conversation`."""
         return _names_thread(config) and _has_conversation(await self._graph.aget_state(config), config)
 
-    def validate_resumed(self, config: RunnableConfig, turn: Sequence[BaseMessage]) -> None:
+    def validate_resumed(self, command: Any, config: RunnableConfig, turn: Sequence[BaseMessage]) -> None:
         """Validate that a run of this config goes on with a turn.
 
         Args:
+            command: The input: a Command, or None.
             config: The config of the run.
             turn: What the session's last run has not answered, or what it answered.
 
         Raises:
             ScopeError: The thread is of another user.
-            InputError: It goes on with another turn, or with none.
+            InputError: It goes on with another turn, or with none, or the thread's last run has ended.
         """
-        _validate_resumed(self._graph.get_state(config) if _names_thread(config) else None, config, turn)
+        _validate_resumed(self._graph.get_state(config) if _names_thread(config) else None, command, config, turn)
 
-    async def avalidate_resumed(self, config: RunnableConfig, turn: Sequence[BaseMessage]) -> None:
+    async def avalidate_resumed(self, command: Any, config: RunnableConfig, turn: Sequence[BaseMessage]) -> None:
         """Async twin of `validate_resumed`."""
-        _validate_resumed(await self._graph.aget_state(config) if _names_thread(config) else None, config, turn)
+        snapshot = await self._graph.aget_state(config) if _names_thread(config) else None
+        _validate_resumed(snapshot, command, config, turn)
 
 
 def find_checkpoint(chain: Runnable[Any, Any]) -> Checkpoint | None:
@@ -77,7 +79,7 @@ def _validate_user(snapshot: Any, config: RunnableConfig) -> None:
         raise ScopeError("the thread_id is not one of this user's threads; the server must give each user its own")
 
 
-def _validate_resumed(snapshot: Any, config: RunnableConfig, turn: Sequence[BaseMessage]) -> None:
+def _validate_resumed(snapshot: Any, command: Any, config: RunnableConfig, turn: Sequence[BaseMessage]) -> None:
     if snapshot is None:
         raise InputError("a run is resumed by its thread: config['configurable'] has no thread_id")
     _validate_user(snapshot, config)
@@ -91,6 +93,12 @@ def _validate_resumed(snapshot: Any, config: RunnableConfig, turn: Sequence[Base
     if not is_same_session:
         raise InputError(
             "there is no run of this session to resume in this thread; begin a turn with what the user says"
+        )
+    is_moved = getattr(command, "goto", None) or getattr(command, "update", None)
+    if not snapshot.next and not is_moved:
+        # The graph would run nothing and return its last state, whose answers are stored.
+        raise InputError(
+            "the last run of this thread has ended: there is nothing to resume; begin a turn with what the user says"
         )
 
 

@@ -100,7 +100,7 @@ class ChainRun:
         if self._resumes:
             self._read()
             if self._checkpoint is not None:
-                self._checkpoint.validate_resumed(config, self._split.turn)
+                self._checkpoint.validate_resumed(self._chain_input, config, self._split.turn)
             return self._chain_input
         if self._checkpoint is not None:
             self._read()
@@ -112,7 +112,7 @@ class ChainRun:
         if self._resumes:
             await asyncio.to_thread(self._read)
             if self._checkpoint is not None:
-                await self._checkpoint.avalidate_resumed(config, self._split.turn)
+                await self._checkpoint.avalidate_resumed(self._chain_input, config, self._split.turn)
             return self._chain_input
         if self._checkpoint is not None:
             await asyncio.to_thread(self._read)

@@ -177,6 +177,21 @@ class TestRefused:
         assert transcript_texts(client, user, "tuesday") == [("human", "I say this on tuesday")]
 
     @pytest.mark.parametrize("mode", MODES)
+    async def test_a_run_that_has_ended(self, client: mem0.Memory, mode: str) -> None:
+        user, (agent, model) = new_user(), approved_agent()
+        chain = wrapped(agent, client)
+        await ask(mode, chain, human("Where is it?"), config(user))
+        await ask(mode, chain, APPROVED, config(user))
+        stored = transcript_texts(client, user)
+        for again in (APPROVED, None):
+            with pytest.raises(InputError, match="has ended: there is nothing to resume"):
+                await ask(mode, chain, again, config(user))
+        assert transcript_texts(client, user) == stored
+        assert [text for kind, text in stored if kind != "tool" and text] == ["Where is it?", "It is there"]
+        assert remembered(client, user) == ["Where is it?", "It is there"]
+        assert len(model.seen) == 2
+
+    @pytest.mark.parametrize("mode", MODES)
     async def test_a_chain_that_cannot_be_resumed(self, client: mem0.Memory, mode: str) -> None:
         user, model, called = new_user(), ScriptedModel(), list[Any]()
         plain: Any = create_agent(model, [look])
