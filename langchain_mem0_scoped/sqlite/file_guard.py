@@ -66,8 +66,13 @@ class FileGuard:
 
     def begin(self, connection: GuardedConnection) -> None:
         """Note what a new connection sees, outside a transaction."""
-        connection.stamps = (file_state.current_stamp(connection),)
-        connection.data_version = _data_version(connection)
+        # In one transaction: another connection may commit meanwhile.
+        connection.execute("BEGIN")
+        try:
+            connection.stamps = (file_state.current_stamp(connection),)
+            connection.data_version = _data_version(connection)
+        finally:
+            connection.execute("ROLLBACK")
         if self._log_inodes is None:
             self._log_inodes = self._find_logs()
 

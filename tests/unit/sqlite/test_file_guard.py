@@ -16,6 +16,7 @@ import pytest
 
 from langchain_mem0_scoped.engine.storage import RowKind
 from langchain_mem0_scoped.errors import BackendError
+from langchain_mem0_scoped.sqlite import file_state
 from langchain_mem0_scoped.sqlite.storage import SqliteStorage
 from tests.storages import add, bodies_in, erase, memory, snapshot_of
 from tests.support import run_python
@@ -324,3 +325,25 @@ def test_a_search_costs_one_look_at_the_file(
     monkeypatch.setattr(time, "time_ns", lambda: pytest.fail("the file was compared again"))
     storage.bodies("u_alice", RowKind.MEMORY, snapshot.version, snapshot.seqs)
     assert len(looks) == 1
+
+
+def test_commit_while_a_connection_opens_is_no_overwrite(
+    storage: SqliteStorage, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a new connection notes of the file belongs to one commit, though another connection commits meanwhile."""
+    add(storage, "u_alice", memory("hers"))
+    current_stamp = file_state.current_stamp
+
+    def commit_behind(connection: sqlite3.Connection) -> bytes:
+        stamp = current_stamp(connection)
+        monkeypatch.undo()
+        add(storage, "u_bob", memory("his"))
+        return stamp
+
+    with storage.database.reading():  # The idle connection is in use, so that the next one is opened.
+        monkeypatch.setattr(file_state, "current_stamp", commit_behind)
+        with storage.database.reading():
+            pass
+    storage.database.truncate()  # The file itself changes, so that every connection is compared with it.
+    with storage.database.reading() as one, storage.database.reading() as other:
+        assert [len(found.execute("SELECT 1 FROM items").fetchall()) for found in (one, other)] == [2, 2]
