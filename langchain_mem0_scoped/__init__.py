@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from .messages import MessageLike
     from .middleware import ScopedMemoryMiddleware
     from .options import HistoryOptions
+    from .pending_turn import TurnOutcome
     from .records import ErasureReceipt, MemoryList, MemoryRecord
+    from .requests import ErasureToken
     from .retriever import ScopedMemoryRetriever
     from .scoped_client import HasScopedClient
     from .sqlite import local_memory
@@ -36,6 +38,7 @@ __all__ = [
     "Client",
     "ErasureError",
     "ErasureReceipt",
+    "ErasureToken",
     "HasScopedClient",
     "HistoryOptions",
     "InputError",
@@ -52,6 +55,7 @@ __all__ = [
     "ScopedMemoryMiddleware",
     "ScopedMemoryRetriever",
     "TokenCounter",
+    "TurnOutcome",
     "create_memory_tools",
     "history_factory",
     "local_memory",
@@ -64,6 +68,7 @@ _MODULES = {
     "Client": "backends.base",
     "ErasureError": "errors",
     "ErasureReceipt": "records",
+    "ErasureToken": "requests",
     "HISTORY_CONFIG": "chat_history",
     "HasScopedClient": "scoped_client",
     "HistoryOptions": "options",
@@ -81,6 +86,7 @@ _MODULES = {
     "ScopedMemoryMiddleware": "middleware",
     "ScopedMemoryRetriever": "retriever",
     "TokenCounter": "transcripts.window",
+    "TurnOutcome": "pending_turn",
     "create_memory_tools": "tools",
     "history_factory": "chat_history",
     "local_memory": "sqlite",

@@ -63,7 +63,7 @@ def readable_answer(answer: str) -> str:
     Facts without text are left out. A fact of another form is left out too, if another fact can be stored.
 
     Args:
-        answer: What the model said. It may stand in a code block, or amid other text.
+        answer: What the model said. It may be in a code block, or within other text.
 
     Raises:
         UnreadableAnswer: It holds no list of facts, or only facts of another form.
@@ -74,7 +74,7 @@ def readable_answer(answer: str) -> str:
         raise UnreadableAnswer("no fact in it can be stored")
     if skipped := len(entries) - len(facts):
         logger.warning("%d of %d facts in a model's answer cannot be stored and were left out", skipped, len(entries))
-    # mem0 removes what stands between <think> tags, also in a fact.
+    # mem0 removes the text between <think> tags, also in a fact.
     return json.dumps({"memory": facts}).replace("<", "\\u003c")
 
 

@@ -1,4 +1,4 @@
-"""The clients that are open in this process, so that a scope that names none can be told that there are others."""
+"""The clients that are open in this process, so that a scope without one can warn that there are others."""
 
 from __future__ import annotations
 

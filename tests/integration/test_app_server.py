@@ -15,7 +15,7 @@ import httpx
 import pytest
 import uvicorn
 
-from langchain_mem0_scoped import ScopedMemory
+from langchain_mem0_scoped import ScopedMemory, set_default_client
 from tests.documents import blocks
 from tests.hosted import sent
 from tests.platform.faults import Delay
@@ -29,17 +29,19 @@ pytestmark = pytest.mark.parametrize("platform", [Scoping.IMPLICIT_NULLS], indir
 
 
 @pytest.fixture
-def app(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the README's block defines, on one client, with the sessions of many users."""
+def app(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """What the README's block defines, on the process's client, with the sessions of many users."""
     (lines,) = [block for block in blocks() if "FastAPI()" in block]
     readme = ModuleType("readme_app")  # FastAPI looks for the module in which a function stands
     monkeypatch.setitem(sys.modules, readme.__name__, readme)
-    readme.__dict__.update(ScopedMemory=ScopedMemory, client=platform.client())
+    readme.__dict__.update(ScopedMemory=ScopedMemory)
+    set_default_client(platform.client())
     exec(compile(lines, "README.md", "exec"), readme.__dict__)
     sessions = readme.__dict__["signed_in"]
     sessions.clear()
     sessions.update({f"token-{number}": f"u{number}" for number in range(USERS)})
-    return readme.__dict__
+    yield readme.__dict__
+    set_default_client(None)
 
 
 @pytest.fixture

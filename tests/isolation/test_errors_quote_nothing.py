@@ -204,16 +204,18 @@ class TestEmbeddedFails:
     def test_failing_language_model_is_not_quoted(
         self, tmp_path: Path, call: Call, caplog: pytest.LogCaptureFixture
     ) -> None:
-        answers: list[str | Says] = [
-            fails,
-            '{"memory": [{"text": "' + TEXT + ' \\ud83d"}]}',
-            '{"memory": [{"text": {"' + TEXT + '": 1}}]}',
-        ]
+        unreadable = ['{"memory": [{"text": "' + TEXT + ' \\ud83d"}]}', '{"memory": [{"text": {"' + TEXT + '": 1}}]}']
+        answers: list[str | Says] = [fails, *unreadable]
         with store(tmp_path / "m.db", llm=ScriptedModel(says=lines(*answers))) as client:
             memory = ScopedMemory("u_alice", client=client)
-            for _ in answers:
-                with clean(caplog, BackendError):
-                    call(memory, "add", TEXT)
+            with clean(caplog, BackendError):
+                call(memory, "add", TEXT)
+            for _ in unreadable:
+                # The text is stored as it was said, and the log says so.
+                caplog.clear()
+                assert call(memory, "add", TEXT)[0]["extracted"] is False
+                assert "could not be read" in caplog.text
+                assert TEXT not in caplog.text
 
     @pytest.mark.parametrize("verb", CALLS)
     def test_failing_file_is_not_quoted(

@@ -20,6 +20,12 @@ INTERNAL = {
     ("HasScopedClient", "ScopedClient"),
     ("ScopedChatMessageHistory", "ScopedClient"),
     ("ScopedMemory", "ScopedClient"),
+    # What a wrapped chain asks a history.
+    ("ScopedChatMessageHistory", "RunInput"),
+    # The middleware's private state, which LangGraph reads.
+    ("ScopedMemoryMiddleware", "AgentTurn"),
+    ("ScopedMemoryMiddleware", "RunMemo"),
+    ("ScopedMemoryMiddleware", "RunMemos"),
     # A mem0.Memory, and used as one.
     ("local_memory", "EngineMemory"),
 }

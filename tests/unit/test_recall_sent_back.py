@@ -107,9 +107,9 @@ def test_a_chain_inside_a_chain_passes_the_recall_on(client: mem0.Memory, user: 
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_an_agent_with_the_middleware_inside_a_chain(client: mem0.Memory, user: str, mode: str) -> None:
-    """The middleware remembers what the user said in the agent's state, where the chain has put its recall."""
+    """The chain stores the turn, once, and the recall that it has put into the agent's state is no part of it."""
     agent: Any = create_agent(numbered(), middleware=[ScopedMemoryMiddleware(client=client, recall=0)])
-    chain: Any = with_scoped_memory(agent, client=client, remember=False, **KEYS)  # type: ignore[arg-type]
+    chain: Any = with_scoped_memory(agent, client=client, **KEYS)  # type: ignore[arg-type]
     given = {"messages": [HumanMessage("What is my cat called?")]}
     await ask(mode, chain, given, config_of(user), context={"user_id": user})
     assert remembered(client, user) == [MEMORY, "What is my cat called?", "answer 1"]
