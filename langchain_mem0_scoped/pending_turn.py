@@ -30,6 +30,13 @@ class TurnOutcome:
         memory_ids: The ids of the memories that were stored, as far as the client returns them.
         error: What failed; None if nothing did.
         has_answer: False if there was an answer that could not be read, so that it is not among the messages.
+
+    Example:
+        >>> from langchain_core.messages import HumanMessage
+        >>> from langchain_mem0_scoped import ScopedMemory
+        >>> outcome = ScopedMemory("u_alice").chat_history("monday").add_turn([HumanMessage("I am vegetarian")])
+        >>> outcome.in_transcript, outcome.remembered, outcome.messages
+        (True, True, 1)
     """
 
     in_transcript: bool
