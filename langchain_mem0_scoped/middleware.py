@@ -33,7 +33,7 @@ try:
     from langgraph.types import Command
 
     from .agents.request import with_recall
-    from .agents.run_context import current_config, is_called_by_a_tool, is_saved_around, session_of, user_id_from
+    from .agents.run_context import current_config, is_called_by_an_agent, is_saved_around, session_of, user_id_from
     from .agents.runtime_tools import runtime_tools
     from .agents.saving import TurnSaver
     from .agents.state import RUN_KEY, TURN_KEY, RunMemo, ScopedMemoryState
@@ -94,7 +94,8 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         transcript: Whether turns are logged in the session's transcript.
         transcripts: As in `ScopedMemory`.
         subagent: True if this agent's human messages are the tasks of another agent. Then it recalls and stores no
-            turn. False if they are the user's words. None, the default, for True where a tool of another agent runs it.
+            turn. False if they are the user's words. None, the default, for True where a tool or a hook of another
+            agent runs it.
         trace_text: Whether the runs `recall` and `save` show text in traces, and not only
             counts and ids.
         user_id: A function that reads the user from the context, if it is not the context's `user_id`.
@@ -335,7 +336,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
 
     def _stores_nothing(self, config: Any, client: ScopedClient) -> bool:
         """Return whether a run stores no turn: a sub-agent's, or one that a wrapped chain stores."""
-        is_subagent = is_called_by_a_tool(config) if self._subagent is None else self._subagent
+        is_subagent = is_called_by_an_agent(config) if self._subagent is None else self._subagent
         return is_subagent or is_saved_around(config, client.client, client.user_id)
 
     def _traced_recall(self, memories: MemoryList) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from ..scope import validate_id
 _TOOLS: Final = "tools"
 """The node in which an agent calls its tools: the name that LangChain gives it, and a `ToolNode` by default."""
 
+_HOOKS: Final = (".before_agent", ".before_model", ".after_model", ".after_agent")
+"""How LangChain ends the name of a node that runs a hook of a middleware."""
+
 
 def user_id_from(context: Any) -> Any:
     """Return the `user_id` of an agent's runtime context, not validated.
@@ -59,13 +62,15 @@ def is_saved_around(config: RunnableConfig, client: object, user_id: str) -> boo
     return any((id(client), user_id) == session[:2] for session in saved)
 
 
-def is_called_by_a_tool(config: RunnableConfig) -> bool:
-    """Return whether an agent runs inside a tool of another agent, also under a thread_id of its own."""
+def is_called_by_an_agent(config: RunnableConfig) -> bool:
+    """Return whether an agent runs inside a tool or a hook of another agent, also under a thread_id of its own."""
     # LangGraph names the nodes around a graph in its namespace, "node:task|node:task|…". A graph with a thread of its
     # own begins a new namespace, but LangChain's metadata keep that of the run around it.
-    namespaces = [
-        (config.get("configurable") or {}).get("checkpoint_ns"),
-        (config.get("metadata") or {}).get("checkpoint_ns"),
-    ]
-    nodes = [node.partition(":")[0] for namespace in namespaces if namespace for node in str(namespace).split("|")]
-    return _TOOLS in nodes
+    own = _nodes((config.get("configurable") or {}).get("checkpoint_ns"))
+    around = _nodes((config.get("metadata") or {}).get("checkpoint_ns"))
+    # The last node of its own namespace is the one that asks. It may be a hook of this agent.
+    return _TOOLS in own + around or any(node.endswith(_HOOKS) for node in own[:-1])
+
+
+def _nodes(namespace: Any) -> list[str]:
+    return [node.partition(":")[0] for node in str(namespace or "").split("|")]

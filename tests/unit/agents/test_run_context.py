@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from langchain_mem0_scoped import ScopeError
-from langchain_mem0_scoped.agents.run_context import current_config, is_called_by_a_tool, session_of, user_id_from
+from langchain_mem0_scoped.agents.run_context import current_config, is_called_by_an_agent, session_of, user_id_from
 
 
 @pytest.mark.parametrize(
@@ -56,10 +56,12 @@ def test_refused_thread(thread_id: Any) -> None:
         ({"checkpoint_ns": "research:1|model:2"}, {}, False),
         ({"checkpoint_ns": "model:1"}, {"checkpoint_ns": "tools:2"}, True),
         ({"checkpoint_ns": "model:1"}, {"checkpoint_ns": "toolshed:2"}, False),
+        ({"checkpoint_ns": "guard.before_model:1|model:2"}, {}, True),
+        ({"checkpoint_ns": "before_model:1|model:2"}, {}, False),
     ],
 )
-def test_agent_called_by_a_tool(configurable: Any, metadata: Any, expected: bool) -> None:
-    assert is_called_by_a_tool({"configurable": configurable, "metadata": metadata}) is expected
+def test_agent_called_by_an_agent(configurable: Any, metadata: Any, expected: bool) -> None:
+    assert is_called_by_an_agent({"configurable": configurable, "metadata": metadata}) is expected
 
 
 def test_outside_of_a_run_the_config_is_empty() -> None:

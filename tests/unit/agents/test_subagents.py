@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import after_agent, after_model, before_agent, before_model
 from langchain.tools import InjectedState, InjectedToolCallId
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
@@ -59,6 +60,19 @@ async def test_task_of_a_planner_is_not_stored(
     turn = ["What can I eat?", "Rice"] * outer_has_memory
     assert (known, logged) == (["I am allergic to peanuts", *turn], turn)
     assert transcript_texts(client, "alice", "own") == transcript_texts(client, "alice", "7") == []
+
+
+@pytest.mark.parametrize("hook", [before_agent, before_model, after_model, after_agent])
+async def test_question_of_a_hook_to_an_agent_is_not_stored(client: EngineMemory, mode: str, hook: Any) -> None:
+    inner, _ = agent(client, "safe")
+
+    @hook  # type: ignore[untyped-decorator]
+    def guard(state: Any, runtime: Any) -> None:
+        inner.invoke(human("Is this safe?"), context=ALICE)
+
+    outer, _ = agent(client, "Rice", more=[guard])
+    await ask(mode, outer, human("What can I eat?"), thread(), context=ALICE)
+    assert everything(client) == (["What can I eat?", "Rice"], ["What can I eat?", "Rice"])
 
 
 async def test_option_says_that_an_agent_is_a_subagent_or_is_not(client: EngineMemory, mode: str) -> None:
