@@ -297,11 +297,14 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         inputs = {"session_id": saver.session_id or None, **counts}
         outcome = yield from traced(SAVE, inputs, work, self._traced_save)
         memo.in_transcript = outcome.in_transcript
+        update = begun or AgentTurn()
         if outcome.error is None:
-            return {TURN_KEY: {self.name: AgentTurn(**{**(begun or {}), **end_turn(messages)})}}
-        data = report_unsaved(outcome)
-        yield Step(lambda: send_event(config, NOT_SAVED, data), lambda: asend_event(config, NOT_SAVED, data))
-        return {TURN_KEY: {self.name: begun}} if begun else None
+            update = AgentTurn(**{**update, **end_turn(messages)})
+        else:
+            data = report_unsaved(outcome)
+            yield Step(lambda: send_event(config, NOT_SAVED, data), lambda: asend_event(config, NOT_SAVED, data))
+        # The next middleware of this agent is to see whether the turn is in the transcript.
+        return {TURN_KEY: {self.name: update}, RUN_KEY: {self.name: memo}} if update else None
 
     def _begin_late(
         self, client: ScopedClient, previous: AgentTurn | None, messages: Sequence[AnyMessage]

@@ -349,8 +349,11 @@ class TestAgentsThatEndEarly:
             stops = "tea" in state["messages"][-1].text
             return {"jump_to": "end", "messages": [AIMessage("I cannot help")]} if stops else None
 
-        ours = ScopedMemoryMiddleware(client=client)
-        middleware: list[Any] = [ours, guard] if is_first else [guard, ours]
+        class Second(ScopedMemoryMiddleware):
+            name = "second"
+
+        ours = [ScopedMemoryMiddleware(client=client), Second(client=client, remember=False)]
+        middleware: list[Any] = [*ours, guard] if is_first else [guard, *ours]
         model = ScriptedModel(says=lines("Hello", "Bye"))
         one = create_agent(model, middleware=middleware, checkpointer=InMemorySaver())
         for said in ("I like tea", "hi", "I like green tea", "bye"):
