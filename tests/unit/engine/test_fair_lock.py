@@ -152,10 +152,15 @@ def test_a_thread_that_is_interrupted_while_it_waits_leaves_nobody_waiting() -> 
         wait_for(2, lock)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    with held(lock):
-        threads = start(interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            take(lock)
+    # A shell starts processes in the background with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with held(lock):
+            threads = start(interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                take(lock)
+    finally:
+        signal.signal(signal.SIGINT, before)
     join(threads)
     join(start(partial(take, lock)))
     take(lock)
