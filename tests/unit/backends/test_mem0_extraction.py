@@ -30,7 +30,7 @@ class Store:
 
 def view_of(store: Store, answer: str = "") -> Any:
     model = SimpleNamespace(generate_response=lambda messages, response_format=None: answer)
-    return for_extraction(SimpleNamespace(vector_store=store, llm=model), TODAY)  # type: ignore[arg-type]
+    return for_extraction(SimpleNamespace(vector_store=store, llm=model), TODAY)
 
 
 def test_search_goes_on_until_enough_rows_have_not_expired() -> None:
