@@ -13,6 +13,7 @@ from .sameness import (
     UNANSWERED,
     Body,
     Identity,
+    Input,
     compare_with_end,
     identity_of,
     identity_of_stored,
@@ -60,7 +61,18 @@ def find_new(
         *range(said_at + len(compared.repeated), after_at),
         *range(after_at + compared.answered, len(messages) + len(answers)),
     ]
+    if not new and _is_added_again(given, [transcript[place] for place in compared.repeated]):
+        new = list(range(len(messages)))
     return Appended(new, bodies[unanswered_from(transcript) :] if new else [])
+
+
+def _is_added_again(given: Input, repeated: Sequence[Identity]) -> bool:
+    """Return whether messages of which the transcript has all are added once more: no id says that they are the same.
+
+    Those of a run that failed are the same: the run is tried again.
+    """
+    has_ids = any(message.id for message in (*given.before, *given.said, *given.after))
+    return bool(repeated) and not has_ids and not any(stored.unanswered for stored in repeated)
 
 
 def assumed_new(messages: Sequence[StoredMessage], answers: Sequence[StoredMessage]) -> Appended | None:

@@ -83,6 +83,15 @@ class TestTranscript:
         again = ScopedChatMessageHistory(user, **bound)
         assert exactly(talk.read(history)) == exactly(talk.read(again)) == exactly(messages)
 
+    @pytest.mark.parametrize("roles", ["h", "ha", "sah", "hah", "hahah", "s", "a", "hh"])
+    def test_messages_without_ids_can_be_added_again(self, bound: dict[str, Any], talk: Talk, roles: str) -> None:
+        """As in any other history: no id says that they are the same, and nothing follows them."""
+        kinds: dict[str, type[BaseMessage]] = {"h": HumanMessage, "a": AIMessage, "s": SystemMessage}
+        history = ScopedChatMessageHistory(new_user(), **bound, recall=0)
+        for _ in range(2):
+            talk.add(history, [kinds[role](f"{role} {place}") for place, role in enumerate(roles)])
+        assert texts(talk.read(history)) == [f"{role} {place}" for place, role in enumerate(roles)] * 2
+
     def test_the_returned_list_is_a_copy(self, bound: dict[str, Any], talk: Talk) -> None:
         history = ScopedChatMessageHistory(new_user(), **bound)
         talk.add(history, turn("t"))
