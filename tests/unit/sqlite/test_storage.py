@@ -118,6 +118,23 @@ class TestStatements:
 
 
 class TestSnapshot:
+    def test_version_of_another_history_of_the_file_is_not_followed(self, tmp_path: Path) -> None:
+        """Two copies of one file have the same rows up to a point, and then other rows under the same numbers."""
+        paths = [tmp_path / "one.db", tmp_path / "other.db"]
+        one = SqliteStorage(paths[0], "tests")
+        add(one, "u_alice", memory("both"))
+        one.close()
+        paths[1].write_bytes(paths[0].read_bytes())
+        one, other = (SqliteStorage(path, "tests") for path in paths)
+        add(one, "u_alice", memory("here"))
+        add(other, "u_alice", memory("there"))
+        found = other.snapshot("u_alice", RowKind.MEMORY, snapshot_of(one).version)
+        assert found is not None
+        assert found.follows is None
+        assert len(found.ids) == 2
+        one.close()
+        other.close()
+
     def test_user_erased_before_the_transaction_has_no_snapshot(
         self, storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
