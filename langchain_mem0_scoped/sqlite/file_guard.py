@@ -164,7 +164,7 @@ class FileGuard:
             except sqlite3.DatabaseError:
                 if time.monotonic() > deadline:
                     raise
-            # A checkpoint of another process may be within a page or between two, or the file without its new length.
+            # A checkpoint of another process may be within a page, or between two.
             if time.monotonic() > deadline:
                 return False
             time.sleep(_PAUSE)

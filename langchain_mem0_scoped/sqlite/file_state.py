@@ -121,6 +121,9 @@ def stamp_in_open_file(path: Path) -> bytes | None:
     """
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
     try:
+        # While a reader holds up a checkpoint, the file may be shorter than it says: its last pages are in the log
+        # alone. SQLite takes that for damage, unless a schema may be written.
+        connection.execute("PRAGMA writable_schema=ON")
         cookie = connection.execute("PRAGMA schema_version").fetchone()[0]
         stamp, recorded = connection.execute("SELECT current, cookie FROM state").fetchone()
     finally:

@@ -171,6 +171,26 @@ class TestOverwritten:
         add(storage, "u_alice", memory("after"))
         other.close()
 
+    def test_reader_that_holds_up_a_checkpoint_is_no_reason(self, storage: SqliteStorage, path: Path) -> None:
+        """The file is then shorter than its header says: its last page is in the log alone."""
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+
+            def page_count() -> int:
+                return int(connection.execute("PRAGMA page_count").fetchone()[0])
+
+            before, texts = page_count(), []
+            while page_count() == before:
+                texts.append(b"hers" * 200)
+                add(storage, "u_alice", memory(texts[-1].decode()))
+            with storage.database.reading() as reader:
+                reader.execute("SELECT 1 FROM items").fetchone()
+                add(storage, "u_alice", memory("later"))
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                page_size = connection.execute("PRAGMA page_size").fetchone()[0]
+                assert path.stat().st_size < page_size * page_count()
+                assert bodies_in(storage, "u_alice") == [*texts, b"later"]
+                add(storage, "u_alice", memory("last"))
+
 
 class TestReplaced:
     @pytest.mark.parametrize("call", CALLS)
