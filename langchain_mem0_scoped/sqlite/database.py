@@ -372,7 +372,7 @@ class Database:
         """Mark a transaction before it is committed, and record that what was owed before is done."""
         if owed != file_state.NOTHING and owed == self._done_truncation == file_state.owed_truncation(connection):
             file_state.forget_truncation(connection)
-        connection.stamps = (*connection.stamps[-2:], file_state.advance(connection))
+        connection.stamps = (file_state.current_stamp(connection), file_state.advance(connection))
 
     def truncate(self) -> None:
         """Move everything from the write-ahead log into the file and empty the log, which still holds deleted text.

@@ -36,7 +36,7 @@ class GuardedConnection(sqlite3.Connection):
 
     Attributes:
         compared: What the file looked like.
-        stamps: The last commit it saw, after the one before where it made that commit itself and may have failed.
+        stamps: The last commit it saw; after one of its own, which may have failed, the one before as well.
         data_version: Changes when SQLite drops the pages that this connection holds.
     """
 
