@@ -220,10 +220,10 @@ class ChainRun:
             return None, error
         # Where a summary has replaced the turn in an agent's output, the history may be in it too.
         perhaps_old = messages[len(turn) :]
-        known = known_prefix(
-            [identity_of(one) for one in perhaps_old[:-1]], [identity_of(one) for one in self._context]
-        )
-        answers = [*perhaps_old[known:], *answers]
+        if len(perhaps_old) > 1:
+            context = [identity_of(one) for one in self._context]
+            perhaps_old = perhaps_old[known_prefix([identity_of(one) for one in perhaps_old[:-1]], context) :]
+        answers = [*perhaps_old, *answers]
         if self._split.has_unknown_context:
             return ([], [*self._split.new, *answers]), None
         return (self._split.new, answers), None

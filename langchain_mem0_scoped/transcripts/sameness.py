@@ -208,10 +208,11 @@ def _places_of(messages: Sequence[Identity], transcript: Sequence[Identity], *, 
     """
     places: list[int] = []
     for place, stored in enumerate(transcript):
-        if len(places) < len(messages):
-            message = messages[len(places)]
-            if has_same_id(message, stored) or ((not by_id or stored.unanswered) and is_same(message, stored)):
-                places.append(place)
+        if len(places) == len(messages):
+            break
+        message = messages[len(places)]
+        if has_same_id(message, stored) or ((not by_id or stored.unanswered) and is_same(message, stored)):
+            places.append(place)
     return places
 
 
