@@ -14,7 +14,7 @@ from pydantic import create_model
 
 from .chain_checkpoint import find_checkpoint
 from .chain_messages import MessageKeys
-from .chain_output import OutputAccumulator, refuse_event_version
+from .chain_output import OutputAccumulator, OutputForm, refuse_event_version
 from .chain_prompt import check_prompt
 from .chain_run import ChainRun
 from .chat_history import HISTORY_CONFIG, ScopedChatMessageHistory, history_factory
@@ -142,6 +142,7 @@ class ScopedRunnable(ConfigCheckedRunnable):
         self._keys = keys
         self._history = history
         self._recall = recall
+        self._output_form = OutputForm.of(chain)
         self._checkpoint = find_checkpoint(chain)
         if self._checkpoint is not None and recall:
             logger.warning(
@@ -297,7 +298,7 @@ class ScopedRunnable(ConfigCheckedRunnable):
         refuse_event_version(version, is_async=False)
 
     def _output(self) -> OutputAccumulator:
-        return OutputAccumulator(chain=self._chain)
+        return OutputAccumulator(form=self._output_form)
 
     def _start(self, chain_input: Any, config: RunnableConfig | None) -> ChainRun:
         history = self._history(*ids_from_config(config))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, BaseMessageChunk
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -11,7 +12,7 @@ from langchain_core.runnables.utils import AddableDict
 
 from .chain_steps import keys_of_whole_values, streams_whole_values
 from .errors import InputError
-from .graph_runs import INTERRUPT, GraphRun, StreamPart, graph_output, stream_part
+from .graph_runs import INTERRUPT, GraphRun, StreamPart, ends_with_graph, graph_output, stream_part
 from .messages import text_of
 
 
@@ -28,18 +29,40 @@ def refuse_event_version(version: str, *, is_async: bool = True) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class OutputForm:
+    """How a chain gives its output. It is the same in every run of the chain.
+
+    Attributes:
+        has_whole_values: Whether each chunk is the whole output so far.
+        whole_keys: The keys of a dict output under which each chunk holds the whole value so far.
+        is_of_graph: Whether a graph may give the output.
+    """
+
+    has_whole_values: bool = False
+    whole_keys: frozenset[str] = frozenset()
+    is_of_graph: bool = False
+
+    @classmethod
+    def of(cls, chain: Runnable[Any, Any]) -> Self:
+        """Return how a chain gives its output."""
+        return cls(streams_whole_values(chain), keys_of_whole_values(chain), ends_with_graph(chain))
+
+
+_ANY_FORM: Final = OutputForm()
+
+
 class OutputAccumulator:
     """Collects the chunks of an output and adds them up as LangChain does.
 
     Args:
         *chunks: The first chunks; a whole output is a single one.
-        chain: The chain that is run; None for any.
+        form: How the chain that is run gives its output.
     """
 
-    def __init__(self, *chunks: Any, chain: Runnable[Any, Any] | None = None) -> None:
-        self._has_whole_values = chain is not None and streams_whole_values(chain)
-        self._whole_keys = frozenset[str]() if chain is None else keys_of_whole_values(chain)
-        self._graph_run = GraphRun(chain)
+    def __init__(self, *chunks: Any, form: OutputForm = _ANY_FORM) -> None:
+        self._form = form
+        self._graph_run = GraphRun(is_watched=form.is_of_graph)
         self._chunks: list[Any] = []
         self._parts: list[StreamPart] = []
         self._has_interrupt = False
@@ -90,11 +113,11 @@ class OutputAccumulator:
             return None
         if streamed := self._data_of("messages"):
             return _join_by_id([message for message, _ in streamed])
-        if self._has_whole_values:
+        if self._form.has_whole_values:
             return self._chunks[-1] if self._chunks else None
         value = _sum(self._chunks)
         if isinstance(value, AddableDict):
-            return {key: self._last(key) if key in self._whole_keys else value[key] for key in value}
+            return {key: self._last(key) if key in self._form.whole_keys else value[key] for key in value}
         return value
 
     @property
@@ -103,7 +126,7 @@ class OutputAccumulator:
 
         Dicts do not add up, so `value` holds only the last one.
         """
-        if self._graph_run.state is not None or self._has_whole_values:
+        if self._graph_run.state is not None or self._form.has_whole_values:
             return []
         chunks = [*self._data_of("updates"), *self._chunks]
         if len(chunks) == 1 and isinstance(chunks[0], list):

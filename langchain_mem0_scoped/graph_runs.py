@@ -41,6 +41,11 @@ def first_graph(chain: Runnable[Any, Any]) -> Pregel[Any, Any, Any, Any] | None:
     return first if _is_graph(first) else None
 
 
+def ends_with_graph(chain: Runnable[Any, Any]) -> bool:
+    """Return whether a graph may give a chain its output."""
+    return any(map(_is_graph, last_steps(chain)))
+
+
 def is_command(value: object) -> bool:
     """Return whether an input is a LangGraph Command, such as the answer to an interrupt."""
     types = sys.modules.get("langgraph.types")
@@ -90,11 +95,11 @@ class GraphRun:
     A stream may show any part of such a run, in many forms; callbacks get the final state all the same.
 
     Args:
-        chain: Any chain; None for one that does not end with a graph.
+        is_watched: Whether there may be such a run; see `ends_with_graph`.
     """
 
-    def __init__(self, chain: Runnable[Any, Any] | None) -> None:
-        self._is_watched = chain is not None and any(map(_is_graph, last_steps(chain)))
+    def __init__(self, *, is_watched: bool) -> None:
+        self._is_watched = is_watched
         self._root: _Node | None = None
         self._nodes: dict[UUID, _Node] = {}
         self._interrupted: set[UUID] = set()

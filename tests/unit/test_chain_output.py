@@ -22,7 +22,7 @@ from langchain_core.runnables import (
 from langchain_core.runnables.utils import AddableDict
 
 from langchain_mem0_scoped import local_memory, with_scoped_memory
-from langchain_mem0_scoped.chain_output import OutputAccumulator
+from langchain_mem0_scoped.chain_output import OutputAccumulator, OutputForm
 from tests.agents import calls, config_of, transcript
 from tests.models import ScriptedModel
 from tests.support import new_user
@@ -130,7 +130,7 @@ class TestOutputAccumulator:
         assert OutputAccumulator({"type": "values", "ns": (), "data": {}, "interrupts": (1,)}).is_interrupted
 
     def test_whole_values_replace_each_other(self) -> None:
-        assert OutputAccumulator(["a"], ["a", "b"], chain=JsonOutputParser()).value == ["a", "b"]
+        assert OutputAccumulator(["a"], ["a", "b"], form=OutputForm.of(JsonOutputParser())).value == ["a", "b"]
         assert OutputAccumulator(["a"], ["b"]).value == ["a", "b"]
 
     def test_chunks_that_cannot_be_added_replace_each_other(self) -> None:
