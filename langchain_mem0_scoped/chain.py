@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
-from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 from langchain_core.utils.pydantic import get_fields
 from pydantic import create_model
@@ -21,7 +21,7 @@ from .chat_history import HISTORY_CONFIG, ScopedChatMessageHistory, history_fact
 from .errors import InputError
 from .graph_runs import resumes
 from .options import HistoryOptions, HistorySettings
-from .run_config import ConfigCheckedRunnable, ids_from_config
+from .run_config import ConfigCheckedRunnable, complete_config, ids_from_config
 from .tracing import is_traced
 
 if TYPE_CHECKING:
@@ -189,6 +189,7 @@ class ScopedRunnable(ConfigCheckedRunnable):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
         """Run the chain with its session's context, and save the turn."""
+        config = complete_config(config)
         run = self._start(input, config)
 
         def call(_: Any, run_manager: Any, config: RunnableConfig) -> Any:
@@ -201,7 +202,7 @@ class ScopedRunnable(ConfigCheckedRunnable):
         try:
             # A run that nobody sees costs a tenth of a turn.
             if not is_traced(config):
-                return call(input, None, ensure_config(config))
+                return call(input, None, config)
             return self._call_with_config(call, input, config)
         except BaseException:
             run.log_unanswered()
@@ -209,6 +210,7 @@ class ScopedRunnable(ConfigCheckedRunnable):
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
         """Async twin of `invoke`."""
+        config = complete_config(config)
         run = self._start(input, config)
 
         async def call(_: Any, run_manager: Any, config: RunnableConfig) -> Any:
@@ -220,7 +222,7 @@ class ScopedRunnable(ConfigCheckedRunnable):
 
         try:
             if not is_traced(config):
-                return await call(input, None, ensure_config(config))
+                return await call(input, None, config)
             return await self._acall_with_config(call, input, config)
         except BaseException:
             await run.alog_unanswered()
@@ -231,7 +233,7 @@ class ScopedRunnable(ConfigCheckedRunnable):
 
         The ids and the input are validated by the call itself, before the first chunk is asked for.
         """
-        return self._stream(self._start(input, config), input, config, options)
+        return self._stream(self._start(input, complete_config(config)), input, config, options)
 
     def _stream(
         self, run: ChainRun, chain_input: Any, config: RunnableConfig | None, options: Mapping[str, Any]
@@ -252,7 +254,7 @@ class ScopedRunnable(ConfigCheckedRunnable):
 
     def astream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> AsyncIterator[Any]:
         """Async twin of `stream`."""
-        return self._astream(self._start(input, config), input, config, options)
+        return self._astream(self._start(input, complete_config(config)), input, config, options)
 
     async def _astream(
         self, run: ChainRun, chain_input: Any, config: RunnableConfig | None, options: Mapping[str, Any]
@@ -300,7 +302,7 @@ class ScopedRunnable(ConfigCheckedRunnable):
     def _output(self) -> OutputAccumulator:
         return OutputAccumulator(form=self._output_form)
 
-    def _start(self, chain_input: Any, config: RunnableConfig | None) -> ChainRun:
+    def _start(self, chain_input: Any, config: RunnableConfig) -> ChainRun:
         history = self._history(*ids_from_config(config))
         is_resumed = resumes(self._chain, chain_input)
         return ChainRun(chain_input, self._keys, history, self._recall, config, self._checkpoint, is_resumed)

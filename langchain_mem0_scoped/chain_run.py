@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from langchain_core.messages import BaseMessage
-from langchain_core.runnables import RunnableConfig, ensure_config
+from langchain_core.runnables import RunnableConfig
 
 from .chain_checkpoint import Checkpoint
 from .chain_messages import MessageKeys, without_instructions
@@ -39,7 +39,7 @@ class ChainRun:
         keys: Where it holds messages.
         history: The session's history; no other run uses it.
         recall: Maximum number of memories; 0 for none.
-        config: The config of the call.
+        config: The config of the call, as `complete_config` returns it.
         checkpoint: Where the chain keeps its conversation itself; None if it does not.
         resumes: Whether the input resumes a graph that was interrupted, and holds no messages.
 
@@ -54,7 +54,7 @@ class ChainRun:
         keys: MessageKeys,
         history: ScopedChatMessageHistory,
         recall: int,
-        config: RunnableConfig | None,
+        config: RunnableConfig,
         checkpoint: Checkpoint | None,
         resumes: bool,
     ) -> None:
@@ -76,7 +76,7 @@ class ChainRun:
         self._context: list[BaseMessage] = []
         self._split = RunInput(self._said, self._said)
         self._is_over = False
-        saved_by_outer = (ensure_config(config).get("configurable") or {}).get(SAVED_BY_OUTER, ())
+        saved_by_outer = config["configurable"].get(SAVED_BY_OUTER, ())
         session = (id(self._client.client), history.user_id, history.session_id)
         self._saves = session not in saved_by_outer
         # A recall in the input comes from a chain around this one, or from an app that sends back an agent's output:

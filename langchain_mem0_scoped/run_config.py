@@ -19,17 +19,29 @@ from .errors import ScopeError
 _IDS: Final = ("user_id", "session_id", "thread_id")
 
 
-def ids_from_config(config: RunnableConfig | None) -> tuple[str, str]:
+def complete_config(config: RunnableConfig | None) -> RunnableConfig:
+    """Return a config with every key. What is missing comes from the run around this one, as in LangChain.
+
+    Args:
+        config: The config as it was passed.
+
+    Raises:
+        ScopeError: An id is outside `configurable`.
+    """
+    refuse_ids_outside_configurable(config)
+    return ensure_config(config)
+
+
+def ids_from_config(config: RunnableConfig) -> tuple[str, str]:
     """Return the user_id and the session_id that the server put into a config.
 
     Args:
-        config: The config as it was passed; a missing part comes from the run around this one.
+        config: As `complete_config` returns it.
 
     Raises:
-        ScopeError: One of them is missing, or an id is outside `configurable`.
+        ScopeError: One of them is missing.
     """
-    refuse_ids_outside_configurable(config)
-    configurable = ensure_config(config).get("configurable") or {}
+    configurable = config["configurable"]
     for name in ("user_id", "session_id"):
         if name not in configurable:
             raise ScopeError(
@@ -57,7 +69,7 @@ def refuse_ids_outside_configurable(config: Any) -> None:
 class ConfigCheckedRunnable(Runnable[Any, Any]):
     """A runnable that refuses ids outside `configurable` before LangChain moves them, also once it is bound.
 
-    A subclass that writes `invoke`, `stream` or their async twins itself calls `ids_from_config` with what it is given.
+    A subclass that writes `invoke`, `stream` or their async twins itself calls `complete_config` with what it is given.
     """
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from langchain_core.callbacks import BaseCallbackManager
-from langchain_core.runnables import RunnableConfig, ensure_config
+from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_async_callback_manager_for_config, get_callback_manager_for_config
 
 
@@ -52,9 +52,9 @@ async def atraced(name: str, config: RunnableConfig, inputs: dict[str, Any]) -> 
     await run.on_chain_end(outputs)
 
 
-def is_traced(config: RunnableConfig | None) -> bool:
+def is_traced(config: RunnableConfig) -> bool:
     """Return whether anybody sees the runs of a call: a callback of its config, or one that LangChain adds to it."""
-    return bool(get_callback_manager_for_config(ensure_config(config)).handlers)
+    return bool(get_callback_manager_for_config(config).handlers)
 
 
 def send_event(config: RunnableConfig, name: str, data: dict[str, Any]) -> None:

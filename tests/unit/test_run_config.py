@@ -11,7 +11,7 @@ from langchain_core.runnables import Runnable, RunnableBinding, RunnableLambda, 
 
 from langchain_mem0_scoped import ScopedMemory, ScopeError, local_memory, with_scoped_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
-from langchain_mem0_scoped.run_config import ids_from_config
+from langchain_mem0_scoped.run_config import complete_config, ids_from_config
 from tests.agents import WAYS, collected, config_of, run, transcript_texts
 from tests.models import ScriptedModel, constant
 from tests.support import new_user
@@ -226,4 +226,4 @@ class TestConfigurable:
 @pytest.mark.parametrize("config", [None, {}, {"configurable": None}, {"configurable": {}}, {"tags": ["t"]}])
 def test_a_config_without_a_user_is_refused(config: Any) -> None:
     with pytest.raises(ScopeError, match="no user_id"):
-        ids_from_config(config)
+        ids_from_config(complete_config(config))
