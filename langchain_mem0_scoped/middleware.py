@@ -42,11 +42,13 @@ try:
     from .agents.turn import (
         AgentTurn,
         answers_of,
+        as_json,
         begin_turn,
         continue_turn,
         end_turn,
         is_owner,
         is_users,
+        leave_to_next_turn,
         left_unanswered,
         seen_by_model,
     )
@@ -228,10 +230,13 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
             turn = update = yield from self._begin_turn(saver.client, turn, messages)
         if not is_owner(turn, saver.client.user_id):
             # Another user resumes this run: nothing of either may reach the other.
-            return _ModelCall(request, self.name, turn, memo, AgentTurn())
+            if is_new_run and not self._stores_nothing(config, saver.client):
+                update = yield from self._leave_to_next_turn(saver, turn, memo, messages)
+            update = AgentTurn(**{**update, "seen": seen_by_model(turn, messages)})
+            return _ModelCall(request, self.name, turn, memo, update)
         if turn["erasure_token"] is None:
             token = yield Step(saver.client.erasure_token)
-            update = AgentTurn(**{**update, "erasure_token": None if token is None else list(token)})
+            update = AgentTurn(**{**update, "erasure_token": as_json(token)})
             turn = AgentTurn(**{**turn, **update})
         if not self._stores_nothing(config, saver.client):
             said = continue_turn(turn, messages) if is_new_run else turn["said"]
@@ -241,6 +246,17 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         memories = yield from self._recalled(saver, memo, request.messages, turn["erasure_token"])
         given = with_recall(request, format_memories(memories) if memories else "")
         return _ModelCall(given, self.name, turn, memo, update)
+
+    def _leave_to_next_turn(
+        self, saver: TurnSaver, turn: AgentTurn, memo: RunMemo, messages: Sequence[AnyMessage]
+    ) -> Steps[AgentTurn]:
+        """Log the messages that come with the resume of another user's run, for the next turn of who resumes it."""
+        said = continue_turn(turn, messages)[len(turn["said"]) :]
+        if not said:
+            return AgentTurn()
+        token = yield Step(saver.client.erasure_token)
+        yield from saver.log_said(memo, _of(said, messages), token)
+        return leave_to_next_turn(turn, said, saver.client.user_id, token)
 
     def _recalled(
         self, saver: TurnSaver, memo: RunMemo, messages: Sequence[AnyMessage], token: Any

@@ -75,6 +75,11 @@ class AgentTurn(TypedDict, total=False):
     saved: bool
 
 
+def as_json(token: ErasureToken | None) -> list[Any] | None:
+    """Return an erasure token as a turn holds it."""
+    return None if token is None else list(token)
+
+
 def left_unanswered(previous: AgentTurn | None, user_id: str) -> Unanswered:
     """Return what earlier turns of a thread have left unanswered of a user's messages."""
     nothing = Unanswered(ids=[], erasure_token=None)
@@ -109,7 +114,7 @@ def begin_turn(
     return AgentTurn(
         key=key,
         owner=owner,
-        erasure_token=None if token is None else list(token),
+        erasure_token=as_json(token),
         said=said,
         left=[one for one in said if one in left],
         seen=_seen(messages, seen, key, is_changed=False),
@@ -128,6 +133,24 @@ def continue_turn(turn: AgentTurn, messages: Sequence[BaseMessage]) -> list[str]
     """
     new = _new_ids(messages, turn["seen"], turn["key"]) - set(turn["said"])
     return [*turn["said"], *(str(message.id) for message in messages if is_users(message) and message.id in new)]
+
+
+def leave_to_next_turn(turn: AgentTurn, ids: Sequence[str], user_id: str, token: ErasureToken | None) -> AgentTurn:
+    """Return the update of a turn whose run another user resumes with messages.
+
+    They are no part of the turn. They belong to the next turn of the user who resumes the run.
+
+    Args:
+        turn: The turn.
+        ids: The ids of the messages.
+        user_id: The user who resumes the run.
+        token: Made now.
+    """
+    kept = left_unanswered(turn, user_id)
+    if not kept["ids"]:
+        kept = Unanswered(ids=[], erasure_token=as_json(token))
+    kept = Unanswered(ids=[*kept["ids"], *ids], erasure_token=kept["erasure_token"])
+    return AgentTurn(unanswered={**turn["unanswered"], _digest(turn["key"], user_id): kept})
 
 
 def end_turn(messages: Sequence[BaseMessage]) -> AgentTurn:

@@ -18,6 +18,7 @@ from langchain_mem0_scoped.agents.turn import (
     end_turn,
     is_owner,
     is_users,
+    leave_to_next_turn,
     left_unanswered,
     merge_turns,
     seen_by_model,
@@ -199,3 +200,16 @@ def test_is_users() -> None:
     assert is_users(human("a"))
     assert not is_users(SUMMARY)
     assert not is_users(ai("a"))
+
+
+def test_what_comes_with_the_resume_of_another_users_run_is_that_users_next_turns() -> None:
+    turn = begin([human("a")])
+    messages = [human("a"), human("b1"), human("b2")]
+    # Resumed twice, and erased in between: the first token keeps all of it from being stored.
+    for said, token in (("b1", [1, 0]), ("b2", [2, 0])):
+        update = leave_to_next_turn(turn, [said], "bob", token)
+        turn = merge_turns({"m": turn}, {"m": update})["m"]
+    assert left_unanswered(turn, "bob") == {"ids": ["b1", "b2"], "erasure_token": [1, 0]}
+    turn["seen"] = seen_by_model(turn, messages)
+    assert begin([*messages, human("c")], "alice", turn)["said"] == ["a", "c"]
+    assert begin([*messages, human("c")], "bob", turn)["said"] == ["b1", "b2", "c"]

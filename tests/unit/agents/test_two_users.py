@@ -134,6 +134,42 @@ async def test_another_user_who_resumes_a_run_gets_and_stores_nothing(client: En
     assert remembered(client, "alice") == []
 
 
+@tool
+def fail() -> str:
+    """Fail."""
+    raise TimeoutError
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_words_that_come_with_the_resume_of_another_users_run(
+    client: EngineMemory, mode: str, fails: bool
+) -> None:
+    """They are neither lost nor that user's, also if the resumed run fails: they belong to the next turn of theirs."""
+    approval = HumanInTheLoopMiddleware(interrupt_on={"look": True})
+    script: list[Any] = [calls("look", "c1", where="safe"), *([calls("fail", "c2")] if fails else ["done"])]
+    one, _ = agent(
+        client,
+        *[*script, "Hello Alice", "Hello Bob"],
+        offers=[look, fail],
+        more=[approval],
+        checkpointer=InMemorySaver(),
+    )
+    await ask(mode, one, human("I am Alice"), thread(), context={"user_id": "alice"})
+    said: Any = {"messages": [HumanMessage(SECRET)]}
+    resume: Command[Any] = Command(resume={"decisions": [{"type": "approve"}]}, update=said)
+    with pytest.raises(TimeoutError) if fails else contextlib.nullcontext():
+        await ask(mode, one, resume, thread(), context={"user_id": "bob"})
+    assert transcript_texts(client, "bob", "t1") == [("human", SECRET)]
+    assert remembered(client, "bob") == []
+    await ask(mode, one, human("I am back"), thread(), context={"user_id": "alice"})
+    assert remembered(client, "alice") == ["I am Alice", "I am back", "Hello Alice"]
+    assert "4711" not in everything(client, "alice")
+    await ask(mode, one, human("I am Bob"), thread(), context={"user_id": "bob"})
+    assert remembered(client, "bob") == [SECRET, "I am Bob", "Hello Bob"]
+    said_by_bob = [("human", SECRET), ("human", "I am Bob"), ("ai", "Hello Bob")]
+    assert transcript_texts(client, "bob", "t1") == said_by_bob
+
+
 async def test_runs_that_share_a_control_recall_nothing_erased(client: EngineMemory, mode: str) -> None:
     memory = ScopedMemory("alice", client=client)
     memory.add(SECRET, infer=False)
