@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, NamedTuple
 
+from .errors import BackendError
+
 _MAX_LINKS: Final = 50
 """How many errors of a chain are looked at."""
 
@@ -66,6 +68,12 @@ class Failure(NamedTuple):
     retry_after: float | None
     status: int | None = None
     code: str | None = None
+
+    def to_error(self, message: str) -> BackendError:
+        """Build the package's error with this text, and with what is known beside it."""
+        return BackendError(
+            message, retryable=self.retryable, retry_after=self.retry_after, status=self.status, code=self.code
+        )
 
 
 def describe(error: BaseException) -> Failure:

@@ -38,10 +38,6 @@ def call_mem0(operation: str, call: Callable[P, T], *args: P.args, **kwargs: P.k
 
 def _backend_error(operation: str, error: BaseException) -> BackendError:
     failure = describe(error)
-    return BackendError(
-        f"mem0's {operation} failed: {failure.summary} (its text is withheld because it may quote a memory)",
-        retryable=failure.retryable,
-        retry_after=failure.retry_after,
-        status=failure.status,
-        code=failure.code,
+    return failure.to_error(
+        f"mem0's {operation} failed: {failure.summary} (its text is withheld because it may quote a memory)"
     )

@@ -58,11 +58,7 @@ class Reranker:
             failure = describe(error)
         if failure is not None:
             # Raised here, where nothing of the error, which may quote a memory, is chained to it.
-            raise BackendError(
-                f"the reranker failed: {failure.summary}",
-                retryable=failure.retryable,
-                retry_after=failure.retry_after,
-            )
+            raise failure.to_error(f"the reranker failed: {failure.summary}")
         by_id = {row["id"]: row for row in rows}
         chosen: dict[str, Document] = {}
         for document in answer:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from ..errors import BackendError, ScopedMemoryError
+from ..errors import ScopedMemoryError
 from ..provider_errors import describe
 from ..requests import ErasureToken
 from ..transcripts.appending import Appended
@@ -155,14 +155,7 @@ class UnitOfWork:
             self.failure = error.with_traceback(None)
         else:
             failure = describe(error)
-            text = f"{operation} failed: {failure.summary}; nothing of this call was stored"
-            self.failure = BackendError(
-                text,
-                retryable=failure.retryable,
-                retry_after=failure.retry_after,
-                status=failure.status,
-                code=failure.code,
-            )
+            self.failure = failure.to_error(f"{operation} failed: {failure.summary}; nothing of this call was stored")
 
     def check(self) -> None:
         """Raise the recorded failure, if there is one.

@@ -161,6 +161,18 @@ def test_its_error_quotes_nothing(
         assert caught.value.__cause__ is caught.value.__context__ is None
 
 
+def test_its_error_has_the_status_of_the_provider(memory: ScopedMemory, reranker: Scripted) -> None:
+    def fails(documents: list[Document]) -> list[Document]:
+        error: Any = RuntimeError(documents[0].page_content)
+        error.status_code, error.code = 429, "rate_limit_exceeded"
+        raise error
+
+    reranker.act = fails
+    with pytest.raises(BackendError) as caught:
+        memory.search("tea")
+    assert (caught.value.retryable, caught.value.status, caught.value.code) == (True, 429, "rate_limit_exceeded")
+
+
 def test_it_is_not_asked_where_nothing_was_found(
     memory: ScopedMemory, client: EngineMemory, reranker: Scripted
 ) -> None:
