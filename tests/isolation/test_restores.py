@@ -18,14 +18,13 @@ from tests.documents import blocks
 from tests.faults import store
 from tests.restores import Schedule
 from tests.support import texts_of
-from tests.worlds import WordEmbeddings, unsynced
+from tests.worlds import WordEmbeddings
 
 SCHEDULES = int(os.environ.get("RESTORE_SCHEDULES", "4"))
 
 
 @pytest.mark.parametrize("seed", range(SCHEDULES))
-def test_nobody_is_shown_another_users_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    unsynced(monkeypatch)
+def test_nobody_is_shown_another_users_text(tmp_path: Path, seed: int) -> None:
     schedule = Schedule(tmp_path, seed)
     schedule.run(rounds=4)
     assert schedule.outcomes["right"], "nothing was tested"

@@ -22,7 +22,6 @@ from langchain_mem0_scoped.sqlite.body_mark import (
 )
 from langchain_mem0_scoped.sqlite.storage import SqliteStorage
 from tests.storages import add, append, bodies_in, found, line, memory, snapshot_of
-from tests.worlds import unsynced
 
 KEY, OTHER = b"k" * KEY_BYTES, b"o" * KEY_BYTES
 ROW = (KEY, 0, 0, 5, b"i" * 16)
@@ -88,8 +87,7 @@ class TestDamagedFile:
     """References that lead to another user's text, or to none: every read is an error, none shows it."""
 
     @pytest.fixture
-    def storage(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteStorage]:
-        unsynced(monkeypatch)
+    def storage(self, tmp_path: Path) -> Iterator[SqliteStorage]:
         storage = SqliteStorage(tmp_path / "memory.db", "tests")
         add(storage, "u_alice", memory("hers", 1), line("she said", 7, 2))
         add(storage, "u_bob", memory("his", 1), line("he said", 7, 2))

@@ -21,12 +21,10 @@ from langchain_mem0_scoped.sqlite.file_guard import GuardedConnection
 from langchain_mem0_scoped.sqlite.storage import SqliteStorage
 from tests.storages import add, bodies_in, erase, memory, snapshot_of
 from tests.support import run_python
-from tests.worlds import unsynced
 
 
 @pytest.fixture
-def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    unsynced(monkeypatch)
+def path(tmp_path: Path) -> Path:
     return tmp_path / "memory.db"
 
 

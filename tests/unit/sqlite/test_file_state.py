@@ -12,12 +12,10 @@ import pytest
 from langchain_mem0_scoped.sqlite import file_state
 from langchain_mem0_scoped.sqlite.storage import SqliteStorage
 from tests.storages import add, memory
-from tests.worlds import unsynced
 
 
 @pytest.fixture
-def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteStorage]:
-    unsynced(monkeypatch)
+def storage(tmp_path: Path) -> Iterator[SqliteStorage]:
     storage = SqliteStorage(tmp_path / "memory.db", "tests")
     yield storage
     storage.close()
