@@ -66,6 +66,15 @@ def shadowed(target: Any, name: str, act: Callable[..., Any]) -> Iterator[None]:
         delattr(target, name)
 
 
+def add_name(plain: mem0.Memory, user_id: str, *memory_ids: str, number: int = 1) -> None:
+    """Add a row to the entity store, as mem0 does for a name in these memories."""
+    plain.entity_store.insert(
+        vectors=[plain.embedding_model.embed("Frieda", "add")],
+        payloads=[{"data": "Frieda", "user_id": user_id, "linked_memory_ids": list(memory_ids)}],
+        ids=[f"00000000-0000-4000-8000-00000000000{number}"],
+    )
+
+
 def failing(error: Exception) -> Callable[..., Any]:
     def fail(*_: Any, **__: Any) -> Any:
         raise error
@@ -164,11 +173,7 @@ class TestIgnoredDeletions:
     def memory(self, plain: mem0.Memory) -> ScopedMemory:
         memory = ScopedMemory("u_alice", client=plain)
         memory_id = memory.add(SECRET)[0]["id"]
-        plain.entity_store.insert(
-            vectors=[plain.embedding_model.embed("Frieda", "add")],
-            payloads=[{"data": "Frieda", "user_id": "u_alice", "linked_memory_ids": [memory_id]}],
-            ids=["00000000-0000-4000-8000-000000000001"],
-        )
+        add_name(plain, "u_alice", memory_id)
         plain.db.save_messages([{"role": "user", "content": SECRET}], "user_id=u_alice")
         return memory
 
@@ -234,11 +239,7 @@ class TestForeignEntities:
     @pytest.fixture
     def leaking(self, plain: mem0.Memory) -> Iterator[mem0.Memory]:
         for number, user in enumerate(("u_alice", "u_bob")):
-            plain.entity_store.insert(
-                vectors=[plain.embedding_model.embed("Frieda", "add")],
-                payloads=[{"data": "Frieda", "user_id": user, "linked_memory_ids": []}],
-                ids=[f"00000000-0000-4000-8000-00000000000{number}"],
-            )
+            add_name(plain, user, number=number)
             plain.add(f"{SECRET}, says {user}", user_id=user, infer=False)
         listing = plain.entity_store.list
         with shadowed(plain.entity_store, "list", lambda filters=None, top_k=100: listing({}, top_k)):
@@ -282,14 +283,8 @@ class TestErasureBesideOtherWriters:
         memory = ScopedMemory("u_alice", client=plain)
         memory.add(SECRET)
 
-        def add_name(memory_id: str) -> None:
-            plain.entity_store.insert(
-                vectors=[plain.embedding_model.embed("Frieda", "add")],
-                payloads=[{"data": "Frieda", "user_id": "u_alice", "linked_memory_ids": []}],
-                ids=["00000000-0000-4000-8000-000000000001"],
-            )
-
-        assert self.erase_while(plain, memory, call, add_name).entities == 1
+        erased = self.erase_while(plain, memory, call, lambda _: add_name(plain, "u_alice"))
+        assert erased.entities == 1
         assert plain.entity_store.list(filters={"user_id": "u_alice"})[0] == []
 
     def test_the_history_of_a_row_that_is_deleted_meanwhile_is_erased(self, plain: mem0.Memory, call: Call) -> None:
@@ -302,11 +297,7 @@ class TestErasureBesideOtherWriters:
 def test_update_cleans_names_that_mem0_has_not_opened(plain: mem0.Memory, call: Call) -> None:
     memory = ScopedMemory("u_alice", client=plain)
     memory_id = memory.add(SECRET)[0]["id"]
-    plain.entity_store.insert(
-        vectors=[plain.embedding_model.embed("Frieda", "add")],
-        payloads=[{"data": "Frieda", "user_id": "u_alice", "linked_memory_ids": [memory_id]}],
-        ids=["00000000-0000-4000-8000-000000000001"],
-    )
+    add_name(plain, "u_alice", memory_id)
     plain._entity_store = None  # As in a process that has just started.
     call(memory, "update", memory_id, "nobody sings")
     assert plain.entity_store.list(filters={"user_id": "u_alice"})[0] == []

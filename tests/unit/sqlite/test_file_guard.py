@@ -50,6 +50,18 @@ def copied(path: Path, name: str) -> Path:
     return copy
 
 
+def put_back(storage: SqliteStorage, log: str) -> Path:
+    """Copy a backup over the open file, which has more rows by then; return the backup."""
+    path = storage.database.path
+    add(storage, "u_alice", memory("hers"))
+    copy = back_up(path)
+    add(storage, "u_bob", memory("his"))
+    if log == "empty":
+        storage.purge()
+    shutil.copyfile(copy, path)
+    return copy
+
+
 CALLS: Final[dict[str, Callable[[SqliteStorage], object]]] = {
     "list": lambda storage: bodies_in(storage, "u_alice"),
     "snapshot": lambda storage: storage.snapshot("u_alice", RowKind.MEMORY, None),
@@ -63,13 +75,8 @@ class TestOverwritten:
 
     @pytest.mark.parametrize("call", CALLS)
     @pytest.mark.parametrize("log", ["full", "empty"])
-    def test_is_refused_from_then_on(self, storage: SqliteStorage, path: Path, call: str, log: str) -> None:
-        add(storage, "u_alice", memory("hers"))
-        copy = back_up(path)
-        add(storage, "u_bob", memory("his"))
-        if log == "empty":
-            storage.purge()
-        shutil.copyfile(copy, path)
+    def test_is_refused_from_then_on(self, storage: SqliteStorage, call: str, log: str) -> None:
+        put_back(storage, log)
         for _ in range(2):
             with pytest.raises(BackendError, match=r"overwritten while it was open.*remove memory\.db-wal"):
                 CALLS[call](storage)
@@ -90,12 +97,7 @@ class TestOverwritten:
     def test_what_was_put_back_is_left_as_it_is(self, path: Path, log: str) -> None:
         """The process that still had the file open does not write its log into it."""
         storage = SqliteStorage(path, "tests")
-        add(storage, "u_alice", memory("hers"))
-        copy = back_up(path)
-        add(storage, "u_bob", memory("his"))
-        if log == "empty":
-            storage.purge()
-        shutil.copyfile(copy, path)
+        copy = put_back(storage, log)
         storage.close()
         assert path.read_bytes() == copy.read_bytes()
 
