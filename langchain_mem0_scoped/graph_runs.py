@@ -6,23 +6,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager, CallbackManager
 from langchain_core.messages import BaseMessage
-from langchain_core.runnables import (
-    Runnable,
-    RunnableBinding,
-    RunnableConfig,
-    RunnableSequence,
-)
+from langchain_core.runnables import Runnable, RunnableConfig
 
-from .chain_steps import last_steps
+from .chain_steps import last_steps, steps_of
 from .errors import InputError
-
-if TYPE_CHECKING:
-    from langgraph.pregel import Pregel
 
 # LangGraph is an optional dependency. A program that has no graph does not import it, and one that has a graph has
 # imported it already.
@@ -33,12 +25,9 @@ INTERRUPT: Final = "__interrupt__"
 _MODES: Final = frozenset(["values", "updates", "messages", "custom", "tools", "tasks", "checkpoints", "debug"])
 
 
-def first_graph(chain: Runnable[Any, Any]) -> Pregel[Any, Any, Any, Any] | None:
-    """Return the graph that gets the input of a chain; None if something else does."""
-    first: Any = chain
-    while isinstance(first, (RunnableBinding, RunnableSequence)):
-        first = first.bound if isinstance(first, RunnableBinding) else first.first
-    return first if _is_graph(first) else None
+def begins_with_graph(chain: Runnable[Any, Any]) -> bool:
+    """Return whether a graph gets the input of a chain."""
+    return _is_graph(next(steps_of(chain)))
 
 
 def ends_with_graph(chain: Runnable[Any, Any]) -> bool:
@@ -54,7 +43,7 @@ def is_command(value: object) -> bool:
 
 def resumes(chain: Runnable[Any, Any], value: object) -> bool:
     """Return whether an input resumes an interrupted run of a chain: a Command, or None for a graph."""
-    return is_command(value) or (value is None and first_graph(chain) is not None)
+    return is_command(value) or (value is None and begins_with_graph(chain))
 
 
 def validate_command(command: Any, input_key: str, *, has_checkpointer: bool) -> None:

@@ -107,6 +107,18 @@ class TestStored:
                 await ask(mode, chain, given, config(user), **({"version": "v2"} if built == "v2" else {}))
         assert transcript_texts(client, user) == [("human", "hi"), ("ai", "draft"), ("ai", "final: yes")]
 
+    def test_none_resumes_a_graph_that_stops_before_a_step(self, client: mem0.Memory) -> None:
+        builder = StateGraph(MessagesState)
+        builder.add_node("answer", lambda state: {"messages": [AIMessage("answer")]})
+        builder.add_edge(START, "answer")
+        graph = builder.compile(checkpointer=InMemorySaver(), interrupt_before=["answer"])
+        for built in (graph, graph.with_config(tags=["t"]), graph.with_retry()):
+            user, chain = new_user(), wrapped(built, client)
+            chain.invoke(human("hi"), config(user))
+            assert transcript_texts(client, user) == [("human", "hi")]
+            chain.invoke(None, config(user))
+            assert transcript_texts(client, user) == [("human", "hi"), ("ai", "answer")]
+
     async def test_a_rejected_call_and_an_edited_one(self, client: mem0.Memory) -> None:
         edited = {"type": "edit", "edited_action": {"name": "look", "args": {"where": "shelf"}}}
         for decision, tool_text in ((edited, "looked in shelf"), ({"type": "reject", "message": "No"}, "No")):
@@ -200,8 +212,9 @@ class TestRefused:
         for chain in (plain, step, step | plain):
             with pytest.raises(InputError, match="cannot be resumed by a Command: it has no graph that was compiled"):
                 await ask(mode, wrapped(chain, client), APPROVED, config(user))
-        with pytest.raises(InputError, match="cannot be resumed by None"):
-            await ask(mode, wrapped(plain, client), None, config(user))
+        for chain in (plain, plain.with_config(tags=["t"]), plain.with_retry()):
+            with pytest.raises(InputError, match="cannot be resumed by None"):
+                await ask(mode, wrapped(chain, client), None, config(user))
         assert (model.seen, called, transcript_texts(client, user)) == ([], [], [])
 
     @pytest.mark.parametrize("mode", MODES)
