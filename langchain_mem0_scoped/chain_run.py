@@ -97,27 +97,23 @@ class ChainRun:
         Args:
             config: The config inside this run.
         """
+        if self._checkpoint is None:
+            return self._given(config)
+        self._read()
         if self._resumes:
-            self._read()
-            if self._checkpoint is not None:
-                self._checkpoint.validate_resumed(self._chain_input, config, self._split.turn)
+            self._checkpoint.validate_resumed(self._chain_input, config, self._split.turn)
             return self._chain_input
-        if self._checkpoint is not None:
-            self._read()
-            return self._beside_checkpoint(self._checkpoint.has_conversation(config))
-        return self._given(config)
+        return self._beside_checkpoint(self._checkpoint.has_conversation(config))
 
     async def agiven(self, config: RunnableConfig) -> Any:
         """Async twin of `given`."""
+        if self._checkpoint is None:
+            return await self._client.run_sync_or_async(lambda: self._given(config), lambda: self._agiven(config))
+        await asyncio.to_thread(self._read)
         if self._resumes:
-            await asyncio.to_thread(self._read)
-            if self._checkpoint is not None:
-                await self._checkpoint.avalidate_resumed(self._chain_input, config, self._split.turn)
+            await self._checkpoint.avalidate_resumed(self._chain_input, config, self._split.turn)
             return self._chain_input
-        if self._checkpoint is not None:
-            await asyncio.to_thread(self._read)
-            return self._beside_checkpoint(await self._checkpoint.ahas_conversation(config))
-        return await self._client.run_sync_or_async(lambda: self._given(config), lambda: self._agiven(config))
+        return self._beside_checkpoint(await self._checkpoint.ahas_conversation(config))
 
     def _given(self, config: RunnableConfig) -> Any:
         # The history is read first, and the erasure token with it: an erasure from here on stops the turn.
