@@ -19,7 +19,7 @@ from langchain_core.prompt_values import PromptValue
 
 from .errors import InputError
 from .json_values import fields_of, to_json_text
-from .messages import text_of, text_of_block
+from .messages import DOCUMENT_KINDS, TEXT_KINDS, text_of, text_of_block
 
 ANSWER_KEYS: Final = ("output", "answer", "messages")
 """Where in a dict the answer is looked for, unless the caller names a key."""
@@ -29,7 +29,8 @@ _ROLES: Final = frozenset(
 )
 _BLOCK_TYPES: Final = frozenset(
     [
-        *("text", "input_text", "output_text", "refusal", "text-plain", "document", "file"),
+        *TEXT_KINDS,
+        *DOCUMENT_KINDS,
         *("reasoning", "thinking", "redacted_thinking", "reasoning_content", "non_standard"),
         *("image", "image_url", "input_image", "audio", "input_audio", "video", "media", "input_file"),
         *("tool_call", "tool_use", "invalid_tool_call", "server_tool_call", "server_tool_use", "server_tool_result"),

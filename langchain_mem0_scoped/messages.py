@@ -35,9 +35,11 @@ _ROLES: Final[dict[str, str | None]] = {
     "remove": None,
 }
 
-# The types of content blocks that say something: LangChain's, and those of OpenAI and Anthropic.
-_TEXT_KINDS: Final = ("text", "input_text", "output_text", "refusal")
-_DOCUMENT_KINDS: Final = ("text-plain", "document", "file")
+TEXT_KINDS: Final = ("text", "input_text", "output_text", "refusal")
+"""The types of content blocks that hold text: LangChain's, and those of OpenAI and Anthropic."""
+
+DOCUMENT_KINDS: Final = ("text-plain", "document", "file")
+"""The types of content blocks that may hold a text document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +149,9 @@ def text_of(message: BaseMessage) -> str:
 def text_of_block(block: Mapping[str, Any]) -> str | None:
     """Return what a content block says; see `text_of`. None for a block that says nothing, such as an image."""
     kind = block.get("type", "text")
-    text = block.get("refusal" if kind == "refusal" else "text") if kind in (*_TEXT_KINDS, *_DOCUMENT_KINDS) else None
+    text = block.get("refusal" if kind == "refusal" else "text") if kind in (*TEXT_KINDS, *DOCUMENT_KINDS) else None
     source = block.get("source")
-    if text is None and kind in _DOCUMENT_KINDS and isinstance(source, Mapping):
+    if text is None and kind in DOCUMENT_KINDS and isinstance(source, Mapping):
         text = source.get("data") if source.get("type") == "text" else source.get("content")
         text = _join_blocks(text) if isinstance(text, list) else text
     return str.__str__(text) if isinstance(text, str) else None
@@ -161,7 +163,7 @@ def _join_blocks(content: Iterable[object]) -> str:
     for block in content:
         text = block if isinstance(block, str) else text_of_block(block) if isinstance(block, Mapping) else None
         if text:
-            is_document = isinstance(block, Mapping) and block.get("type") in _DOCUMENT_KINDS
+            is_document = isinstance(block, Mapping) and block.get("type") in DOCUMENT_KINDS
             between = joined and (is_document or after_document) and not joined.endswith("\n")
             joined += f"\n{text}" if between else text
             after_document = is_document
