@@ -30,7 +30,6 @@ from tests.chat import (
     Talk,
     all_at_once,
     assert_whole_turns,
-    client_with_transcripts,
     close_transcripts,
     exactly,
     make_async_real,
@@ -41,25 +40,11 @@ from tests.support import new_user, texts_of
 from tests.worlds import WordEmbeddings, left_in
 
 
-@pytest.fixture(scope="module", params=["embedded", "sql"])
-def bound(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """A client and its transcripts for a whole file; tests keep apart by taking new users."""
-    with client_with_transcripts(request.param, tmp_path_factory.mktemp(request.param)) as (client, transcripts):
-        yield {"client": client, "transcripts": transcripts}
-
-
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[mem0.Memory]:
     client = local_memory(tmp_path / "m.db", embeddings=WordEmbeddings())
     yield client
     client.close()
-
-
-@pytest.fixture(params=["sync", "async", "step by step"])
-def talk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Talk:
-    if request.param == "step by step":
-        make_async_real(monkeypatch)
-    return Talk(request.param)
 
 
 def texts(messages: list[BaseMessage]) -> list[str]:

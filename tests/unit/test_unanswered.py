@@ -12,16 +12,9 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from langchain_mem0_scoped import BackendError, ScopedChatMessageHistory, ScopedMemory, local_memory
-from tests.chat import Talk, client_with_transcripts, make_async_real, turn
+from tests.chat import Talk, turn
 from tests.support import new_user, texts_of
 from tests.worlds import WordEmbeddings, left_in
-
-
-@pytest.fixture(scope="module", params=["embedded", "sql"])
-def bound(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """A client and its transcripts for a whole file; tests keep apart by taking new users."""
-    with client_with_transcripts(request.param, tmp_path_factory.mktemp(request.param)) as (client, transcripts):
-        yield {"client": client, "transcripts": transcripts}
 
 
 @pytest.fixture
@@ -29,13 +22,6 @@ def client(tmp_path: Path) -> Iterator[mem0.Memory]:
     client = local_memory(tmp_path / "m.db", embeddings=WordEmbeddings())
     yield client
     client.close()
-
-
-@pytest.fixture(params=["sync", "async", "step by step"])
-def talk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Talk:
-    if request.param == "step by step":
-        make_async_real(monkeypatch)
-    return Talk(request.param)
 
 
 def texts(messages: list[BaseMessage]) -> list[str]:
