@@ -17,7 +17,7 @@ from .messages import text_of
 
 
 def refuse_event_version(version: str, *, is_async: bool = True) -> None:
-    """Refuse a version of LangChain's stream of events that cannot be had of a wrapped chain.
+    """Refuse a version of LangChain's stream of events that a wrapped chain does not give.
 
     Raises:
         InputError: It is such a version.

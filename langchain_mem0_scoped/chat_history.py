@@ -394,7 +394,7 @@ class ScopedChatMessageHistory(BaseChatMessageHistory):
         return add_request(texts, session_id=self._session_id, erasure_token=pending.token)
 
     def _finish(self, pending: PendingTurn | None, failure: Exception | None) -> TurnOutcome:
-        """Take what was stored into `messages`; return what came of it."""
+        """Take what was stored into `messages`; return the result."""
         if pending is None or (failure is not None and not pending.is_appended):
             return self._nothing_stored(failure)
         if failure is not None:

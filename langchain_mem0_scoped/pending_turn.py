@@ -1,4 +1,4 @@
-"""A turn while it is stored: its messages, the attempts to store them, and what came of it."""
+"""A turn while it is stored: its messages, the attempts to store them, and the result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_ATTEMPTS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class TurnOutcome:
-    """What came of storing a turn.
+    """The result of storing a turn.
 
     Attributes:
         in_transcript: Whether the messages are in the transcript.
@@ -90,7 +90,7 @@ class PendingTurn:
         return [*load_messages(self.appended.unanswered), *(self.messages[one] for one in self.appended.new)]
 
     def outcome(self, error: Exception | None = None) -> TurnOutcome:
-        """Return what came of it.
+        """Return the result.
 
         Args:
             error: What failed, if anything did.

@@ -20,7 +20,7 @@ def report_unsaved(outcome: TurnOutcome) -> dict[str, Any]:
     """Log that a turn was answered but not saved, or not all of it. The log line holds nothing of the turn.
 
     Args:
-        outcome: What came of storing the turn.
+        outcome: The result of storing the turn.
 
     Returns:
         The data of the event `NOT_SAVED`: the error's type as "error", whether all messages are in the "transcript" and

@@ -204,7 +204,7 @@ def _places_of(messages: Sequence[Identity], transcript: Sequence[Identity], *, 
     Args:
         messages: The input.
         transcript: The transcript.
-        by_id: Whether the content alone makes a message the same only if no run has answered it.
+        by_id: Whether messages are compared by id. A message that no run has answered is compared by content as well.
     """
     places: list[int] = []
     for place, stored in enumerate(transcript):
@@ -296,7 +296,7 @@ def _without_ids(given: Input) -> Input:
 
 
 def _place_of(message: Identity, transcript: Sequence[Identity], first: int, *, by_content_from: int) -> Sequence[int]:
-    """Return where a message is said again, if it is: by its id, or from a place on by its content."""
+    """Return the first place, if any, of the same message: by id, or from `by_content_from` on by content as well."""
     for place in range(first, len(transcript)):
         stored = transcript[place]
         if has_same_id(message, stored) or (place >= by_content_from and is_same(message, stored)):
