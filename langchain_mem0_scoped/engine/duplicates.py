@@ -60,10 +60,10 @@ def _known(
     """Return the stored memories with one of these texts."""
     known: dict[str, list[_Known]] = {}
     for row in transaction.latest(partition, RowKind.MEMORY):
-        payload, row_id = load(row.body), id_text(row.id)
+        payload = load(row.body)
         text = comparable(str(payload.get("data", "")))
         # What this call itself changes or removes is not compared.
-        if text in texts and row_id not in changed:
+        if text in texts and (row_id := id_text(row.id)) not in changed:
             known.setdefault(text, []).append(_Known(row_id, payload, row))
     return known
 
