@@ -34,7 +34,7 @@ from .file_guard import (
     refuse_hard_links,
 )
 
-_OLDEST_SQLITE: Final = (3, 35)  # RETURNING
+_OLDEST_SQLITE: Final = (3, 35)  # Nothing older is tested.
 _CACHE_KIB: Final = 8_000  # of each connection; SQLite's own 2 MB hold few users' pages
 _BUSY_SECONDS = 30.0
 _TRUNCATE_SECONDS = 5.0
@@ -95,7 +95,7 @@ class Database:
         create_file(self.path)
         refuse_hard_links(self.path, self.path.stat().st_nlink)
         found = identity(self.path)
-        if all(other._closed or other._guard.file_identity != found for other in _open_databases):
+        if all(not other._has_open or other._guard.file_identity != found for other in _open_databases):
             check_header(self.path)
             refuse_foreign_log(self.path)
 
@@ -162,6 +162,11 @@ class Database:
         return connection
 
     # -- connections
+
+    @property
+    def _has_open(self) -> bool:
+        """Whether connections may be open: also after `close`, as long as some are in use."""
+        return not self._closed or self._in_use > 0
 
     def set_pragmas(self, *pragmas: str) -> None:
         """Have every connection begin with these PRAGMAs as well: for benchmarks and tests, which need no fsync."""

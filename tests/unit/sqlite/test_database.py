@@ -106,6 +106,20 @@ class TestConnections:
         with pytest.raises(sqlite3.ProgrammingError, match="closed"):
             connection.execute("SELECT 1")
 
+    def test_file_of_a_closed_client_is_not_touched_while_it_is_read(
+        self, filled: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its connection would lose its locks; see the next test."""
+        checked: list[Path] = []
+        monkeypatch.setattr(database_module, "check_header", checked.append)
+        first = Database(filled, OfflineEmbeddings.fingerprint)
+        with first.reading():
+            first.close()
+            Database(filled, OfflineEmbeddings.fingerprint).close()
+            assert len(checked) == 1
+        Database(filled, OfflineEmbeddings.fingerprint).close()
+        assert len(checked) == 2
+
     def test_second_client_keeps_the_locks_of_the_first(self, path: Path) -> None:
         # POSIX drops every lock a process has on a file when the process closes any descriptor of it. Had the first
         # client lost its own, the next process to close the file would think itself alone and remove the log under it.
@@ -178,6 +192,26 @@ class TestPool:
         assert database.query("SELECT 1", ()) == [(1,)]
         assert database._idle == [first]
         assert database._in_use == 0
+        database.close()
+
+    def test_commits_that_fail_again_and_again_change_nothing(self, filled: Path, failing: type[Failing]) -> None:
+        """As on a disk that is full. The file is not taken for another one because of them."""
+        database = Database(filled, OfflineEmbeddings.fingerprint)
+        os.utime(filled, (1, 1))
+        assert database.query("SELECT count(*) FROM ids", ()) == [(50,)]
+
+        def write() -> None:
+            with database.writing() as connection:
+                connection.execute("INSERT INTO meta VALUES ('more', 1)")
+
+        failing.failing = frozenset({"COMMIT"})
+        for _ in range(4):
+            with pytest.raises(BackendError):
+                write()
+        failing.failing = frozenset()
+        os.utime(filled, (2, 2))
+        assert database.query("SELECT count(*) FROM meta WHERE key = 'more'", ()) == [(0,)]
+        write()
         database.close()
 
     @pytest.mark.parametrize("failure", ["connect", "query"])

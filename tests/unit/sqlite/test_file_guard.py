@@ -17,7 +17,6 @@ import pytest
 from langchain_mem0_scoped.engine.storage import RowKind
 from langchain_mem0_scoped.errors import BackendError
 from langchain_mem0_scoped.sqlite import file_state
-from langchain_mem0_scoped.sqlite.file_guard import GuardedConnection
 from langchain_mem0_scoped.sqlite.storage import SqliteStorage
 from tests.storages import add, bodies_in, erase, memory, snapshot_of
 from tests.support import run_python
@@ -191,28 +190,6 @@ class TestOverwritten:
                 assert path.stat().st_size < page_size * page_count()
                 assert bodies_in(storage, "u_alice") == [*texts, b"later"]
                 add(storage, "u_alice", memory("last"))
-
-    def test_commits_that_fail_again_and_again_are_no_reason(
-        self, storage: SqliteStorage, path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """As on a disk that is full. The one before them is still the last."""
-
-        def execute(connection: sqlite3.Connection, sql: str, *parameters: Any) -> sqlite3.Cursor:
-            if sql == "COMMIT":
-                raise sqlite3.OperationalError("the disk is full")
-            return sqlite3.Connection.execute(connection, sql, *parameters)
-
-        add(storage, "u_alice", memory("hers"))
-        os.utime(path, (1, 1))
-        assert bodies_in(storage, "u_alice") == [b"hers"]
-        with monkeypatch.context() as patch:
-            patch.setattr(GuardedConnection, "execute", execute, raising=False)
-            for _ in range(4):
-                with pytest.raises(BackendError, match="full"):
-                    add(storage, "u_alice", memory("more"))
-        os.utime(path, (2, 2))
-        assert bodies_in(storage, "u_alice") == [b"hers"]
-        add(storage, "u_alice", memory("more"))
 
 
 class TestReplaced:
