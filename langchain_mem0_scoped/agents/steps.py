@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ def run(steps: Steps[T]) -> T:
         >>> run(core())
         2
     """
-    resume: Callable[[], Step] = lambda: next(steps)  # noqa: E731
+    resume = partial(next, steps)
     while True:
         try:
             step = resume()
@@ -44,14 +45,14 @@ def run(steps: Steps[T]) -> T:
         try:
             result = step.call()
         except BaseException as error:
-            resume = _raising(steps, error)
+            resume = partial(steps.throw, error)
         else:
-            resume = _sending(steps, result)
+            resume = partial(steps.send, result)
 
 
 async def arun(steps: Steps[T]) -> T:
     """Async twin of `run`."""
-    resume: Callable[[], Step] = lambda: next(steps)  # noqa: E731
+    resume = partial(next, steps)
     while True:
         try:
             step = resume()
@@ -60,14 +61,6 @@ async def arun(steps: Steps[T]) -> T:
         try:
             result = await (asyncio.to_thread(step.call) if step.acall is None else step.acall())
         except BaseException as error:
-            resume = _raising(steps, error)
+            resume = partial(steps.throw, error)
         else:
-            resume = _sending(steps, result)
-
-
-def _sending(steps: Steps[Any], result: Any) -> Callable[[], Step]:
-    return lambda: steps.send(result)
-
-
-def _raising(steps: Steps[Any], error: BaseException) -> Callable[[], Step]:
-    return lambda: steps.throw(error)
+            resume = partial(steps.send, result)
