@@ -344,7 +344,7 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         return ScopedClient(self._user_id(context), client=self._client, transcripts=self._transcripts)
 
     def _saver(self, context: Any, session_id: str) -> TurnSaver:
-        return TurnSaver(self._scoped_client(context), session_id, self._transcript, self._transcripts, self._remember)
+        return TurnSaver(self._scoped_client(context), session_id, self._transcript, self._remember)
 
     def _turn(self, state: Any) -> AgentTurn | None:
         turn: AgentTurn | None = (state.get(TURN_KEY) or {}).get(self.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
@@ -19,9 +19,6 @@ from ..transcripts.sameness import has_same_id, identity_of, identity_of_stored,
 from .state import RunMemo, Target
 from .steps import Step, Steps
 from .turn import AgentTurn, answers_of, answers_to_remember
-
-if TYPE_CHECKING:
-    from sqlalchemy import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +34,12 @@ class TurnSaver:
         client: The user's client.
         session_id: The session; "" for none. Then there is no transcript, and memories belong to no session.
         transcript: Whether turns are logged in the session's transcript.
-        transcripts: As in `ScopedMemory`.
         remember: Which messages of a turn become memories.
     """
 
     client: ScopedClient
     session_id: str
     transcript: bool
-    transcripts: str | Engine | None
     remember: Remember
 
     @property
@@ -183,7 +178,7 @@ class TurnSaver:
             self.client.user_id,
             self.session_id,
             client=self.client.client,
-            transcripts=self.transcripts,
+            transcripts=self.client.transcripts,
             recall=0,
             remember=remember,
         )
