@@ -239,10 +239,11 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
             update = AgentTurn(**{**update, "erasure_token": as_json(token)})
             turn = AgentTurn(**{**turn, **update})
         if not self._stores_nothing(config, saver.client):
-            said = continue_turn(turn, messages) if is_new_run else turn["said"]
-            update = AgentTurn(**{**update, "said": said, "seen": seen_by_model(turn, messages)})
-            memo.said |= {str(message.id): message for message in _of(said, messages)}
-            yield from saver.log_said(memo, _of(said, messages), turn["erasure_token"])
+            ids = continue_turn(turn, messages) if is_new_run else turn["said"]
+            update = AgentTurn(**{**update, "said": ids, "seen": seen_by_model(turn, messages)})
+            said = _of(ids, messages)
+            memo.said |= {str(message.id): message for message in said}
+            yield from saver.log_said(memo, said, turn["erasure_token"])
         memories = yield from self._recalled(saver, memo, request.messages, turn["erasure_token"])
         given = with_recall(request, format_memories(memories) if memories else "")
         return _ModelCall(given, self.name, turn, memo, update)
@@ -251,12 +252,12 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         self, saver: TurnSaver, turn: AgentTurn, memo: RunMemo, messages: Sequence[AnyMessage]
     ) -> Steps[AgentTurn]:
         """Log the messages that come with the resume of another user's run, for the next turn of who resumes it."""
-        said = continue_turn(turn, messages)[len(turn["said"]) :]
-        if not said:
+        ids = continue_turn(turn, messages)[len(turn["said"]) :]
+        if not ids:
             return AgentTurn()
         token = yield Step(saver.client.erasure_token)
-        yield from saver.log_said(memo, _of(said, messages), token)
-        return leave_to_next_turn(turn, said, saver.client.user_id, token)
+        yield from saver.log_said(memo, _of(ids, messages), token)
+        return leave_to_next_turn(turn, ids, saver.client.user_id, token)
 
     def _recalled(
         self, saver: TurnSaver, memo: RunMemo, messages: Sequence[AnyMessage], token: Any
