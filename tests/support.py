@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import mem0
 
-from langchain_mem0_scoped import ScopedMemory, local_memory
+from langchain_mem0_scoped import MemoryRecord, ScopedMemory, local_memory
 from langchain_mem0_scoped.backends import backend_for
 from langchain_mem0_scoped.engine.mem0_base import plain_memory
 from langchain_mem0_scoped.engine.memory import EngineMemory
@@ -189,6 +189,17 @@ def label(value: object) -> str:
     """The id of a test case: short, and the same in every process, or pytest-xdist gives up."""
     text = ascii(sorted(map(ascii, value)) if isinstance(value, (set, frozenset)) else value)
     return type(value).__name__ if " at 0x" in text else text[:50]
+
+
+def records_of(*texts: str) -> list[MemoryRecord]:
+    """Return memories with these texts, as a search returns them."""
+    return [
+        MemoryRecord(
+            id="i", memory=text, user_id="u", session_id=None, role=None, score=None, metadata={}, created_at=None,
+            updated_at=None, expires_on=None, extracted=False,
+        )
+        for text in texts
+    ]  # fmt: skip
 
 
 def texts_of(records: Any) -> list[str]:

@@ -15,7 +15,6 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from langchain_mem0_scoped import (
     MemoryList,
-    MemoryRecord,
     ScopedMemory,
     ScopedMemoryMiddleware,
     local_memory,
@@ -31,18 +30,8 @@ from langchain_mem0_scoped.recall import (
 from langchain_mem0_scoped.recall_text import recall_message
 from tests.agents import config_of
 from tests.models import constant
-from tests.support import MODES, new_user, texts_of
+from tests.support import MODES, new_user, records_of, texts_of
 from tests.worlds import WordEmbeddings
-
-
-def recalled(*texts: str) -> list[MemoryRecord]:
-    return [
-        MemoryRecord(
-            id="i", memory=text, user_id="u", session_id=None, role=None, score=None, metadata={}, created_at=None,
-            updated_at=None, expires_on=None, extracted=False,
-        )
-        for text in texts
-    ]  # fmt: skip
 
 
 class TestLastHumanText:
@@ -53,7 +42,7 @@ class TestLastHumanText:
         assert last_human_text([AIMessage("x"), SystemMessage("y")]) == last_human_text([]) == ""
 
     def test_a_recall_is_no_text_of_the_user(self) -> None:
-        recall = recall_message(recalled("tea"))
+        recall = recall_message(records_of("tea"))
         assert last_human_text([recall, HumanMessage("first"), AIMessage("x"), recall]) == "first"
         assert last_human_text([recall]) == ""
 
@@ -174,7 +163,7 @@ class FakeClient:
     """Returns the first of some records, best first, and notes how many it was asked for."""
 
     def __init__(self, *texts: str) -> None:
-        self.records = recalled(*texts)
+        self.records = records_of(*texts)
         self.asked: list[tuple[str, str, int]] = []
 
     def search_other_sessions(self, query: str, session_id: str, k: int) -> MemoryList:
