@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +20,7 @@ from langchain_anthropic.middleware import AnthropicPromptCachingMiddleware
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI
 
-from langchain_mem0_scoped import ScopedMemory, ScopedMemoryMiddleware, local_memory
+from langchain_mem0_scoped import ScopedMemory, ScopedMemoryMiddleware
 from langchain_mem0_scoped.agents.request import add_recall, with_recall
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from tests.agents import ALLERGY, PEANUTS, ask, calls, human, look, system
@@ -32,11 +30,9 @@ CACHED = {"cache_control": {"type": "ephemeral"}}
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[EngineMemory]:
-    client = local_memory(tmp_path / "m.db")
+def client(client: EngineMemory) -> EngineMemory:
     ScopedMemory("alice", client=client).add(PEANUTS, infer=False)
-    yield client
-    client.close()
+    return client
 
 
 class Wrapping(AgentMiddleware[Any, Any]):

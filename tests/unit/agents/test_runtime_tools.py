@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,19 +11,12 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
-from langchain_mem0_scoped import ScopedMemory, local_memory
+from langchain_mem0_scoped import ScopedMemory
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from tests.agents import agent, ask, calls, human, remembered, system, thread, transcript_texts
 from tests.support import NOBODYS_ID
 
 ALICE: Any = {"user_id": "alice"}
-
-
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[EngineMemory]:
-    client = local_memory(tmp_path / "m.db")
-    yield client
-    client.close()
 
 
 def several(*given: tuple[str, dict[str, Any]]) -> AIMessage:

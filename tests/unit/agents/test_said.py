@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -31,13 +30,6 @@ from tests.models import ScriptedModel, lines
 
 ALICE: Any = {"user_id": "alice"}
 APPROVE: Command[Any] = Command(resume={"decisions": [{"type": "approve"}]})
-
-
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[EngineMemory]:
-    client = local_memory(tmp_path / "m.db")
-    yield client
-    client.close()
 
 
 def texts(client: EngineMemory, session: str = "t1") -> list[str]:

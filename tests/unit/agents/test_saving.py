@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,6 @@ class Other(ScopedMemoryMiddleware):
 @pytest.fixture
 def embeddings() -> FailingEmbeddings:
     return FailingEmbeddings()
-
-
-@pytest.fixture
-def client(tmp_path: Path, embeddings: FailingEmbeddings) -> Iterator[EngineMemory]:
-    client = local_memory(tmp_path / "m.db", embeddings=embeddings)
-    yield client
-    client.close()
 
 
 def texts(client: Any, user: str = "alice", session: str = "t1") -> list[str]:

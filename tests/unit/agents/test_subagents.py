@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -17,19 +15,12 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command
 
-from langchain_mem0_scoped import ScopedMemory, ScopedMemoryMiddleware, local_memory
+from langchain_mem0_scoped import ScopedMemory, ScopedMemoryMiddleware
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from tests.agents import agent, ask, calls, human, remembered, system, thread, transcript_texts
 from tests.models import ScriptedModel, lines
 
 ALICE: Any = {"user_id": "alice"}
-
-
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[EngineMemory]:
-    client = local_memory(tmp_path / "m.db")
-    yield client
-    client.close()
 
 
 def everything(client: EngineMemory) -> tuple[list[str], list[str]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 
-from langchain_mem0_scoped import ScopedMemory, local_memory
+from langchain_mem0_scoped import ScopedMemory
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from tests.agents import ALLERGY, PEANUTS, FailingEmbeddings, agent, ask, human, thread
 
@@ -43,11 +41,9 @@ def embeddings() -> FailingEmbeddings:
 
 
 @pytest.fixture
-def client(tmp_path: Path, embeddings: FailingEmbeddings) -> Iterator[EngineMemory]:
-    client = local_memory(tmp_path / "m.db", embeddings=embeddings)
+def client(client: EngineMemory) -> EngineMemory:
     ScopedMemory("alice", client=client).add(PEANUTS, infer=False)
-    yield client
-    client.close()
+    return client
 
 
 async def test_runs_show_counts_and_ids(client: EngineMemory, mode: str) -> None:

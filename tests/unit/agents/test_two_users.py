@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,20 +16,13 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.runtime import RunControl
 from langgraph.types import Command
 
-from langchain_mem0_scoped import BackendError, ScopedMemory, ScopedMemoryMiddleware, ScopeError, local_memory
+from langchain_mem0_scoped import BackendError, ScopedMemory, ScopedMemoryMiddleware, ScopeError
 from langchain_mem0_scoped.engine.memory import EngineMemory
 from langchain_mem0_scoped.scoped_client import ScopedClient
 from tests.agents import agent, ask, calls, human, look, remembered, system, thread, transcript_texts
 from tests.models import ScriptedModel, lines
 
 SECRET = "I am Alice and my locker code is 4711"
-
-
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[EngineMemory]:
-    client = local_memory(tmp_path / "m.db")
-    yield client
-    client.close()
 
 
 def summarizing(keep: int = 1) -> SummarizationMiddleware[Any, Any]:
