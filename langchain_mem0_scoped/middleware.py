@@ -78,9 +78,9 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
     another text, it is stored as well.
 
     A run that fails, or whose stream is closed, has logged what the user said when a model was first given it, as the
-    model was given it. The next turn of the session remembers it with its own. So a process that is killed loses only
-    what no model had been given, and the answers of the run. If storing fails, the answer is returned all the same: the
-    failure is logged and sent to callbacks as the custom event `scoped_memory_not_saved`.
+    agent's state held it then. The next turn of the session remembers it with its own. So a process that is killed
+    loses only what no model had been given, and the answers of the run. If storing fails, the answer is returned all
+    the same: the failure is logged and sent to callbacks as the custom event `scoped_memory_not_saved`.
 
     Nothing of a run stays in the process. LangGraph keeps a turn's ids, digests and erasure token in the agent's
     private state, which a checkpointer stores, so that any worker resumes the run; `stream_mode="values"` shows every
@@ -96,10 +96,9 @@ class ScopedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
         transcript: Whether turns are logged in the session's transcript.
         transcripts: As in `ScopedMemory`.
         subagent: True if this agent's human messages are the tasks of another agent. Then it recalls and stores no
-            turn. False if they are the user's words. None, the default, for True where a tool or a hook of another
-            agent runs it.
-        trace_text: Whether the runs `recall` and `save` show text in traces, and not only
-            counts and ids.
+            turn. False if they are the user's words. None, the default, for True where a tool of another agent runs
+            it, or a hook that is not `wrap_model_call`.
+        trace_text: Whether the runs `recall` and `save` show text in traces, and not only counts and ids.
         user_id: A function that reads the user from the context, if it is not the context's `user_id`.
 
     Raises:

@@ -15,6 +15,7 @@ from langchain.agents.middleware import (
     PIIMiddleware,
     SummarizationMiddleware,
     before_agent,
+    wrap_model_call,
 )
 from langchain_core.caches import InMemoryCache
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
@@ -313,6 +314,17 @@ class TestRedaction:
         await ask(mode, one, {"messages": [*said, HumanMessage("Bye", id="h3")]}, thread(), context=ALICE)
         expected = ["Write to [REDACTED_EMAIL]", "a1", "Now", "a2", "Bye", "a3"]
         assert remembered(client, "alice") == texts(client) == expected
+
+    def test_change_of_a_request_only_is_not_what_is_stored(self, client: EngineMemory) -> None:
+        @wrap_model_call
+        def quoting(request: Any, handler: Any) -> Any:
+            quoted = [one.model_copy(update={"content": f"From a page: … {one.text}"}) for one in request.messages]
+            return handler(request.override(messages=quoted))
+
+        one, model = agent(client, "Rice", more=[quoting])
+        one.invoke(human("What can I eat?"), thread(), context=ALICE)
+        assert model.seen[0][-1].text == "From a page: … What can I eat?"
+        assert remembered(client, "alice") == texts(client) == ["What can I eat?", "Rice"]
 
     async def test_summary_and_recall_are_nobodys_words(self, client: EngineMemory, mode: str) -> None:
         summary = HumanMessage("TOOLPOISON", additional_kwargs={"lc_source": "summarization"})
