@@ -78,9 +78,10 @@ def _or_unknown(steps: Steps[T]) -> Steps[T]:
 
 
 def _outcome_unknown(failure: BackendError | None) -> BackendError:
-    return BackendError(
+    text = (
         f"it is not known whether mem0's platform has stored this add: {failure}; search for it before you add it again"
     )
+    return BackendError(text, status=failure and failure.status)
 
 
 def _find_by_dedup_id(user_id: str, dedup_id: str) -> Steps[Rows]:

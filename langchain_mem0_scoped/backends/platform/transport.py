@@ -270,7 +270,7 @@ def _pause(state: RetryCallState) -> float:
 
 def _final_error(request: Request, error: RequestFailed) -> BackendError:
     kind = OutcomeUnknown if error.may_have_executed and not request.idempotent else BackendError
-    return kind(str(error), retryable=error.retryable, retry_after=error.retry_after)
+    return kind(str(error), retryable=error.retryable, retry_after=error.retry_after, status=error.status)
 
 
 # -- answers
@@ -303,7 +303,9 @@ def _parse(request: Request, answer: httpx.Response) -> Any:
     if status == 404 and request.may_be_gone:
         return None
     if not answer.is_success:
-        raise _status_error(request, answer)
+        error = _status_error(request, answer)
+        error.status = status
+        raise error
     if status == 204 or not answer.content:
         return {}
     try:

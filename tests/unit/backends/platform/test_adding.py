@@ -130,9 +130,10 @@ class TestAdd:
         def answer(step: Step) -> Any:
             if isinstance(step, Request) and "add" in step.path:
                 return {"event_id": EVENT, "status": "PENDING"}
-            return BackendError("down", retryable=retryable)
+            return BackendError("down", retryable=retryable, status=503)
 
         with pytest.raises(BackendError, match="down") as caught:
             play(adding.add("alice", add_request("tea")), answer)
         assert not caught.value.retryable
+        assert caught.value.status == 503
         assert ("not known" in str(caught.value)) == retryable

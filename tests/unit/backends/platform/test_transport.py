@@ -137,6 +137,13 @@ def test_permanent_failure_is_not_sent_again(send: Any, answer: Answer, what: Re
     assert len(client.asked) == 1
 
 
+@pytest.mark.parametrize("what", [IDEMPOTENT, ADD], ids=lambda request: request.operation)
+@pytest.mark.parametrize("answer", (NOT_EXECUTED | MAY_HAVE_EXECUTED | FINAL).values(), ids=str)
+def test_failure_has_the_status_of_the_answer_if_there_was_one(send: Any, answer: Answer, what: Request) -> None:
+    status = answer.status_code if isinstance(answer, httpx.Response) else None
+    assert failure(send, Client(answer), what).status == status
+
+
 def test_404_is_none_only_where_the_request_allows_it(send: Any) -> None:
     gone = Request("get", "GET", "/v1/memories/x/", may_be_gone=True)
     assert send(Client(httpx.Response(404)), gone) is None
