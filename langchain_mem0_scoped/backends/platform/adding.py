@@ -81,7 +81,7 @@ def _outcome_unknown(failure: BackendError | None) -> BackendError:
     text = (
         f"it is not known whether mem0's platform has stored this add: {failure}; search for it before you add it again"
     )
-    return BackendError(text, status=failure and failure.status)
+    return BackendError(text, status=None if failure is None else failure.status)
 
 
 def _find_by_dedup_id(user_id: str, dedup_id: str) -> Steps[Rows]:
