@@ -121,7 +121,7 @@ def begin_turn(
         unanswered={user: what for user, what in unanswered.items() if not present.isdisjoint(what["ids"])},
         after=_last_ids(messages),
         answers=[],
-        noted=[],
+        noted=[one for one in previous["noted"] if one in left - new] if previous else [],
         saved=False,
     )
 

@@ -44,6 +44,26 @@ async def test_other_messages_of_the_turn_are_remembered(client: EngineMemory, m
     assert remembered(client, "alice") == ["The user moved to Porto", "I am vegetarian", "Noted"]
 
 
+async def test_message_of_a_failed_run_that_a_tool_has_remembered_is_not_remembered_again(
+    client: EngineMemory, mode: str
+) -> None:
+    first, second = (calls("remember", call_id, text="Dora lives in Porto") for call_id in ("c1", "c2"))
+    script = first, TimeoutError(), "Bye", second, TimeoutError(), "Noted"
+    one, _ = agent(client, *script, tools=True, checkpointer=InMemorySaver())
+    said: Any = {"messages": [HumanMessage("I moved to Porto", id="h1"), HumanMessage("I am vegetarian")]}
+    with pytest.raises(TimeoutError):
+        await ask(mode, one, said, thread(), context=ALICE)
+    await ask(mode, one, human("Good night"), thread(), context=ALICE)
+    assert remembered(client, "alice") == ["Dora lives in Porto", "I am vegetarian", "Good night", "Bye"]
+    # With another text it is another message.
+    said = {"messages": [HumanMessage("I moved to Porto", id="h2")]}
+    with pytest.raises(TimeoutError):
+        await ask(mode, one, said, thread(), context=ALICE)
+    said = {"messages": [HumanMessage("I moved to Lima", id="h2")]}
+    await ask(mode, one, said, thread(), context=ALICE)
+    assert "I moved to Lima" in remembered(client, "alice")
+
+
 async def test_tools_called_at_once_note_all_their_messages(client: EngineMemory, mode: str) -> None:
     both = several(("remember", {"text": "Moved to Porto"}), ("remember", {"text": "Is vegetarian"}))
     one, _ = agent(client, both, "Noted", tools=True, checkpointer=InMemorySaver())
