@@ -107,8 +107,7 @@ def stamp_in_file(path: Path) -> bytes | None:
         file.seek((_PAGE - 1) * page_size)
         page = file.read(page_size)
     link = _link(page)
-    is_own = _is_own_cookie(int.from_bytes(header[40:44], "big"), page[-_COOKIE_BYTES:])
-    return link[1] if link is not None and is_own else None
+    return None if link is None else _own_stamp(path, int.from_bytes(header[40:44], "big"), link.current, link.cookie)
 
 
 def stamp_in_open_file(path: Path) -> bytes | None:
@@ -128,20 +127,44 @@ def stamp_in_open_file(path: Path) -> bytes | None:
         stamp, recorded = connection.execute("SELECT current, cookie FROM state").fetchone()
     finally:
         connection.close()
-    return stamp if _is_own_cookie(cookie, recorded) else None
+    return _own_stamp(path, cookie, stamp, recorded)
+
+
+def _own_stamp(path: Path, cookie: int, stamp: bytes, recorded: bytes) -> bytes | None:
+    """Return the stamp of a file; None where it is a copy.
+
+    A copy that was made a file of its own has its new cookie in the log alone until the next checkpoint. Then its log
+    leads on from the copy and records another cookie than it. The log of the file that was copied records the same.
+    """
+    if _is_own_cookie(cookie, recorded):
+        return stamp
+    links = _read_links(path.with_name(f"{path.name}-wal"))
+    return stamp if links and links[0].previous == stamp and links[0].cookie != recorded else None
 
 
 def log_stamps(log: Path) -> list[bytes]:
     """Return the stamps of the commits in a write-ahead log, after the stamp of the file that it began with."""
+    links = _read_links(log)
+    return [links[0].previous, *(link.current for link in links)] if links else []
+
+
+class _Link(NamedTuple):
+    """A version of the row: two stamps, and the cookie that it records."""
+
+    previous: bytes
+    current: bytes
+    cookie: bytes
+
+
+def _read_links(log: Path) -> list[_Link]:
     try:
         with log.open("rb") as file:
-            links = list(_links(file))
+            return list(_links(file))
     except FileNotFoundError:
         return []
-    return [links[0][0], *(current for _, current in links)] if links else []
 
 
-def _links(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+def _links(file: BinaryIO) -> Iterator[_Link]:
     # https://sqlite.org/fileformat2.html#walformat
     header = file.read(32)
     if header[:4] not in _LOG_MAGIC:
@@ -155,13 +178,14 @@ def _links(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
             yield link
 
 
-def _link(page: bytes) -> tuple[bytes, bytes] | None:
-    """Return `previous` and `current` of the row on its page: SQLite writes the first row of a page at its end."""
+def _link(page: bytes) -> _Link | None:
+    """Return the row on its page: SQLite writes the first row of a page at its end."""
     row = page[-_ROW_BYTES:]
     if not row.startswith(_MAGIC):
         return None
     start = len(_MAGIC)
-    return row[start : start + STAMP_BYTES], row[start + STAMP_BYTES : start + 2 * STAMP_BYTES]
+    previous, current = row[start : start + STAMP_BYTES], row[start + STAMP_BYTES : start + 2 * STAMP_BYTES]
+    return _Link(previous, current, row[-_COOKIE_BYTES:])
 
 
 # -- removed bytes that are still in the log

@@ -274,6 +274,24 @@ class TestOpening:
             assert len(bodies_in(copy, "u_alice")) == 2 * number + 2
             copy.close()
 
+    def test_copy_whose_first_checkpoint_is_held_up_is_no_foreign_file(
+        self, storage: SqliteStorage, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Several processes open a restored backup at once, or one is killed while it does."""
+        monkeypatch.setattr("langchain_mem0_scoped.sqlite.database._BUSY_SECONDS", 0.05)
+        add(storage, "u_alice", memory("hers"))
+        backup = back_up(path)
+        with closing(sqlite3.connect(backup, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT 1 FROM items").fetchone()
+            opened = SqliteStorage(backup, "tests")
+            add(opened, "u_alice", memory("more"))
+            assert bodies_in(opened, "u_alice") == [b"hers", b"more"]
+            killed = SqliteStorage(copied(backup, "killed.db"), "tests")
+            assert bodies_in(killed, "u_alice") == [b"hers", b"more"]
+            killed.close()
+            opened.close()
+
     def test_copy_elsewhere_is_a_store_of_its_own(self, storage: SqliteStorage, path: Path) -> None:
         add(storage, "u_alice", memory("hers"))
         cached = snapshot_of(storage)
