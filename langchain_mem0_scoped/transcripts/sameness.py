@@ -143,8 +143,8 @@ def _differ(one: str | None, other: str | None) -> bool:
 
 
 def has_same_id(one: Identity, other: Identity) -> bool:
-    """Return whether two messages have one id, role and content."""
-    return bool(one.id) and one[:3] == other[:3]
+    """Return whether two messages have one id, role and content, and are not of two speakers."""
+    return bool(one.id) and one[:3] == other[:3] and (one.role in _MODEL or not _differ(one.name, other.name))
 
 
 def split_input(messages: Sequence[Identity]) -> Input:

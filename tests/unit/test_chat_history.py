@@ -77,6 +77,13 @@ class TestTranscript:
             talk.add(history, [kinds[role](f"{role} {place}") for place, role in enumerate(roles)])
         assert texts(talk.read(history)) == [f"{role} {place}" for place, role in enumerate(roles)] * 2
 
+    def test_two_speakers_who_say_the_same_under_one_id_are_kept_apart(self, bound: dict[str, Any], talk: Talk) -> None:
+        history = ScopedChatMessageHistory(new_user(), **bound, recall=0)
+        for name in ("Ann", "Bob", "Bob"):
+            talk.add(history, [HumanMessage("hi", id="1", name=name), AIMessage(f"hello {name}")])
+        said = [message.name or message.text for message in talk.read(history)]
+        assert said == ["Ann", "hello Ann", "Bob", "hello Bob", "hello Bob"]  # Bob's second turn is the last one again.
+
     def test_the_returned_list_is_a_copy(self, bound: dict[str, Any], talk: Talk) -> None:
         history = ScopedChatMessageHistory(new_user(), **bound)
         talk.add(history, turn("t"))
